@@ -1,0 +1,91 @@
+"""What VGG and ResNet share: the padded convolution layer and the refusal of small images."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from posjax.layers import InputTooSmall, check_mode, conv
+
+Padding = str | Callable[[str], str]
+Stages = dict[str, Float[Array, "n h w c"]]
+
+# He et al. 2015, as torchvision initialises VGG and ResNet.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Conv(nn.Module):
+    """A convolution padded by kernel // 2 under one padding mode."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    mode: str = "zeros"
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        """Convolves in `dtype`; the parameters stay in float32."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return conv(x.astype(self.dtype), kernel, bias, stride=self.stride, mode=self.mode)
+
+
+def mode_at(padding: Padding, layer: str) -> str:
+    """The padding mode of one layer, named as in PyTorch: `features.0`, `layer1.0.conv1`.
+
+    Raises:
+        ValueError: `padding`, or what it returns for this layer, is no padding mode.
+    """
+    if isinstance(padding, str):
+        return check_mode(padding)
+    mode = padding(layer)
+    if not isinstance(mode, str):
+        raise ValueError(f"padding returned {mode!r} for layer {layer}, expected a padding mode")
+    return check_mode(mode)
+
+
+@contextlib.contextmanager
+def small_images_refused(encoder: nn.Module, images: Float[Array, "n h w 3"]) -> Iterator[None]:
+    """Says which image size would do where a layer of `encoder` finds its map too small.
+
+    Raises:
+        InputTooSmall: the images are too small for the encoder and its padding.
+    """
+    try:
+        yield
+    except InputTooSmall as error:
+        smallest = _smallest_image(encoder)
+        raise InputTooSmall(
+            f"images of {images.shape[1]}x{images.shape[2]} are too small for this encoder "
+            f"under padding {encoder.padding!r}: the smallest that works is "
+            f"{smallest}x{smallest} ({error})"
+        ) from error
+
+
+def _smallest_image(encoder: nn.Module) -> int:
+    encoder = encoder.clone(parent=None, num_classes=None)
+
+    def works(size: int) -> bool:
+        images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        try:
+            jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, method="stages"), images)
+        except InputTooSmall:
+            return False
+        return True
+
+    high = 1
+    while not works(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(middle) else (middle, high)
+    return high

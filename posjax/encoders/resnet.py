@@ -1,0 +1,180 @@
+"""ResNets (He et al. 2016): torchvision's for ImageNet, and those of the paper for CIFAR-10."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
+from posjax.layers import BatchNorm, max_pool
+
+IMAGENET_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+
+
+class ResNet(nn.Module):
+    """Residual network: a stem, then layers of blocks; stages are the stem and the layers.
+
+    For ImageNet the stem is a 7x7 convolution of stride 2 and f1 is taken before its pool; its
+    pool `maxpool` reaches over the border and pads by `pool_padding`, by default with the same
+    mode as the convolutions. Layers are named as in PyTorch: `conv1`, `layer1.0.conv1`, ….
+    """
+
+    blocks: Sequence[int]
+    bottleneck: bool = False
+    cifar: bool = False
+    padding: Padding = "zeros"
+    pool_padding: Padding | None = None
+    num_classes: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        """Lays the layers out under PyTorch's names."""
+        width = 16 if self.cifar else 64
+        stem = (3, 1) if self.cifar else (7, 2)
+        self.conv1 = Conv(width, *stem, mode=mode_at(self.padding, "conv1"), dtype=self.dtype)
+        self.bn1 = BatchNorm()
+        for i, count in enumerate(self.blocks):
+            setattr(self, f"layer{i + 1}", [self._block(i, j, width << i) for j in range(count)])
+        if self.num_classes is not None:
+            head = nn.Dense(self.num_classes)
+            setattr(self, "linear" if self.cifar else "fc", head)
+
+    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+        """Encodes images into {"f1": stem, "f2": layer 1, …}, each [n, h, w, c].
+
+        Raises:
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        with small_images_refused(self, images):
+            stages = self.stages(images, train=train)
+        if self.is_initializing() and self.num_classes is not None:
+            self._head(stages)
+        return stages
+
+    def logits(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Array:
+        """Class scores [n, num_classes]."""
+        with small_images_refused(self, images):
+            stages = self.stages(images, train=train)
+        return self._head(stages)
+
+    def stages(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+        """The stages, with the bare error of the layer that finds its map too small."""
+        x = nn.relu(self.bn1(self.conv1(images), train=train))
+        stages = {"f1": x}
+        if not self.cifar:
+            x = self._stem_pool(x)
+        for i in range(len(self.blocks)):
+            for block in getattr(self, f"layer{i + 1}"):
+                x = block(x, train=train)
+            stages[f"f{i + 2}"] = x
+        return stages
+
+    def _block(self, layer: int, index: int, width: int) -> nn.Module:
+        stride = 2 if layer > 0 and index == 0 else 1
+        grows = index == 0 and (layer > 0 or self.bottleneck)
+        shortcut = ("slice" if self.cifar else "conv") if grows else "identity"
+        kind = Bottleneck if self.bottleneck else BasicBlock
+        return kind(width, stride, shortcut, self.padding, self.dtype)
+
+    def _stem_pool(self, x: Array) -> Array:
+        chosen = self.padding if self.pool_padding is None else self.pool_padding
+        mode = chosen if chosen == "lowest" else mode_at(chosen, "maxpool")
+        return max_pool(x, window=3, stride=2, padding=0 if mode == "valid" else 1, mode=mode)
+
+    def _head(self, stages: Stages) -> Array:
+        last = stages[f"f{len(self.blocks) + 1}"]
+        return (self.linear if self.cifar else self.fc)(jnp.mean(last, axis=(1, 2)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    width: int
+    stride: int
+    shortcut: str
+    padding: Padding
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Names the layers as PyTorch does."""
+        self.modes = [_mode(self, "conv1"), _mode(self, "conv2")]
+        self.conv1 = Conv(self.width, 3, self.stride, mode=self.modes[0], dtype=self.dtype)
+        self.bn1 = BatchNorm()
+        self.conv2 = Conv(self.width, 3, mode=self.modes[1], dtype=self.dtype)
+        self.bn2 = BatchNorm()
+        if self.shortcut == "conv":
+            self.downsample = _projection(self.width, self.stride, self.dtype)
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+        """Adds the shortcut to the two convolutions, then ReLU."""
+        y = nn.relu(self.bn1(self.conv1(x), train=train))
+        y = self.bn2(self.conv2(y), train=train)
+        lost = (self.modes[0] == "valid") + self.stride * (self.modes[1] == "valid")
+        return nn.relu(y + _shortcut(self, x, lost, y, train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut; the 3x3 one strides, as in torchvision."""
+
+    width: int
+    stride: int
+    shortcut: str
+    padding: Padding
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Names the layers as PyTorch does."""
+        self.mode = _mode(self, "conv2")
+        self.conv1 = Conv(self.width, 1, dtype=self.dtype)
+        self.bn1 = BatchNorm()
+        self.conv2 = Conv(self.width, 3, self.stride, mode=self.mode, dtype=self.dtype)
+        self.bn2 = BatchNorm()
+        self.conv3 = Conv(4 * self.width, 1, dtype=self.dtype)
+        self.bn3 = BatchNorm()
+        if self.shortcut == "conv":
+            self.downsample = _projection(4 * self.width, self.stride, self.dtype)
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+        """Adds the shortcut to the three convolutions, then ReLU."""
+        y = nn.relu(self.bn1(self.conv1(x), train=train))
+        y = nn.relu(self.bn2(self.conv2(y), train=train))
+        y = self.bn3(self.conv3(y), train=train)
+        return nn.relu(y + _shortcut(self, x, int(self.mode == "valid"), y, train))
+
+
+def _mode(block: nn.Module, layer: str) -> str:
+    return mode_at(block.padding, f"{block.name.replace('_', '.')}.{layer}")
+
+
+def _projection(width: int, stride: int, dtype: jnp.dtype) -> list[nn.Module]:
+    return [Conv(width, 1, stride, dtype=dtype), BatchNorm()]
+
+
+def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, train: bool) -> Array:
+    """The shortcut of `x` on the lattice of the block's response `y`.
+
+    `lost` pixels of the input's border never come to stand under the centre of an unpadded
+    block. They are cropped before the stride, so that each response meets the pixel that it is
+    centred on.
+    """
+    if lost:
+        height, width = ((size - 1) * block.stride + 1 for size in y.shape[1:3])
+        x = x[:, lost : lost + height, lost : lost + width]
+    if block.shortcut == "conv":
+        conv, norm = block.downsample
+        return norm(conv(x), train=train)
+    if block.shortcut == "slice":
+        # Option A of He et al. 2016: every other pixel, new channels filled with zeros.
+        extra = y.shape[-1] - x.shape[-1]
+        channels = (extra // 2, extra - extra // 2)
+        x = x[:, :: block.stride, :: block.stride]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), channels))
+    return x

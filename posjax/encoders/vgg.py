@@ -1,0 +1,102 @@
+"""VGG (Simonyan & Zisserman 2015), with torchvision's layout and names."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
+from posjax.layers import BatchNorm, max_pool
+
+BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+WIDTHS = (64, 128, 256, 512, 512)
+POOLED = 7
+
+
+class VGG(nn.Module):
+    """VGG's convolutions as stages f1…f5: after the last ReLU of each block, before its pool.
+
+    Layers are `features.0`, `features.2`, … as in torchvision, which counts every convolution,
+    BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad.
+    """
+
+    depth: int = 16
+    batch_norm: bool = False
+    padding: Padding = "zeros"
+    pool_padding: Padding | None = None
+    num_classes: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        """Lays the layers out in torchvision's order, so that list positions are its names."""
+        features = []
+        for width, count in zip(WIDTHS, BLOCKS[self.depth], strict=True):
+            for _ in range(count):
+                mode = mode_at(self.padding, f"features.{len(features)}")
+                features.append(Conv(width, 3, mode=mode, use_bias=True, dtype=self.dtype))
+                if self.batch_norm:
+                    features.append(BatchNorm())
+                features.append(nn.relu)
+            features.append(_pool)
+        self.features = features
+        if self.num_classes is not None:
+            dense = [4096, None, None, 4096, None, None, self.num_classes]
+            self.classifier = [
+                width and nn.Dense(width, kernel_init=nn.initializers.normal(0.01))
+                for width in dense
+            ]
+            self.dropout = nn.Dropout(0.5)
+
+    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+        """Encodes images into {"f1": [n, h, w, 64], …, "f5": [n, h/16, w/16, 512]}.
+
+        Raises:
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        with small_images_refused(self, images):
+            stages = self.stages(images, train=train)
+        if self.is_initializing() and self.num_classes is not None:
+            self._head(stages, train)
+        return stages
+
+    def logits(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Array:
+        """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`."""
+        with small_images_refused(self, images):
+            stages = self.stages(images, train=train)
+        return self._head(stages, train)
+
+    def stages(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+        """The stages, with the bare error of the layer that finds its map too small."""
+        x, stages = images, {}
+        for layer in self.features:
+            if layer is _pool:
+                stages[f"f{len(stages) + 1}"] = x
+                if len(stages) == len(WIDTHS):
+                    break
+            x = layer(x, train=train) if isinstance(layer, BatchNorm) else layer(x)
+        return stages
+
+    def _head(self, stages: Stages, train: bool) -> Array:
+        x = _adaptive_average(_pool(stages["f5"]), POOLED)
+        # PyTorch flattens channels first.
+        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+        for dense in (self.classifier[0], self.classifier[3]):
+            x = self.dropout(nn.relu(dense(x)), deterministic=not train)
+        return self.classifier[6](x)
+
+
+def _pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    return max_pool(x, window=2, stride=2)
+
+
+def _adaptive_average(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n s s c"]:
+    """`torch.nn.AdaptiveAvgPool2d`: bin i of s covers floor(i·h/s) to ceil((i+1)·h/s)."""
+
+    def average(length: int) -> Array:
+        start = np.arange(size) * length // size
+        end = -(-(np.arange(size) + 1) * length // size)
+        pixel = np.arange(length)
+        inside = (pixel >= start[:, None]) & (pixel < end[:, None])
+        return jnp.asarray(inside / inside.sum(axis=1, keepdims=True), x.dtype)
+
+    return jnp.einsum("si,tj,nijc->nstc", average(x.shape[1]), average(x.shape[2]), x)

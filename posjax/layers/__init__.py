@@ -1,0 +1,22 @@
+"""The ground floor: padded convolution, pooling, resizing and normalisation of maps."""
+
+from posjax.layers.conv import conv, conv_taps, conv_widths, max_pool
+from posjax.layers.norm import BatchNorm, batch_statistics
+from posjax.layers.padding import MODES, InputTooSmall, check_mode, pad, smallest_size
+from posjax.layers.resize import interpolation_matrix, resize_bilinear
+
+__all__ = [
+    "MODES",
+    "BatchNorm",
+    "InputTooSmall",
+    "batch_statistics",
+    "check_mode",
+    "conv",
+    "conv_taps",
+    "conv_widths",
+    "interpolation_matrix",
+    "max_pool",
+    "pad",
+    "resize_bilinear",
+    "smallest_size",
+]
