@@ -1,0 +1,65 @@
+"""How well a predicted position map agrees with the true one, per image."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# A prediction whose values differ by fewer rounding steps than this is constant: what is left of
+# its order is the order of rounding errors.
+CONSTANT_ULPS = 32
+
+
+def spc(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Float[Array, "*n"]:
+    """Spearman correlation of each predicted map with the target, in [-1, 1].
+
+    Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it is undefined: the
+    prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps.
+    """
+    goal = target.reshape(1, -1).astype(jnp.float32)
+    goal_ranks = _centred_ranks(goal[0])
+    flat = prediction.reshape(-1, goal.size).astype(jnp.float32)
+    # One image at a time: the ranking of a whole batch would need several times its memory.
+    values = lax.map(lambda p: _correlation(_centred_ranks(p), goal_ranks), flat)
+    undefined = _constant(flat) | _constant(goal)
+    return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
+
+
+def mae(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Float[Array, "*n"]:
+    """Mean absolute error of each predicted map, in the unit of the map."""
+    return jnp.mean(jnp.abs(prediction - target), axis=(-2, -1))
+
+
+def constant_mae(target: Float[Array, "h w"]) -> Float[Array, ""]:
+    """The MAE of the best constant prediction: that of the map's median."""
+    return jnp.mean(jnp.abs(target - jnp.median(target)))
+
+
+def _centred_ranks(values: Float[Array, " m"]) -> Float[Array, " m"]:
+    """Average ranks less their mean, over m: in [-1/2, 1/2].
+
+    Centred, because a correlation of raw ranks loses six digits in float32. Sorted as integers in
+    the order of the floats, which XLA sorts four times as fast on the CPU.
+    """
+    bits = lax.bitcast_convert_type(values + 0.0, jnp.int32)
+    keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    in_order = jnp.sort(keys, stable=False)
+    below = jnp.searchsorted(in_order, keys, side="left")
+    up_to = jnp.searchsorted(in_order, keys, side="right")
+    return (below + up_to - values.size).astype(jnp.float32) / (2 * values.size)
+
+
+def _correlation(a: Float[Array, " m"], b: Float[Array, " m"]) -> Float[Array, ""]:
+    return _dot(a, b) / jnp.sqrt(_dot(a, a) * _dot(b, b))
+
+
+def _dot(a: Float[Array, " m"], b: Float[Array, " m"]) -> Float[Array, ""]:
+    # In two steps: a running float32 sum over a whole map would lose the sixth digit.
+    side = int(a.size**0.5)
+    product = a * b
+    square, rest = product[: side * side].reshape(side, side), product[side * side :]
+    return jnp.sum(jnp.sum(square, axis=1)) + jnp.sum(rest)
+
+
+def _constant(flat: Float[Array, "n m"]) -> Array:
+    spread = jnp.max(flat, axis=1) - jnp.min(flat, axis=1)
+    return spread <= CONSTANT_ULPS * jnp.finfo(jnp.float32).eps * jnp.max(jnp.abs(flat), axis=1)
