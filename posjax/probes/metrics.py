@@ -12,8 +12,8 @@ CONSTANT_ULPS = 32
 def spc(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Float[Array, "*n"]:
     """Spearman correlation of each predicted map with the target, in [-1, 1].
 
-    Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it is undefined: the
-    prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps.
+    Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it
+    is undefined: the prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps.
     """
     goal = target.reshape(1, -1).astype(jnp.float32)
     goal_ranks = _centred_ranks(goal[0])
