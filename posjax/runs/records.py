@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from posjax.probes import constant_mae, position_map
 
 RESAMPLES = 2000
+CHUNK = 1 << 22  # values drawn at a time: bounds the memory, not the result's precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +178,9 @@ def bootstrap_mean(
 ) -> tuple[float, float, float] | None:
     """Mean of all defined values, and the 95 % percentile interval of a nested bootstrap.
 
-    Each resample draws seeds with replacement, then for each drawn seed the same number of images
-    (Efron & Tibshirani 1993, chapter 8). NaN is left out; None where nothing is defined. The
-    resamples are the same on every call.
+    Each of the resamples draws seeds with replacement, then for each drawn seed the same number
+    of images (Efron & Tibshirani 1993, chapter 8). NaN is left out, resamples without a defined
+    value are drawn anew; None where nothing is defined. The resamples are the same on every call.
     """
     defined = ~np.isnan(values)
     if not defined.any():
@@ -187,12 +188,15 @@ def bootstrap_mean(
     known = np.where(defined, values, 0).astype(np.float64)
     seeds, images = values.shape
     rng = np.random.default_rng(0)
-    drawn = rng.integers(seeds, size=(resamples, seeds))
-    # How often each image is drawn is all that a mean needs to know of a resample.
-    weights = rng.multinomial(images, np.full(images, 1 / images), size=(resamples, seeds))
-    totals = np.einsum("bsi,bsi->b", weights, known[drawn])
-    counts = np.einsum("bsi,bsi->b", weights, defined[drawn].astype(np.float64))
-    means = totals[counts > 0] / counts[counts > 0]
+    means = []
+    while (left := resamples - len(means)) > 0:
+        chunk = min(left, max(1, CHUNK // values.size))
+        drawn = rng.integers(seeds, size=(chunk, seeds))
+        # How often each image is drawn is all that a mean needs to know of a resample.
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=(chunk, seeds))
+        totals = np.einsum("bsi,bsi->b", weights, known[drawn])
+        counts = np.einsum("bsi,bsi->b", weights, defined[drawn].astype(np.float64))
+        means.extend(totals[counts > 0] / counts[counts > 0])
     low, high = np.quantile(means, (0.025, 0.975))
     return float(known.sum() / defined.sum()), float(low), float(high)
 

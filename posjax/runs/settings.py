@@ -1,6 +1,8 @@
 """All that a run depends on."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from posjax import encoders, images, layers, probes
@@ -10,12 +12,52 @@ NORMALIZATIONS = ("encoder", *images.STATISTICS)
 FEATURE_DTYPES = ("bfloat16", "float32")
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The grid and the recipe of a run; tuples are axes of the grid.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Which readouts are trained, and how; tuples are axes of a grid.
 
-    `stages` are names joined by "+" (`f1+f3`), or `all`. `num_train` and `num_test` are None for
-    all images of a source that ends. `cache_dir` is None where features need not outlive the run.
+    `stages` are names joined by "+" (`f1+f3`), or `all`. The defaults are the paper's recipe.
+    """
+
+    stages: tuple[str, ...] = ("all",)
+    maps: tuple[str, ...] = ("H", "V", "G")
+    depths: tuple[int, ...] = (1,)
+    kernel_sizes: tuple[int, ...] = (3,)
+    readout_paddings: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    solver: str = "sgd"
+    batch_size: int = 32
+    epochs: int = 15
+    learning_rate: float = 0.1
+    feature_dtype: str = "bfloat16"
+
+    def __post_init__(self):
+        """Refuses what cannot run, by the name of its flag."""
+        _check_known("maps", self.maps, probes.MAPS)
+        _check_known("solver", (self.solver,), SOLVERS)
+        _check_known("feature_dtype", (self.feature_dtype,), FEATURE_DTYPES)
+        for axis in ("stages", "maps", "depths", "kernel_sizes", "readout_paddings", "seeds"):
+            _check_axis(axis, getattr(self, axis))
+        _check_least("depths", 1, *self.depths)
+        _check_least("kernel_sizes", 1, *self.kernel_sizes)
+        _check_least("readout_paddings", 0, *self.readout_paddings)
+        _check_least("seeds", 0, *self.seeds)
+        _check_least("batch_size", 1, self.batch_size)
+        _check_least("epochs", 1, self.epochs)
+        if not self.learning_rate > 0:
+            raise ValueError(f"--learning_rate must be above 0, found {self.learning_rate}")
+
+    def shapes(self) -> Iterator[tuple[str, int, int, int]]:
+        """Stages, depth, kernel size and padding of each group of readouts."""
+        return itertools.product(self.stages, self.depths, self.kernel_sizes, self.readout_paddings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Recipe):
+    """A whole run: a recipe for every padding mode of an encoder.
+
+    `num_train` and `num_test` are None for all images of a source that ends. `cache_dir` is None
+    where features need not outlive the run; `devices` is 0 for all.
     """
 
     encoder: str
@@ -25,59 +67,29 @@ class Settings:
     test_images: tuple[str, ...]
     workdir: Path
     pool_padding: str | None = None
-    stages: tuple[str, ...] = ("all",)
-    maps: tuple[str, ...] = ("H", "V", "G")
-    depths: tuple[int, ...] = (1,)
-    kernel_sizes: tuple[int, ...] = (3,)
-    readout_paddings: tuple[int, ...] = (0,)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    solver: str = "sgd"
     num_train: int | None = None
     num_test: int | None = None
     image_size: int = 224
     normalize: str = "encoder"
     skip_bad_images: bool = False
-    batch_size: int = 32
-    epochs: int = 15
-    learning_rate: float = 0.1
-    feature_dtype: str = "bfloat16"
     cache_dir: Path | None = None
     devices: int = 0
 
     def __post_init__(self):
         """Refuses what cannot run, by the name of its flag."""
-        _expect("encoder", (self.encoder,), encoders.names())
-        _expect("paddings", self.paddings, layers.MODES)
+        super().__post_init__()
+        _check_known("encoder", (self.encoder,), encoders.names())
+        _check_axis("paddings", self.paddings)
+        _check_known("paddings", self.paddings, layers.MODES)
+        _check_known("normalize", (self.normalize,), NORMALIZATIONS)
+        _check_axis("test_images", self.test_images)
         if self.pool_padding is not None:
-            _expect("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
-        _expect("maps", self.maps, probes.MAPS)
-        _expect("solver", (self.solver,), SOLVERS)
-        _expect("normalize", (self.normalize,), NORMALIZATIONS)
-        _expect("feature_dtype", (self.feature_dtype,), FEATURE_DTYPES)
-        axes = ("stages", "depths", "kernel_sizes", "readout_paddings", "seeds", "test_images")
-        for name in ("paddings", "maps", *axes):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"--{name} needs one or more different values, found {values}")
-        at_least = {
-            "depths": 1,
-            "kernel_sizes": 1,
-            "readout_paddings": 0,
-            "seeds": 0,
-            "image_size": 2,
-            "batch_size": 1,
-            "epochs": 1,
-            "num_train": 1,
-            "num_test": 1,
-            "devices": 0,
-        }
-        for name, least in at_least.items():
-            found = getattr(self, name)
-            values = found if isinstance(found, tuple) else (found,)
-            if any(value is not None and value < least for value in values):
-                raise ValueError(f"--{name} must be {least} or more, found {found}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"--learning_rate must be above 0, found {self.learning_rate}")
+            _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
+        _check_least("image_size", 2, self.image_size)
+        _check_least("devices", 0, self.devices)
+        for name in ("num_train", "num_test"):
+            if getattr(self, name) is not None:
+                _check_least(name, 1, getattr(self, name))
 
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
@@ -85,7 +97,18 @@ class Settings:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
-def _expect(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
     for value in values:
         if value not in known:
             raise ValueError(f"--{flag}: {value!r} is unknown; expected one of {', '.join(known)}")
+
+
+def _check_axis(flag: str, values: tuple) -> None:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"--{flag} needs one or more different values, found {values}")
+
+
+def _check_least(flag: str, least: int, *values: int) -> None:
+    for value in values:
+        if value < least:
+            raise ValueError(f"--{flag} must be {least} or more, found {value}")

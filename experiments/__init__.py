@@ -1,0 +1,1 @@
+"""One program for each question; a grid over probes, told by flags."""

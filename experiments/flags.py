@@ -1,0 +1,143 @@
+"""The flags that all experiments share: the only place that reads them."""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from posjax import encoders, layers, probes
+from posjax.runs import Settings
+from posjax.runs.settings import FEATURE_DTYPES, NORMALIZATIONS, SOLVERS
+
+_ENCODER = flags.DEFINE_enum("encoder", "vgg16", encoders.names(), "Encoder.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights",
+    "random",
+    "Weights of the encoder: random (drawn anew for each seed), imagenet, or a .safetensors, .npz, "
+    ".pth, .th or .pt file; {padding} in the path stands for the padding mode.",
+)
+_PADDINGS = flags.DEFINE_list(
+    "paddings",
+    ["zeros", "reflect", "replicate", "circular", "valid"],
+    f"Padding modes of the encoder, of {', '.join(layers.MODES)}.",
+)
+_POOL_PADDING = flags.DEFINE_enum(
+    "pool_padding",
+    None,
+    (*layers.MODES, "lowest"),
+    "Padding of the pool in the stem of the ImageNet ResNets; lowest is PyTorch's −inf. "
+    "Default: the encoder's padding mode.",
+)
+_STAGES = flags.DEFINE_list(
+    "stages",
+    ["all"],
+    "Stages that the readouts see, joined by +, such as f1+f2; commas separate grid points. "
+    "Default: all stages at once.",
+)
+_MAPS = flags.DEFINE_list("maps", ["H", "V", "G"], f"Position maps, of {', '.join(probes.MAPS)}.")
+_DEPTHS = flags.DEFINE_list("depths", ["1"], "Numbers of convolutions in the readout.")
+_KERNEL_SIZES = flags.DEFINE_list("kernel_sizes", ["3"], "Kernel sizes of the readout, pixels.")
+_READOUT_PADDINGS = flags.DEFINE_list(
+    "readout_paddings", ["0"], "Zeros around the input of the readout's convolutions, pixels."
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["0", "1", "2"], "Seeds of the readout's initial weights, and of random encoders."
+)
+_SOLVER = flags.DEFINE_enum("solver", "sgd", SOLVERS, "How readouts are fitted.")
+_SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
+_IMAGES = flags.DEFINE_string("images", "dead_leaves", f"Training images: {_SOURCES}.")
+_TEST_IMAGES = flags.DEFINE_multi_string(
+    "test_images", ["dead_leaves"], f"Test images, may be given several times: {_SOURCES}."
+)
+_NUM_TRAIN = flags.DEFINE_integer(
+    "num_train",
+    None,
+    "Number of training images. Default: all of a folder or dataset, 64 of dead_leaves or noise.",
+)
+_NUM_TEST = flags.DEFINE_integer(
+    "num_test",
+    None,
+    "Number of test images from each source. Default: all of a folder or dataset, 32 of "
+    "dead_leaves or noise; black and white are one image each.",
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", 224, "Height and width of images and position maps, pixels."
+)
+_NORMALIZE = flags.DEFINE_enum(
+    "normalize",
+    "encoder",
+    NORMALIZATIONS,
+    "Statistics that images are normalised by: encoder (those that the weights were trained with; "
+    "none for random weights, imagenet for a file that does not say), none (the released code's "
+    "recipe), imagenet or cifar10.",
+)
+_SKIP_BAD_IMAGES = flags.DEFINE_boolean(
+    "skip_bad_images", False, "Leave out and list files that are no images, not refuse them."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step, over all devices.")
+_EPOCHS = flags.DEFINE_integer("epochs", 15, "Passes of the readouts over the training images.")
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 0.1, "Learning rate of the readouts; a tenth of it after 2/3 of the epochs."
+)
+_FEATURE_DTYPE = flags.DEFINE_enum(
+    "feature_dtype", "bfloat16", FEATURE_DTYPES, "How the encoder's stages are stored."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder for results; a run started again on it finishes what is missing."
+)
+_CACHE_DIR = flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Folder that keeps the encoder's stages for later runs. Default: they are deleted when their "
+    "encoder is done.",
+)
+_DEVICES = flags.DEFINE_integer(
+    "devices",
+    0,
+    "Number of local devices to use, 0 for all; on a CPU, so many virtual devices are made.",
+)
+
+
+def settings(program: str) -> Settings:
+    """The settings that the flags describe; `program` names the default workdir.
+
+    Raises:
+        ValueError: a value that cannot run; names its flag.
+    """
+    if _DEVICES.value > 1:
+        # Counts for the CPU alone, and only where nothing has been computed yet.
+        jax.config.update("jax_num_cpu_devices", _DEVICES.value)
+    return Settings(
+        encoder=_ENCODER.value,
+        weights=_WEIGHTS.value,
+        paddings=tuple(_PADDINGS.value),
+        pool_padding=_POOL_PADDING.value,
+        stages=tuple(_STAGES.value),
+        maps=tuple(_MAPS.value),
+        depths=_integers(_DEPTHS),
+        kernel_sizes=_integers(_KERNEL_SIZES),
+        readout_paddings=_integers(_READOUT_PADDINGS),
+        seeds=_integers(_SEEDS),
+        solver=_SOLVER.value,
+        images=_IMAGES.value,
+        test_images=tuple(_TEST_IMAGES.value),
+        num_train=_NUM_TRAIN.value,
+        num_test=_NUM_TEST.value,
+        image_size=_IMAGE_SIZE.value,
+        normalize=_NORMALIZE.value,
+        skip_bad_images=_SKIP_BAD_IMAGES.value,
+        batch_size=_BATCH_SIZE.value,
+        epochs=_EPOCHS.value,
+        learning_rate=_LEARNING_RATE.value,
+        feature_dtype=_FEATURE_DTYPE.value,
+        workdir=Path(_WORKDIR.value or f"runs/{program}"),
+        cache_dir=Path(_CACHE_DIR.value) if _CACHE_DIR.value else None,
+        devices=_DEVICES.value,
+    )
+
+
+def _integers(flag: flags.FlagHolder) -> tuple[int, ...]:
+    try:
+        return tuple(int(text) for text in flag.value)
+    except ValueError as error:
+        raise ValueError(f"--{flag.name} needs whole numbers, found {flag.value}") from error

@@ -1,0 +1,56 @@
+"""Checkpoints of readouts in training, so that a killed run does not begin them again."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+SECONDS_BETWEEN = 60.0
+
+
+class Checkpoints:
+    """The state of one group of readouts after whole epochs, in one folder.
+
+    Only the newest is kept. A save that was killed is ignored by the next start.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder.absolute()
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=1)
+        )
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def restore(self, template: Any) -> tuple[int, Any]:
+        """The number of finished epochs and the state after them; (0, template) for none.
+
+        Raises:
+            ValueError: the checkpoint cannot be read, or is of other readouts; names its folder.
+        """
+        epoch = self._manager.latest_step()
+        if epoch is None:
+            return 0, template
+        try:
+            return epoch, self._manager.restore(epoch, args=ocp.args.StandardRestore(template))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(
+                f"the checkpoint {self._folder / str(epoch)} cannot be read ({error}): delete it "
+                "to train these readouts from the start"
+            ) from error
+
+    def due(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self._saved >= SECONDS_BETWEEN
+
+    def save(self, epoch: int, state: Any) -> None:
+        """Saves numpy arrays as the state after `epoch` epochs."""
+        self._manager.save(epoch, args=ocp.args.StandardSave(state))
+        self._manager.wait_until_finished()
+        self._saved = time.monotonic()

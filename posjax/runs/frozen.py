@@ -1,0 +1,118 @@
+"""Frozen encoders: a network, its weights, and the statistics that its inputs are normalised by."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posjax import encoders
+from posjax.images import STATISTICS
+from posjax.layers import InputTooSmall
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder that is probed as it is.
+
+    `digest` is the SHA-256 of its weights; `normalize` names the statistics of its inputs;
+    `seed` is that of random weights and None for weights from a file.
+    """
+
+    name: str
+    weights: str
+    padding: str
+    pool_padding: str | None
+    module: nn.Module
+    variables: Any
+    digest: str
+    normalize: str
+    seed: int | None
+
+    def identity(self) -> dict[str, str | None]:
+        """What determines this encoder's stages, given the images."""
+        return {
+            "encoder": self.name,
+            "digest": self.digest,
+            "padding": self.padding,
+            "pool_padding": self.pool_padding,
+            "normalize": self.normalize,
+        }
+
+
+def freeze(
+    name: str,
+    weights: str,
+    padding: str,
+    *,
+    pool_padding: str | None = None,
+    normalize: str = "encoder",
+    seed: int | None = None,
+) -> FrozenEncoder:
+    """An encoder with weights that are `random` (drawn by `seed`), `imagenet`, or of a file.
+
+    `{padding}` in a path stands for the padding mode. `normalize="encoder"` takes the statistics
+    that the weights were trained with: none for random weights, else what the file says of
+    itself, and where it says nothing, as PyTorch's checkpoints do, those of ImageNet.
+
+    Raises:
+        ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
+            `posjax.encoders.load`.
+    """
+    module = encoders.create(name, padding=padding, pool_padding=pool_padding)
+    if weights == "random":
+        if seed is None:
+            raise ValueError("random weights need a seed")
+        # Zero padding fits every image, and no padding mode has parameters of its own.
+        init = jax.jit(encoders.create(name).init)
+        variables = jax.device_get(init(jax.random.key(seed), jnp.zeros((1, 32, 32, 3))))
+        statistics = "none"
+    else:
+        seed = None
+        loaded = encoders.load_with_info(name, weights.replace("{padding}", padding))
+        variables, statistics = loaded.variables, loaded.normalize or "imagenet"
+    return FrozenEncoder(
+        name=name,
+        weights=weights,
+        padding=padding,
+        pool_padding=pool_padding,
+        module=module,
+        variables=variables,
+        digest=_digest(variables),
+        normalize=statistics if normalize == "encoder" else normalize,
+        seed=seed,
+    )
+
+
+def stage_shapes(
+    name: str, padding: str, image_size: int, pool_padding: str | None = None
+) -> dict[str, tuple[int, int, int]]:
+    """Height, width and channels of every stage, without computing any.
+
+    Raises:
+        InputTooSmall: the images are too small for the encoder under this padding.
+    """
+    module = encoders.create(name, padding=padding, pool_padding=pool_padding)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    try:
+        stages = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], images)
+    except InputTooSmall as error:
+        raise InputTooSmall(f"--image_size={image_size}: {error}") from error
+    return {stage: tuple(array.shape[1:]) for stage, array in stages.items()}
+
+
+def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel, float32 [3], on images in [0, 1]."""
+    mean, std = STATISTICS[normalize]
+    return np.broadcast_to(np.float32(mean), 3), np.broadcast_to(np.float32(std), 3)
+
+
+def _digest(variables: Any) -> str:
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Many readouts of one shape, trained and scored at once on one read of the features."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from posjax.probes import MAPS, Readout, mae, position_map, spc
+from posjax.probes.trainer import (
+    State,
+    check_finite,
+    optimizer,
+    step_decay,
+    target_for,
+    train_step,
+)
+from posjax.runs import parallel, progress
+from posjax.runs.checkpoints import Checkpoints
+from posjax.runs.features import Features
+
+Log = Callable[[int, Float[np.ndarray, " r"]], None]
+
+
+def train(
+    readout: Readout,
+    features: Features,
+    stages: Sequence[str],
+    maps: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    epochs: int = 15,
+    learning_rate: float = 0.1,
+    batch_size: int = 32,
+    devices: Sequence[jax.Device],
+    checkpoints: Checkpoints | None = None,
+    log: Log | None = None,
+) -> tuple[Any, Float[np.ndarray, "steps r"]]:
+    """Trains r readouts, one for each pair of `maps[i]` and `seeds[i]`.
+
+    A readout's initial weights depend on its map and seed alone, and the order of the images on
+    the epoch alone: a readout in a grid is the readout trained by itself. `log` is called with
+    the epoch and each readout's mean loss in it.
+
+    Returns the variables, stacked along a first axis of r, and the losses.
+
+    Raises:
+        FloatingPointError: a loss is not finite; says of which readout, step and learning rate.
+    """
+    names = [f"map {m}, seed {s}" for m, s in zip(maps, seeds, strict=True)]
+    steps = -(-len(features) // batch_size)
+    schedule = step_decay(learning_rate, epochs, steps)
+    tx = optimizer(schedule)
+    goals = [target_for(readout, position_map(name, readout.map_size)) for name in maps]
+    targets = parallel.replicate(jax.tree.map(lambda *x: jnp.stack(x), *goals), devices)
+
+    variables = _initial(readout, features, stages, maps, seeds)
+    state = State(variables, jax.vmap(tx.init)(variables["params"]))
+    losses = np.zeros((epochs * steps, len(maps)), np.float32)
+    first, (state, losses) = 0, jax.device_get((state, losses))
+    if checkpoints is not None:
+        first, (state, losses) = checkpoints.restore((state, losses))
+    state, losses = parallel.replicate(state, devices), np.array(losses)
+
+    step = parallel.pmap(partial(_step, readout, tx), devices, donate_argnums=(0,))
+    with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
+        for epoch in range(first, epochs):
+            pending = []
+            for rows in _order(len(features), batch_size, epoch):
+                batch = features.rows(rows, stages)
+                shards, mask = parallel.split(batch, batch_size, devices)
+                state, loss = step(state, targets, shards, mask)
+                pending.append(loss)
+                progress.advance(bar, len(rows))
+            now = slice(epoch * steps, (epoch + 1) * steps)
+            losses[now] = [parallel.gather(loss) for loss in pending]
+            bar.set_postfix(loss=f"{losses[now].mean():.4f}")
+            check_finite(losses[now], names, schedule, now.start)
+            if log is not None:
+                log(epoch, losses[now].mean(axis=0))
+            if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
+                checkpoints.save(epoch + 1, (parallel.gather(state), losses))
+    return parallel.gather(state).variables, losses
+
+
+def score(
+    readout: Readout,
+    variables: Any,
+    features: Features,
+    stages: Sequence[str],
+    maps: Sequence[str],
+    *,
+    batch_size: int = 32,
+    devices: Sequence[jax.Device],
+) -> tuple[Float[np.ndarray, "r n"], Float[np.ndarray, "r n"]]:
+    """SPC (NaN where undefined) and MAE of every readout on every image."""
+    goals = jnp.stack([jnp.asarray(position_map(name, readout.map_size)) for name in maps])
+    step = parallel.pmap(partial(_score, readout), devices)
+    variables, goals = parallel.replicate((variables, goals), devices)
+    scores = []
+    with progress.bar(len(features), f"score {len(maps)}", "images") as bar:
+        for start in range(0, len(features), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(features)))
+            shards, _ = parallel.split(features.rows(rows, stages), batch_size, devices)
+            scores.append(parallel.join(step(variables, goals, shards), len(rows), axis=1))
+            progress.advance(bar, len(rows))
+    spcs, maes = (np.concatenate(values, axis=1) for values in zip(*scores, strict=True))
+    return spcs, maes
+
+
+def predict(
+    readout: Readout, variables: Any, batch: dict[str, np.ndarray]
+) -> Float[np.ndarray, "r n h w"]:
+    """The maps that every readout predicts on one batch of stages."""
+
+    def maps_of(variables: Any, batch: dict[str, Array]) -> Array:
+        responses = _respond(readout, variables, readout.align(batch))
+        return jax.vmap(readout.upsample)(responses)
+
+    return jax.device_get(jax.jit(maps_of)(variables, batch))
+
+
+def _initial(
+    readout: Readout,
+    features: Features,
+    stages: Sequence[str],
+    maps: Sequence[str],
+    seeds: Sequence[int],
+) -> Any:
+    sample = {s: jnp.asarray(a) for s, a in features.rows(np.arange(1), stages).items()}
+    keys = [
+        jax.random.fold_in(jax.random.key(seed), MAPS.index(name))
+        for name, seed in zip(maps, seeds, strict=True)
+    ]
+    return jax.jit(jax.vmap(lambda key: readout.init(key, sample)))(jnp.stack(keys))
+
+
+def _order(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
+    shuffled = np.random.default_rng(epoch).permutation(count)
+    # In a batch the order is free, and features are read faster in the order of the disk.
+    return [np.sort(shuffled[i : i + batch_size]) for i in range(0, count, batch_size)]
+
+
+def _over_readouts(readout: Readout, fn: Callable) -> Callable:
+    # One convolution of one channel for each readout is a single matrix product. Deeper readouts
+    # share nothing behind their first layer, and would only multiply the memory.
+    if readout.depth == 1:
+        return lambda args: jax.vmap(fn)(args)
+    return partial(lax.map, fn)
+
+
+def _step(
+    readout: Readout, tx: Any, states: State, targets: Any, stages: Any, mask: Array
+) -> tuple[State, Array]:
+    features = readout.align(stages)
+
+    def one(args: tuple) -> tuple[State, Array]:
+        state, target = args
+        return train_step(readout, tx, state, features, target, mask, parallel.AXIS)
+
+    return _over_readouts(readout, one)((states, targets))
+
+
+def _respond(readout: Readout, variables: Any, features: Array) -> Float[Array, "r n h w"]:
+    return _over_readouts(readout, lambda v: readout.apply(v, features, method="respond"))(
+        variables
+    )
+
+
+def _score(readout: Readout, variables: Any, goals: Array, stages: Any) -> tuple[Array, Array]:
+    def one(args: tuple[Array, Array]) -> tuple[Array, Array]:
+        response, goal = args
+        prediction = readout.upsample(response)
+        return spc(prediction, goal), mae(prediction, goal)
+
+    # One readout at a time: full-size maps of all of them would fill the memory.
+    return lax.map(one, (_respond(readout, variables, readout.align(stages)), goals))

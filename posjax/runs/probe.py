@@ -1,0 +1,196 @@
+"""A probe: one frozen encoder, many readouts trained on its stages, and what they score."""
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from posjax.images import Source
+from posjax.probes import Readout
+from posjax.runs import grid, parallel
+from posjax.runs.checkpoints import Checkpoints
+from posjax.runs.features import Features, encode
+from posjax.runs.frozen import FrozenEncoder
+from posjax.runs.records import Gallery, Probe, Record, Result, Scores, to_records
+from posjax.runs.settings import Recipe
+from posjax.runs.workdir import Workdir
+
+FEATURE_SIZE = (28, 28)
+SHOWN = 4
+TRAINING = ""  # among the features of all sources: a name that no spec has
+
+
+def probe(
+    encoder: FrozenEncoder,
+    images: Source,
+    test_images: Mapping[str, Source],
+    recipe: Recipe | None = None,
+    *,
+    cache_dir: Path | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Record]:
+    """Trains readouts on the stages of `images` and scores them on each set of `test_images`.
+
+    Every image passes through the encoder once. Without `cache_dir` the features are deleted at
+    the end. By default `recipe` is the paper's, and `devices` are all local ones.
+
+    Raises:
+        ValueError: stages that the encoder lacks, readouts that leave nothing of the features,
+            images that cannot be read.
+        FloatingPointError: a loss is not finite.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    devices = parallel.local_devices() if devices is None else devices
+    results = measure(encoder, images, test_images, recipe, cache_dir=cache_dir, devices=devices)
+    return [record for result in results for record in to_records(result)]
+
+
+def measure(
+    encoder: FrozenEncoder,
+    images: Source,
+    test_images: Mapping[str, Source],
+    recipe: Recipe,
+    *,
+    cache_dir: Path | None,
+    devices: Sequence[jax.Device],
+    workdir: Workdir | None = None,
+) -> Iterator[Result]:
+    """As `probe`: one result for each group of readouts, as soon as it is there.
+
+    With a workdir, groups whose results it holds are read from it, and unfinished training goes
+    on from its checkpoint.
+    """
+    groups = {_group(encoder, *shape): shape for shape in recipe.shapes()}
+    found = {group: workdir.result(group) if workdir else None for group in groups}
+    with contextlib.ExitStack() as stack:
+        features: dict[str, Features] = {}
+        if not all(found.values()):
+            directory = cache_dir or stack.enter_context(_temporary_directory())
+            features = {
+                name: encode(
+                    encoder,
+                    source,
+                    directory,
+                    feature_size=FEATURE_SIZE,
+                    dtype=recipe.feature_dtype,
+                    batch_size=recipe.batch_size,
+                    devices=devices,
+                )
+                for name, source in {TRAINING: images, **test_images}.items()
+            }
+        for group, shape in groups.items():
+            result = found[group]
+            if result is None:
+                sources = {TRAINING: images, **test_images}
+                result = _measure_group(
+                    encoder, group, shape, sources, features, recipe, devices, workdir
+                )
+                if workdir:
+                    workdir.keep(group, result)
+            yield result
+
+
+def stage_names(stages: str, available: Sequence[str]) -> tuple[str, ...]:
+    """The stages that "f1+f3" or "all" names, in order.
+
+    Raises:
+        ValueError: a stage that is not available, or named twice.
+    """
+    names = tuple(available) if stages == "all" else tuple(stages.split("+"))
+    for name in names:
+        if name not in available or names.count(name) > 1:
+            raise ValueError(
+                f"--stages: {stages!r} must be 'all' or different stages of "
+                f"{', '.join(available)} joined by '+'"
+            )
+    return tuple(sorted(names))
+
+
+def _group(
+    encoder: FrozenEncoder, stages: str, depth: int, kernel_size: int, readout_padding: int
+) -> str:
+    weights = f"seed{encoder.seed}" if encoder.weights == "random" else encoder.digest[:8]
+    return (
+        f"{encoder.name}-{weights}-{encoder.padding}-{stages}"
+        f"-depth{depth}-kernel{kernel_size}-padding{readout_padding}"
+    )
+
+
+def _measure_group(
+    encoder: FrozenEncoder,
+    group: str,
+    shape: tuple[str, int, int, int],
+    sources: Mapping[str, Source],
+    features: Mapping[str, Features],
+    recipe: Recipe,
+    devices: Sequence[jax.Device],
+    workdir: Workdir | None,
+) -> Result:
+    training = features[TRAINING]
+    stages = stage_names(shape[0], tuple(training.stages))
+    size = sources[TRAINING][0].shape[0]
+    readout = Readout(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
+    pairs = list(
+        itertools.product(recipe.maps, recipe.seeds if encoder.seed is None else (encoder.seed,))
+    )
+    maps, seeds = zip(*pairs, strict=True)
+    common = {"batch_size": recipe.batch_size, "devices": devices}
+    with contextlib.ExitStack() as stack:
+        checkpoints = log = None
+        if workdir:
+            checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints(group)))
+            log = stack.enter_context(workdir.log(group, pairs))
+        variables, losses = grid.train(
+            readout,
+            training,
+            stages,
+            maps,
+            seeds,
+            epochs=recipe.epochs,
+            learning_rate=recipe.learning_rate,
+            checkpoints=checkpoints,
+            log=log,
+            **common,
+        )
+    firsts = np.array([maps.index(name) for name in recipe.maps])
+    first = jax.tree.map(lambda array: array[firsts], variables)
+    tests = {name: source for name, source in sources.items() if name != TRAINING}
+    return Result(
+        probe=Probe(
+            encoder.name, encoder.weights, encoder.padding, "+".join(stages), *shape[1:], "sgd"
+        ),
+        maps=maps,
+        seeds=seeds,
+        map_size=size,
+        losses=losses,
+        scores={
+            name: Scores(*grid.score(readout, variables, features[name], stages, maps, **common))
+            for name in tests
+        },
+        galleries={
+            name: _gallery(readout, first, source, features[name], stages)
+            for name, source in tests.items()
+        },
+    )
+
+
+def _gallery(
+    readout: Readout, variables: Any, source: Source, features: Features, stages: Sequence[str]
+) -> Gallery:
+    shown = np.arange(min(SHOWN, len(source)))
+    predictions = grid.predict(readout, variables, features.rows(shown, stages))
+    images = np.stack([source[int(i)] for i in shown])
+    return Gallery(
+        *(np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8) for a in (images, predictions))
+    )
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="posjax-features-") as directory:
+        yield Path(directory)

@@ -1,0 +1,30 @@
+"""Progress bars that are silent where the output is no terminal."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(total: int, what: str, unit: str) -> tqdm:
+    """A bar with rate and time left on standard error; nothing where that is no terminal."""
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        disable=None,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        leave=False,
+    )
+
+
+def advance(bar: tqdm, count: int, **figures: str) -> None:
+    """Counts `count` more, with figures behind the rate.
+
+    The first count restarts the clock, for it compiled: no rate or time left includes that.
+    """
+    if bar.n == 0 and not bar.disable:
+        bar.reset()
+        bar.initial = count
+    bar.set_postfix(figures, refresh=False)
+    bar.update(count)

@@ -1,0 +1,179 @@
+"""A run: the plan, one probe after the other, and what they leave in the workdir."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from posjax import encoders
+from posjax.images import Source, open_source
+from posjax.probes import Readout
+from posjax.runs import parallel
+from posjax.runs.features import bytes_per_image
+from posjax.runs.frozen import freeze, stage_shapes
+from posjax.runs.probe import FEATURE_SIZE, measure, stage_names
+from posjax.runs.records import Record, Result, to_records, write_csv
+from posjax.runs.report import text_table, write_report
+from posjax.runs.settings import Settings
+from posjax.runs.workdir import Workdir, describe_devices
+
+ENDLESS = ("dead_leaves", "noise")
+ENDLESS_TRAIN, ENDLESS_TEST = 64, 32
+TRAIN_SEED, TEST_SEED = 0, 1
+
+
+def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> list[Result]:
+    """Probes the encoder under every padding mode, and writes table, report and figures.
+
+    What is already finished in the workdir is not repeated. Random weights are drawn anew for
+    each seed. `say` is given the plan before the work starts, and the table and the path of the
+    report after it.
+
+    Raises:
+        ValueError, FileNotFoundError: flags, images, weights or a workdir that do not fit
+            together, before anything is encoded; an image that cannot be read.
+        FloatingPointError: a loss is not finite.
+    """
+    devices = parallel.local_devices(settings.devices)
+    shapes = _check_shapes(settings)
+    images = _open(settings, settings.images, settings.num_train, ENDLESS_TRAIN, TRAIN_SEED)
+    tests = {
+        spec: _open(settings, spec, settings.num_test, ENDLESS_TEST, TEST_SEED)
+        for spec in settings.test_images
+    }
+    workdir = Workdir(settings.workdir)
+    about = {
+        "weight_digests": _check_weights(settings),
+        "image_digests": {
+            "images": images.digest(),
+            **{name: source.digest() for name, source in tests.items()},
+        },
+        "devices": describe_devices(devices),
+    }
+    workdir.claim(settings, about)
+    notes = _notes(settings.images, images, tests)
+    seeds = settings.seeds if settings.weights == "random" else (None,)
+    frozen = list(itertools.product(settings.paddings, seeds))
+    say(_plan(settings, shapes, images, tests, len(frozen), about["devices"]))
+    for note in notes:
+        say(f"note: {note}")
+
+    results: list[Result] = []
+    records: list[Record] = []
+    for padding, seed in frozen:
+        encoder = freeze(
+            settings.encoder,
+            settings.weights,
+            padding,
+            pool_padding=settings.pool_padding,
+            normalize=settings.normalize,
+            seed=seed,
+        )
+        for result in measure(
+            encoder,
+            images,
+            tests,
+            settings,
+            cache_dir=settings.cache_dir,
+            devices=devices,
+            workdir=workdir,
+        ):
+            results.append(result)
+            records.extend(to_records(result))
+            write_csv(workdir.path / "results.csv", records)
+    report = write_report(workdir.path, settings, results, title=title, notes=notes)
+    say(text_table(results))
+    say(f"report: {report}")
+    return results
+
+
+def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """The stages' shapes under every padding; refuses what would fail after hours."""
+    shapes = {
+        padding: stage_shapes(settings.encoder, padding, settings.image_size, settings.pool_padding)
+        for padding in settings.paddings
+    }
+    map_size = (settings.image_size, settings.image_size)
+    for stages, *readout in settings.shapes():
+        stage_names(stages, tuple(next(iter(shapes.values()))))
+        Readout(*readout, feature_size=FEATURE_SIZE, map_size=map_size)
+    return shapes
+
+
+def _check_weights(settings: Settings) -> dict[str, str]:
+    """Reads every file of weights once, before work starts; the SHA-256 of each."""
+    if settings.weights == "random":
+        return {}
+    paths = [settings.weights.replace("{padding}", padding) for padding in settings.paddings]
+    return {
+        path: encoders.load_with_info(settings.encoder, path).digest
+        for path in dict.fromkeys(paths)
+    }
+
+
+def _open(settings: Settings, spec: str, limit: int | None, endless: int, seed: int) -> Source:
+    if limit is None and spec in ENDLESS:
+        limit = endless
+    return open_source(
+        spec,
+        size=settings.image_size,
+        limit=limit,
+        seed=seed,
+        skip_bad=settings.skip_bad_images,
+    )
+
+
+def _notes(spec: str, images: Source, tests: Mapping[str, Source]) -> list[str]:
+    notes = []
+    for name, source in {spec: images, **tests}.items():
+        if source.skipped:
+            listed = "; ".join(f"{path}: {reason}" for path, reason in source.skipped)
+            notes.append(f"{len(source.skipped)} files of {name} were left out: {listed}")
+    trained = _files(spec, images)
+    for name, source in tests.items():
+        both = trained & _files(name, source)
+        if both:
+            notes.append(
+                f"{len(both)} of the {len(source)} test images of {name} are training images too "
+                f"(such as {min(both)}): its scores are not those of unseen images"
+            )
+    return notes
+
+
+def _files(spec: str, source: Source) -> set[str]:
+    if spec.startswith("tfds:"):
+        return set(source.keys)
+    folder = Path(spec).expanduser()
+    return {str((folder / key).resolve()) for key in source.keys} if folder.is_dir() else set()
+
+
+def _plan(
+    settings: Settings,
+    shapes: Mapping[str, Mapping[str, tuple[int, int, int]]],
+    images: Source,
+    tests: Mapping[str, Source],
+    encoders_count: int,
+    devices: str,
+) -> str:
+    per_encoder = len(list(settings.shapes())) * len(settings.maps)
+    seeds = 1 if settings.weights == "random" else len(settings.seeds)
+    count = len(images) + sum(len(source) for source in tests.values())
+    sizes = [
+        bytes_per_image(stages, FEATURE_SIZE, settings.feature_dtype) for stages in shapes.values()
+    ]
+    room = count * (sum(sizes) * encoders_count // len(sizes) if settings.cache_dir else max(sizes))
+    drawn = " (drawn anew for each seed)" if settings.weights == "random" else ""
+    where = f"in {settings.cache_dir}" if settings.cache_dir else "at a time, deleted at the end"
+    lines = {
+        "encoder": f"{settings.encoder}, {settings.weights} weights{drawn}",
+        "paddings": ", ".join(settings.paddings),
+        "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
+        "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
+        "normalize": settings.normalize,
+        "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
+        f"{per_encoder} maps and shapes × {seeds} seeds each, {settings.epochs} epochs",
+        "encoder passes": f"{encoders_count * count} images",
+        "features": f"{room / 1e6:,.0f} MB {where}",
+        "devices": devices,
+        "workdir": str(settings.workdir),
+    }
+    return "\n".join(f"{name + ':':<16}{text}" for name, text in lines.items()) + "\n"

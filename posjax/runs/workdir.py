@@ -1,0 +1,126 @@
+"""The folder that a run leaves, and finds again when it is started once more."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from posjax.runs.records import Result, load_result, save_result, write_atomically
+from posjax.runs.settings import Settings
+
+PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """Where a run's configuration, results, checkpoints and events lie."""
+
+    path: Path
+
+    def claim(self, settings: Settings, about: dict[str, Any]) -> None:
+        """Writes config.json, or makes sure that the one that is there is of the same run.
+
+        `about` is what the flags do not say: weight digests, devices.
+
+        Raises:
+            ValueError: the folder belongs to a run with other flags or weights, which are named,
+                or holds files but no run.
+        """
+        path = self.path / "config.json"
+        science = json.loads(json.dumps(settings.science(), default=str))
+        if path.exists():
+            self._check_same(path, science, about)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
+        self.path.mkdir(parents=True, exist_ok=True)
+        config = {
+            "flags": science,
+            "workdir": str(self.path),
+            "cache_dir": settings.cache_dir and str(settings.cache_dir),
+            "versions": {name: version(name) for name in PACKAGES},
+            "git_revision": git_revision(),
+            **about,
+        }
+        write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
+
+    def result(self, group: str) -> Result | None:
+        """The result of a finished group of readouts, or None.
+
+        Raises:
+            ValueError: its file cannot be read.
+        """
+        path = self._result_path(group)
+        return load_result(path) if path.exists() else None
+
+    def keep(self, group: str, result: Result) -> None:
+        """Writes the result of a group: from here on the group is finished."""
+        self._result_path(group).parent.mkdir(exist_ok=True)
+        save_result(self._result_path(group), result)
+
+    def checkpoints(self, group: str) -> Path:
+        """The folder of the checkpoints of a group."""
+        return self.path / "checkpoints" / group
+
+    @contextlib.contextmanager
+    def log(
+        self, group: str, readouts: Sequence[tuple[str, int]]
+    ) -> Iterator[Callable[[int, np.ndarray], None]]:
+        """A function that writes the epoch's loss of each (map, seed) as TensorBoard events."""
+        with SummaryWriter(str(self.path / "tensorboard" / group)) as writer:
+
+            def log(epoch: int, losses: np.ndarray) -> None:
+                for (name, seed), loss in zip(readouts, losses, strict=True):
+                    writer.add_scalar(f"loss/{name}/seed{seed}", float(loss), epoch)
+
+            yield log
+
+    def _result_path(self, group: str) -> Path:
+        return self.path / "probes" / f"{group}.npz"
+
+    def _check_same(self, path: Path, science: dict[str, Any], about: dict[str, Any]) -> None:
+        try:
+            config = json.loads(path.read_text())
+            flags, digests = config["flags"], config["weight_digests"]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
+        other = [
+            f"--{flag} was {flags.get(flag)!r} and is {science.get(flag)!r}"
+            for flag in sorted(flags.keys() | science.keys())
+            if flags.get(flag) != science.get(flag)
+        ]
+        if digests != about["weight_digests"] and not other:
+            other = [f"the weights were {digests} and are {about['weight_digests']}"]
+        if other:
+            raise ValueError(
+                f"--workdir={self.path} belongs to a run with other flags: {'; '.join(other)}. "
+                "Choose another --workdir, or delete this one."
+            )
+
+
+def describe_devices(devices: Sequence[jax.Device]) -> str:
+    """For people: "8 × cpu", "1 × NVIDIA H100 (gpu)"."""
+    kind, platform = devices[0].device_kind, devices[0].platform
+    return f"{len(devices)} × {platform if kind == platform else f'{kind} ({platform})'}"
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that posjax runs from, "+changes" if it has any, or None."""
+
+    def git(*args: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", *args], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
