@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.layers import InputTooSmall, check_mode, conv
 
 Padding = str | Callable[[str], str]
-Stages = dict[str, Float[Array, "n h w c"]]
+Stages = dict[str, Float[Array, "n _ _ _"]]
 
 # He et al. 2015, as torchvision initialises VGG and ResNet.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -25,10 +26,10 @@ class Conv(nn.Module):
     stride: int = 1
     mode: str = "zeros"
     use_bias: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Convolves in `dtype`; the parameters stay in float32."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
@@ -53,7 +54,7 @@ def mode_at(padding: Padding, layer: str) -> str:
 
 
 @contextlib.contextmanager
-def small_images_refused(encoder: nn.Module, images: Float[Array, "n h w 3"]) -> Iterator[None]:
+def small_images_refused(encoder: nn.Module, images: Float[ArrayLike, "n h w 3"]) -> Iterator[None]:
     """Says which image size would do where a layer of `encoder` finds its map too small.
 
     Raises:

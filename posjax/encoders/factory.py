@@ -4,6 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from posjax.encoders.blocks import Padding
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
@@ -37,7 +38,7 @@ def create(
     padding: Padding = "zeros",
     pool_padding: Padding | None = None,
     num_classes: int | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
     """An encoder: `apply(variables, images)` gives its stages {"f1": [n, h, w, c], …}.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
@@ -33,7 +34,7 @@ class ResNet(nn.Module):
     padding: Padding = "zeros"
     pool_padding: Padding | None = None
     num_classes: int | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         """Lays the layers out under PyTorch's names."""
@@ -47,7 +48,7 @@ class ResNet(nn.Module):
             head = nn.Dense(self.num_classes)
             setattr(self, "linear" if self.cifar else "fc", head)
 
-    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """Encodes images into {"f1": stem, "f2": layer 1, …}, each [n, h, w, c].
 
         Raises:
@@ -59,13 +60,13 @@ class ResNet(nn.Module):
             self._head(stages)
         return stages
 
-    def logits(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Array:
+    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
         """Class scores [n, num_classes]."""
         with small_images_refused(self, images):
             stages = self.stages(images, train=train)
         return self._head(stages)
 
-    def stages(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x = nn.relu(self.bn1(self.conv1(images), train=train))
         stages = {"f1": x}
@@ -101,7 +102,7 @@ class BasicBlock(nn.Module):
     stride: int
     shortcut: str
     padding: Padding
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self):
         """Names the layers as PyTorch does."""
@@ -113,7 +114,7 @@ class BasicBlock(nn.Module):
         if self.shortcut == "conv":
             self.downsample = _projection(self.width, self.stride, self.dtype)
 
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the two convolutions, then ReLU."""
         y = nn.relu(self.bn1(self.conv1(x), train=train))
         y = self.bn2(self.conv2(y), train=train)
@@ -128,7 +129,7 @@ class Bottleneck(nn.Module):
     stride: int
     shortcut: str
     padding: Padding
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self):
         """Names the layers as PyTorch does."""
@@ -142,7 +143,7 @@ class Bottleneck(nn.Module):
         if self.shortcut == "conv":
             self.downsample = _projection(4 * self.width, self.stride, self.dtype)
 
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the three convolutions, then ReLU."""
         y = nn.relu(self.bn1(self.conv1(x), train=train))
         y = nn.relu(self.bn2(self.conv2(y), train=train))
@@ -154,7 +155,7 @@ def _mode(block: nn.Module, layer: str) -> str:
     return mode_at(block.padding, f"{block.name.replace('_', '.')}.{layer}")
 
 
-def _projection(width: int, stride: int, dtype: jnp.dtype) -> list[nn.Module]:
+def _projection(width: int, stride: int, dtype: DTypeLike) -> list[nn.Module]:
     return [Conv(width, 1, stride, dtype=dtype), BatchNorm()]
 
 

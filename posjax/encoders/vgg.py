@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
@@ -25,7 +26,7 @@ class VGG(nn.Module):
     padding: Padding = "zeros"
     pool_padding: Padding | None = None
     num_classes: int | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         """Lays the layers out in torchvision's order, so that list positions are its names."""
@@ -47,7 +48,7 @@ class VGG(nn.Module):
             ]
             self.dropout = nn.Dropout(0.5)
 
-    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """Encodes images into {"f1": [n, h, w, 64], …, "f5": [n, h/16, w/16, 512]}.
 
         Raises:
@@ -59,13 +60,13 @@ class VGG(nn.Module):
             self._head(stages, train)
         return stages
 
-    def logits(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Array:
+    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
         """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`."""
         with small_images_refused(self, images):
             stages = self.stages(images, train=train)
         return self._head(stages, train)
 
-    def stages(self, images: Float[Array, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x, stages = images, {}
         for layer in self.features:
@@ -85,11 +86,11 @@ class VGG(nn.Module):
         return self.classifier[6](x)
 
 
-def _pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+def _pool(x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     return max_pool(x, window=2, stride=2)
 
 
-def _adaptive_average(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n s s c"]:
+def _adaptive_average(x: Float[ArrayLike, "n h w c"], size: int) -> Float[Array, "n s s c"]:
     """`torch.nn.AdaptiveAvgPool2d`: bin i of s covers floor(i·h/s) to ceil((i+1)·h/s)."""
 
     def average(length: int) -> Array:

@@ -5,15 +5,16 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers.padding import InputTooSmall, Widths, check_mode, pad
 
 
 def conv(
-    x: Float[Array, "n h w c"],
-    kernel: Float[Array, "kh kw c d"],
-    bias: Float[Array, " d"] | None = None,
+    x: Float[ArrayLike, "n h w c"],
+    kernel: Float[ArrayLike, "kh kw c d"],
+    bias: Float[ArrayLike, " d"] | None = None,
     *,
     stride: int = 1,
     mode: str = "zeros",
@@ -42,7 +43,12 @@ def conv(
 
 
 def max_pool(
-    x: Float[Array, "n h w c"], *, window: int, stride: int, padding: int = 0, mode: str = "lowest"
+    x: Float[ArrayLike, "n h w c"],
+    *,
+    window: int,
+    stride: int,
+    padding: int = 0,
+    mode: str = "lowest",
 ) -> Float[Array, "n h2 w2 c"]:
     """Maximum over `window` x `window` pixels, the map padded by `padding` on every side.
 
@@ -68,7 +74,7 @@ def max_pool(
 
 
 def conv_taps(
-    x: Float[Array, "*n h w c"], kernel: Float[Array, "kh kw c d"], *, padding: int = 0
+    x: Float[ArrayLike, "*n h w c"], kernel: Float[ArrayLike, "kh kw c d"], *, padding: int = 0
 ) -> Float[Array, "*n h2 w2 d"]:
     """Convolution with zero padding as matrix products, for readouts.
 

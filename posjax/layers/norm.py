@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 
@@ -20,7 +21,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "n h w c"],
+        x: Float[ArrayLike, "n h w c"],
         *,
         train: bool = False,
         mask: Float[Array, " n"] | None = None,
@@ -43,7 +44,7 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(
-    x: Float[Array, "n h w c"],
+    x: Float[ArrayLike, "n h w c"],
     *,
     mask: Float[Array, " n"] | None = None,
     axis_name: str | None = None,
@@ -68,8 +69,8 @@ def batch_statistics(
 
 
 def _normalise(
-    x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float
+    x: Array, mean: ArrayLike, var: ArrayLike, scale: ArrayLike, bias: ArrayLike, epsilon: float
 ) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    mean, var, scale, bias = (a.astype(wide) for a in (mean, var, scale, bias))
+    mean, var, scale, bias = (jnp.asarray(a, wide) for a in (mean, var, scale, bias))
     return ((x.astype(wide) - mean) * (scale * lax.rsqrt(var + epsilon)) + bias).astype(x.dtype)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Widths = tuple[tuple[int, int], tuple[int, int]]
@@ -40,7 +41,7 @@ def smallest_size(widths: tuple[int, int], mode: str) -> int:
     return 1
 
 
-def pad(x: Float[Array, "n h w c"], widths: Widths, mode: str) -> Float[Array, "n h2 w2 c"]:
+def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Array, "n h2 w2 c"]:
     """Pads a map by `widths` = ((top, bottom), (left, right)) pixels.
 
     One row, padded by two pixels on either side:

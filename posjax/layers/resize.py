@@ -5,11 +5,12 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 
 def resize_bilinear(
-    x: Float[Array, "n h w c"], size: tuple[int, int], *, align_corners: bool
+    x: Float[ArrayLike, "n h w c"], size: tuple[int, int], *, align_corners: bool
 ) -> Float[Array, "n h2 w2 c"]:
     """Resizes maps to `size` = (height, width) pixels by bilinear interpolation.
 

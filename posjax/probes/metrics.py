@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 # A prediction whose values differ by fewer rounding steps than this is constant: what is left of
@@ -9,7 +10,9 @@ from jaxtyping import Array, Float
 CONSTANT_ULPS = 32
 
 
-def spc(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Float[Array, "*n"]:
+def spc(
+    prediction: Float[ArrayLike, "*n h w"], target: Float[ArrayLike, "h w"]
+) -> Float[Array, "*n"]:
     """Spearman correlation of each predicted map with the target, in [-1, 1].
 
     Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it
@@ -24,12 +27,14 @@ def spc(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Floa
     return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
 
 
-def mae(prediction: Float[Array, "*n h w"], target: Float[Array, "h w"]) -> Float[Array, "*n"]:
+def mae(
+    prediction: Float[ArrayLike, "*n h w"], target: Float[ArrayLike, "h w"]
+) -> Float[Array, "*n"]:
     """Mean absolute error of each predicted map, in the unit of the map."""
     return jnp.mean(jnp.abs(prediction - target), axis=(-2, -1))
 
 
-def constant_mae(target: Float[Array, "h w"]) -> Float[Array, ""]:
+def constant_mae(target: Float[ArrayLike, "h w"]) -> Float[Array, ""]:
     """The MAE of the best constant prediction: that of the map's median."""
     return jnp.mean(jnp.abs(target - jnp.median(target)))
 

@@ -2,11 +2,12 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers import BatchNorm, conv_taps, resize_bilinear
 
-Stages = dict[str, Float[Array, "n ?h ?w ?c"]]
+Stages = dict[str, Float[ArrayLike, "n _ _ _"]]
 
 
 class Readout(nn.Module):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers import interpolation_matrix
@@ -35,7 +36,7 @@ def fit(
     readout: Readout,
     variables: Variables,
     batches: Iterable[Stages],
-    target: Float[Array | np.ndarray, "h w"],
+    target: Float[ArrayLike, "h w"],
     *,
     learning_rate: float | optax.Schedule = 0.1,
     momentum: float = 0.9,
@@ -78,7 +79,7 @@ def step_decay(learning_rate: float, epochs: int, steps_per_epoch: int) -> optax
     return optax.piecewise_constant_schedule(learning_rate, {boundary: 0.1} if boundary else None)
 
 
-def target_for(readout: Readout, target: Float[Array | np.ndarray, "h w"]) -> Target:
+def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> Target:
     """Prepares a position map for the loss.
 
     The readout's last step is a linear upsampling U, so with p* the least-squares preimage of the

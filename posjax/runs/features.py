@@ -1,14 +1,16 @@
 """Features: each image passes through the frozen encoder once, and its stages are kept on disk."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,20 +113,7 @@ def _write(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> None:
-    mean, std = statistics_of(encoder.normalize)
-
-    def stages_of(variables: dict, images: Float[jax.Array, "n h w 3"]) -> dict[str, jax.Array]:
-        stages = encoder.module.apply(variables, (images - mean) / std)
-        small = {
-            name: resize_bilinear(
-                x, _stored_size(x.shape[1:3], feature_size), align_corners=True
-            ).astype(dtype)
-            for name, x in stages.items()
-        }
-        finite = jnp.stack([jnp.isfinite(x).all(axis=(1, 2, 3)) for x in small.values()]).all(0)
-        return small, finite
-
-    step = parallel.pmap(stages_of, devices)
+    step = _encode_step(encoder.module, encoder.normalize, feature_size, dtype, tuple(devices))
     variables = parallel.replicate(encoder.variables, devices)
     arrays: dict[str, np.memmap] = {}
     done = 0
@@ -151,6 +140,33 @@ def _write(
     for array in arrays.values():
         array.flush()
     (directory / "dtype").write_text(dtype)
+
+
+# Cached, because a compiled encoder serves all seeds and sources of images.
+@functools.cache
+def _encode_step(
+    module: nn.Module,
+    normalize: str,
+    feature_size: tuple[int, int],
+    dtype: str,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    mean, std = statistics_of(normalize)
+
+    def step(
+        variables: dict, images: Float[jax.Array, "n h w 3"]
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        stages = module.apply(variables, (images - mean) / std)
+        small = {
+            name: resize_bilinear(
+                x, _stored_size(x.shape[1:3], feature_size), align_corners=True
+            ).astype(dtype)
+            for name, x in stages.items()
+        }
+        finite = jnp.stack([jnp.isfinite(x).all(axis=(1, 2, 3)) for x in small.values()]).all(0)
+        return small, finite
+
+    return parallel.pmap(step, devices)
 
 
 def _open(directory: Path) -> Features:

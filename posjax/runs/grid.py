@@ -1,18 +1,21 @@
 """Many readouts of one shape, trained and scored at once on one read of the features."""
 
+import functools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 from jaxtyping import Array, Float
 
 from posjax.probes import MAPS, Readout, mae, position_map, spc
+from posjax.probes.readout import Stages
 from posjax.probes.trainer import (
     State,
+    Target,
     check_finite,
     optimizer,
     step_decay,
@@ -54,7 +57,7 @@ def train(
     names = [f"map {m}, seed {s}" for m, s in zip(maps, seeds, strict=True)]
     steps = -(-len(features) // batch_size)
     schedule = step_decay(learning_rate, epochs, steps)
-    tx = optimizer(schedule)
+    step, tx = _train_step(readout, learning_rate, epochs, steps, tuple(devices))
     goals = [target_for(readout, position_map(name, readout.map_size)) for name in maps]
     targets = parallel.replicate(jax.tree.map(lambda *x: jnp.stack(x), *goals), devices)
 
@@ -66,7 +69,6 @@ def train(
         first, (state, losses) = checkpoints.restore((state, losses))
     state, losses = parallel.replicate(state, devices), np.array(losses)
 
-    step = parallel.pmap(partial(_step, readout, tx), devices, donate_argnums=(0,))
     with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
         for epoch in range(first, epochs):
             pending = []
@@ -99,7 +101,7 @@ def score(
 ) -> tuple[Float[np.ndarray, "r n"], Float[np.ndarray, "r n"]]:
     """SPC (NaN where undefined) and MAE of every readout on every image."""
     goals = jnp.stack([jnp.asarray(position_map(name, readout.map_size)) for name in maps])
-    step = parallel.pmap(partial(_score, readout), devices)
+    step = _score_step(readout, tuple(devices))
     variables, goals = parallel.replicate((variables, goals), devices)
     scores = []
     with progress.bar(len(features), f"score {len(maps)}", "images") as bar:
@@ -150,32 +152,48 @@ def _over_readouts(readout: Readout, fn: Callable) -> Callable:
     # share nothing behind their first layer, and would only multiply the memory.
     if readout.depth == 1:
         return lambda args: jax.vmap(fn)(args)
-    return partial(lax.map, fn)
+    return functools.partial(lax.map, fn)
 
 
-def _step(
-    readout: Readout, tx: Any, states: State, targets: Any, stages: Any, mask: Array
-) -> tuple[State, Array]:
-    features = readout.align(stages)
+# Cached, because a compiled step serves all encoders whose stages have the same sizes.
+@functools.cache
+def _train_step(
+    readout: Readout,
+    learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    devices: tuple[jax.Device, ...],
+) -> tuple[Callable, optax.GradientTransformation]:
+    tx = optimizer(step_decay(learning_rate, epochs, steps_per_epoch))
 
-    def one(args: tuple) -> tuple[State, Array]:
-        state, target = args
-        return train_step(readout, tx, state, features, target, mask, parallel.AXIS)
+    def step(states: State, targets: Target, stages: Stages, mask: Array) -> tuple[State, Array]:
+        features = readout.align(stages)
 
-    return _over_readouts(readout, one)((states, targets))
+        def one(args: tuple[State, Target]) -> tuple[State, Array]:
+            state, target = args
+            return train_step(readout, tx, state, features, target, mask, parallel.AXIS)
+
+        return _over_readouts(readout, one)((states, targets))
+
+    return parallel.pmap(step, devices, donate_argnums=(0,)), tx
+
+
+@functools.cache
+def _score_step(readout: Readout, devices: tuple[jax.Device, ...]) -> Callable:
+    def one(args: tuple[Array, Array]) -> tuple[Array, Array]:
+        response, goal = args
+        prediction = readout.upsample(response)
+        return spc(prediction, goal), mae(prediction, goal)
+
+    def step(variables: Any, goals: Array, stages: Stages) -> tuple[Array, Array]:
+        responses = _respond(readout, variables, readout.align(stages))
+        # One readout at a time: full-size maps of all of them would fill the memory.
+        return lax.map(one, (responses, goals))
+
+    return parallel.pmap(step, devices)
 
 
 def _respond(readout: Readout, variables: Any, features: Array) -> Float[Array, "r n h w"]:
     return _over_readouts(readout, lambda v: readout.apply(v, features, method="respond"))(
         variables
     )
-
-
-def _score(readout: Readout, variables: Any, goals: Array, stages: Any) -> tuple[Array, Array]:
-    def one(args: tuple[Array, Array]) -> tuple[Array, Array]:
-        response, goal = args
-        prediction = readout.upsample(response)
-        return spc(prediction, goal), mae(prediction, goal)
-
-    # One readout at a time: full-size maps of all of them would fill the memory.
-    return lax.map(one, (_respond(readout, variables, readout.align(stages)), goals))

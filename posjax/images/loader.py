@@ -1,0 +1,158 @@
+"""Loading: the bytes of an image file become a square float image, images become batches."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, SupportsIndex, runtime_checkable
+
+import grain
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+# Part of every digest: raise it when a change gives other pixels for the same bytes.
+RECIPE = "rgb8, bilinear, float32 / 255; 1"
+
+STATISTICS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+"""(mean, standard deviation) of R, G, B on [0, 1]; an encoder sees (image − mean) / deviation."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A finite sequence of square images, each the same at every reading and in every thread.
+
+    `name` is the spec as given, `keys` has one name per image, `skipped` one (path, reason) per
+    file that was left out. An index out of range raises IndexError, as in any sequence; what
+    reads a broken image raises ValueError with the file's name.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+        """One image: float32 RGB in [0, 1]."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal over everything that determines the pixels."""
+        ...
+
+
+def batches(
+    source: Source, batch_size: int, *, threads: int = 8
+) -> Iterator[Float[np.ndarray, "n size size 3"]]:
+    """Stacks the images of a source, in order, into batches of `batch_size`.
+
+    The last batch is smaller where the length is no multiple; nothing is dropped. `threads`
+    threads read ahead, by one batch or by two images each, whichever is more. What a reading
+    thread raises is raised here.
+
+    Raises:
+        ValueError: `batch_size` or `threads` is below 1.
+    """
+    if batch_size < 1 or threads < 1:
+        raise ValueError(f"batch_size and threads start at 1, got {batch_size} and {threads}")
+    options = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=max(batch_size, 2 * threads)
+    )
+    images = grain.MapDataset.source(source).to_iter_dataset(options)
+    return iter(images.batch(batch_size, drop_remainder=False))
+
+
+def load(data: bytes, name: str, size: int) -> Float[np.ndarray, "size size 3"]:
+    """Decodes an image file's bytes to float32 RGB in [0, 1] of size × size pixels.
+
+    The 8-bit RGB image (see `to_rgb`) is resized without regard to its aspect ratio by Pillow's
+    BILINEAR, which averages over the whole footprint when it shrinks, and divided by 255, as in
+    the released PyTorch code's `Resize((size, size))` and `ToTensor()`. The EXIF orientation is
+    not applied, as there.
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    square = decode(data, name).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(square, dtype=np.float32) / np.float32(255)
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Decodes the first frame of an image file's bytes to an 8-bit RGB image.
+
+    Raises:
+        ValueError: the bytes are empty, no image in one of `FORMATS`, too large for Pillow's
+            `Image.MAX_IMAGE_PIXELS`, or broken; the message starts with `name`.
+    """
+    with _open(io.BytesIO(data), name) as image:
+        try:
+            image.load()
+        # Pillow's decoders raise OSError, SyntaxError, EOFError, struct.error and more.
+        except Exception as error:
+            raise ValueError(f"{name}: truncated or damaged {image.format}: {error}") from error
+        return to_rgb(image)
+
+
+def check_header(path: Path, name: str) -> None:
+    """Reads the first bytes of a file only: enough to refuse what is no image.
+
+    Raises:
+        ValueError: as `decode`, save for damage behind the header.
+    """
+    if not path.is_file():
+        raise ValueError(f"{name}: neither a file nor a link to one")
+    with path.open("rb") as file, _open(file, name):
+        pass
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts any of Pillow's modes to 8-bit RGB.
+
+    RGB stays; 1 and L give three equal channels, P and PA the colours of their palettes.
+    Alpha (LA, PA, RGBA, a transparent colour) is dropped, not blended: what is stored under a
+    transparent pixel shows. CMYK gives (255 − C)(255 − K) / 255 and so on, without a colour
+    profile. I;16 (in any byte order), I and F are grey levels on 0 … 65535: divided by 257 and
+    rounded, values beyond clipped (Pillow alone would clip all of them at 255). Other modes, such
+    as YCbCr, go through Pillow's `convert`.
+
+    16-bit colour never arrives here: Pillow's decoder keeps the upper byte of each channel.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.rint(np.asarray(image, dtype=np.float64) / 257)
+        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    # Pillow would warn that it drops a palette's alpha, which is what the table promises.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _open(file: io.BufferedIOBase, name: str) -> Image.Image:
+    """Reads the header; ValueError starts with `name` and says what was found instead."""
+    start = file.read(12)
+    file.seek(0)
+    expected = f"expected one of {', '.join(FORMATS)}"
+    if not start:
+        raise ValueError(f"{name}: empty (0 bytes), {expected}")
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{name}: too large: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name}: no image, or cut in its header, begins with {start!r}, {expected}"
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{name}: damaged header: {error}, {expected}") from error
+    most, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
+    # Up to twice the limit Pillow only warns.
+    if most is not None and pixels > most:
+        image.close()
+        raise ValueError(f"{name}: too large: {pixels} pixels, Pillow's limit is {most}")
+    return image

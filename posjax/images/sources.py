@@ -1,0 +1,281 @@
+"""Sources: one short text, the spec, opens a folder, a dataset or a generator of images."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from posjax.images import dead_leaves
+from posjax.images.loader import RECIPE, Source, check_header, decode, load
+
+SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
+
+_CONSTANTS = {"black": 0.0, "white": 1.0}
+_THREADS = 8
+_LISTED = 10
+
+
+def open_source(
+    spec: str, *, size: int, limit: int | None = None, seed: int = 0, skip_bad: bool = False
+) -> Source:
+    """Opens a source of images of size × size pixels, float32 RGB in [0, 1].
+
+    | spec | images |
+    |---|---|
+    | `dead_leaves` | occluding discs with the spectrum of natural images, endless |
+    | `noise` | every channel of every pixel uniform and independent, endless |
+    | `black`, `white` | one image, whatever `limit`: all others would equal it |
+    | `tfds:NAME[:SPLIT]` | the feature `image` of a TensorFlow dataset, split `train` by default |
+    | anything else | a folder, searched recursively for JPEG, PNG, WebP and BMP files |
+
+    Args:
+        spec: see the table. A folder with the name of a generator is written `./noise`. A
+            dataset's name may hold a configuration (`tfds:name/config`), not a version.
+        size: height and width in pixels. Images from files are resized, see `loader.load`;
+            generators draw at this size.
+        limit: number of images. Required for endless sources; where a finite one has more, a
+            random sample is taken and kept in order, for a cut would keep the first classes only.
+        seed: of the sample and of the generators. Image i of a generator depends on (seed, i)
+            alone, so two seeds share no image, and a larger limit only appends.
+        skip_bad: leave out the files of a folder that are no images, after decoding them all, and
+            list them in `skipped`, in place of refusing the folder.
+
+    A folder's files are told apart by their headers when it is opened; hidden names (`.name`)
+    are ignored, links are followed. Damage behind the header is found on reading.
+
+    Raises:
+        ValueError: the spec names nothing; `size`, `limit` or `seed` is out of range, or `limit`
+            is above the number of images; a folder is empty or holds anything but images (the
+            first ten are listed); a dataset cannot be read.
+    """
+    if size < 1:
+        raise ValueError(f"size is in pixels and starts at 1, got {size}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is a number of images and starts at 1, got {limit}")
+    if seed < 0:
+        raise ValueError(f"seed starts at 0, got {seed}")
+    if spec in _CONSTANTS:
+        return _constant(spec, size)
+    if spec in _GENERATORS:
+        return _generated(spec, size, limit, seed)
+    if spec.startswith("tfds:"):
+        return _tfds(spec, size, limit, seed)
+    return _folder(spec, size, limit, seed, skip_bad)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """A source made of two functions: one reads an image, one lists what determines them all."""
+
+    name: str
+    keys: tuple[str, ...]
+    size: int
+    read: Callable[[int], Float[np.ndarray, "size size 3"]]
+    content: Callable[[], Iterable[bytes]]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+        return self.read(range(len(self))[index])
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of the content, the size and the recipe of the resize."""
+        total = hashlib.sha256()
+        for part in (RECIPE.encode(), str(self.size).encode(), *self.content()):
+            # Hashing each part first keeps ("ab", "c") apart from ("a", "bc").
+            total.update(hashlib.sha256(part).digest())
+        return total.hexdigest()
+
+
+def _constant(spec: str, size: int) -> Source:
+    return _Images(
+        name=spec,
+        keys=(spec,),
+        size=size,
+        read=lambda index: np.full((size, size, 3), _CONSTANTS[spec], np.float32),
+        content=lambda: [spec.encode()],
+    )
+
+
+def _generated(spec: str, size: int, limit: int | None, seed: int) -> Source:
+    if limit is None:
+        raise ValueError(f"{spec} never ends: say how many images with limit")
+    version, draw = _GENERATORS[spec]
+
+    def read(index: int) -> Float[np.ndarray, "size size 3"]:
+        # A spawn key, unlike default_rng([seed, index]), cannot mix up the words of large seeds.
+        return draw(size, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
+
+    return _Images(
+        name=spec,
+        keys=tuple(f"{spec}/{index}" for index in range(limit)),
+        size=size,
+        read=read,
+        content=lambda: [version.encode(), str(seed).encode(), str(limit).encode()],
+    )
+
+
+def _noise(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size size 3"]:
+    return rng.random((size, size, 3), dtype=np.float32)
+
+
+_GENERATORS = {
+    "dead_leaves": (dead_leaves.VERSION, dead_leaves.dead_leaves),
+    "noise": ("noise 1", _noise),
+}
+
+
+def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad: bool) -> Source:
+    root = Path(spec).expanduser()
+    if not spec or not root.exists():
+        raise ValueError(f"no folder {spec!r}; a source of images is one of {SPECS}")
+    if not root.is_dir():
+        raise ValueError(f"{spec} is a file; a source of images is one of {SPECS}")
+    names = sorted(path.relative_to(root).as_posix() for path in _files(root))
+    if not names:
+        raise ValueError(f"{spec} is a folder without files")
+
+    with ThreadPool(_THREADS) as pool:
+        problems = pool.map(partial(_problem, root, whole=skip_bad), names, chunksize=64)
+    bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
+    if bad and not skip_bad:
+        raise ValueError(f"{spec}: {_summary(bad)}; skip_bad leaves such files out")
+    good = [name for name, problem in zip(names, problems, strict=True) if not problem]
+    if not good:
+        raise ValueError(f"{spec}: no image is left, {_summary(bad)}")
+    keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
+
+    def content() -> Iterator[bytes]:
+        with ThreadPool(_THREADS) as pool:
+            yield from map(os.fsencode, keys)
+            yield from pool.imap(lambda key: _file_digest(root / key), keys, chunksize=64)
+
+    return _Images(
+        name=spec,
+        keys=keys,
+        size=size,
+        read=lambda index: load((root / keys[index]).read_bytes(), str(root / keys[index]), size),
+        content=content,
+        skipped=bad,
+    )
+
+
+def _files(folder: Path, around: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files at any depth, through links; ValueError where links run in a circle."""
+    real = folder.resolve()
+    if real in around:
+        raise ValueError(f"{folder} links back to {real}, a folder around it")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _files(Path(entry.path), around | {real})
+            else:
+                yield Path(entry.path)
+
+
+def _problem(root: Path, name: str, *, whole: bool) -> str | None:
+    """What is wrong with a file, or None; damage behind the header shows only if read `whole`."""
+    try:
+        check_header(root / name, name)
+        if whole:
+            decode((root / name).read_bytes(), name)
+    except (ValueError, OSError) as error:
+        return str(error).removeprefix(f"{name}: ")
+    return None
+
+
+def _summary(bad: tuple[tuple[str, str], ...]) -> str:
+    listed = "".join(f"\n  {name}: {problem}" for name, problem in bad[:_LISTED])
+    more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    return f"{len(bad)} of the files cannot be read as images:{listed}{more}\n"
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarray, "n"]:
+    """Indices of the images to keep, ascending."""
+    if limit is None:
+        return np.arange(count)
+    if limit > count:
+        raise ValueError(f"{spec} has {count} images, {limit} were asked for")
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def _tfds(spec: str, size: int, limit: int | None, seed: int) -> Source:
+    """The digest rests on the dataset's name, version, split and recorded sizes of its shards.
+
+    Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
+    """
+    name, _, split = spec.removeprefix("tfds:").partition(":")
+    split = split or "train"
+    if not name or re.fullmatch(r"[\d*]+\.[\d*]+\.[\d*]+.*", split):
+        raise ValueError(f"{spec}: expected tfds:NAME[:SPLIT], and a version cannot be chosen")
+    records = _records(spec, name, split)
+    info = records.dataset_info
+    chosen = _sample(spec, len(records), limit, seed)
+    keys = tuple(f"{info.full_name}/{split}/{index}" for index in chosen)
+
+    return _Images(
+        name=spec,
+        keys=keys,
+        size=size,
+        read=lambda index: load(records[chosen[index]]["image"], keys[index], size),
+        content=lambda: [info.as_json.encode(), *map(str.encode, keys)],
+    )
+
+
+def _records(spec: str, name: str, split: str):
+    """Opens a dataset for random access, its images still encoded; ValueError says what failed."""
+    # It takes a while to import, and most runs never need it.
+    import tensorflow_datasets as tfds
+
+    try:
+        records = tfds.data_source(
+            name,
+            split=split,
+            # Read at each call, where tfds itself reads it once, on import.
+            data_dir=os.environ.get("TFDS_DATA_DIR"),
+            builder_kwargs={"file_format": "array_record"},
+            decoders={"image": tfds.decode.SkipDecoding()},
+        )
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"{spec}: no dataset {name!r} in tensorflow-datasets or under TFDS_DATA_DIR"
+        ) from error
+    except ImportError as error:
+        hint = "pip install posjax[tf]" if "tensorflow" in str(error) else "install it"
+        raise ValueError(
+            f"{spec}: this dataset cannot be read without a package: {error}; {hint}"
+        ) from error
+    # Builders are anyone's code: a missing network alone comes as a dozen types.
+    except Exception as error:
+        raise ValueError(
+            f"{spec}: {type(error).__name__}: {error}\nDatasets are looked for under TFDS_DATA_DIR "
+            "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
+            "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
+        ) from error
+    info = records.dataset_info
+    if info.file_format.value != "array_record":
+        # Slices of a split, such as train[:10%], are silently ignored in the parquet format.
+        raise ValueError(f"{spec}: prepared as {info.file_format.value}, not as array_record")
+    features = dict(info.features.items())
+    feature = features.get("image")
+    if not isinstance(feature, tfds.features.Image) or feature.np_dtype == np.float32:
+        found = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+        raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {found}")
+    return records
