@@ -18,9 +18,9 @@ def spc(
     Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it
     is undefined: the prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps.
     """
-    goal = target.reshape(1, -1).astype(jnp.float32)
+    goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
-    flat = prediction.reshape(-1, goal.size).astype(jnp.float32)
+    flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
     # One image at a time: the ranking of a whole batch would need several times its memory.
     values = lax.map(lambda p: _correlation(_centred_ranks(p), goal_ranks), flat)
     undefined = _constant(flat) | _constant(goal)
