@@ -8,7 +8,15 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers.padding import InputTooSmall, Widths, check_mode, pad
+from posjax.layers.padding import (
+    REPEATING,
+    InputTooSmall,
+    Widths,
+    check_fits,
+    check_mode,
+    pad,
+    source_pixels,
+)
 
 
 def conv(
@@ -21,10 +29,10 @@ def conv(
 ) -> Float[Array, "n h2 w2 d"]:
     """Convolution padded by kernel // 2 pixels on every side, the geometry of PyTorch.
 
-    Padding is written out and a VALID convolution follows, for every mode and stride: the SAME
-    padding of XLA puts the odd row of a strided convolution on the other side. Under `partial`
-    the response before the bias is scaled by (taps of the kernel) / (taps inside the map): partial
-    convolution based padding, Liu et al. 2018 (arXiv 1811.11718), equation 4.
+    The geometry is that of explicit padding and a VALID convolution, for every mode and stride:
+    the SAME padding of XLA puts the odd row of a strided convolution on the other side. Under
+    `partial` the response before the bias is scaled by (taps of the kernel) / (taps inside the
+    map): partial convolution based padding, Liu et al. 2018 (arXiv 1811.11718), equation 4.
 
     Raises:
         ValueError: an unknown mode.
@@ -32,13 +40,13 @@ def conv(
     """
     kernel_size = kernel.shape[:2]
     widths = conv_widths(kernel_size, mode)
-    padded = pad(x, widths, mode)
-    _check_fits(padded, kernel_size)
-    y = lax.conv_general_dilated(
-        padded, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    check_fits(x.shape[1:3], widths, mode)
+    _check_window(x.shape[1:3], widths, kernel_size)
+    y = _convolve(x, kernel, stride, widths)
     if mode == "partial":
         y = y * jnp.asarray(_partial_scale(x.shape[1:3], kernel_size, stride), y.dtype)
+    elif mode in REPEATING:
+        y = _mend_border(y, x, kernel, stride, widths, mode)
     return y if bias is None else y + bias
 
 
@@ -61,12 +69,12 @@ def max_pool(
         ValueError: an unknown mode.
         InputTooSmall: the mode or the window does not fit into the map.
     """
+    widths = ((padding, padding), (padding, padding))
     if mode == "lowest":
-        edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        padded = jnp.pad(x, edges, constant_values=-jnp.inf) if padding else x
+        padded = jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=-jnp.inf)
     else:
-        padded = pad(x, ((padding, padding), (padding, padding)), mode)
-    _check_fits(padded, (window, window))
+        padded = pad(x, widths, mode)
+    _check_window(padded.shape[1:3], ((0, 0), (0, 0)), (window, window))
     # A Python scalar as the start lets XLA see a max-pool, which it can differentiate.
     return lax.reduce_window(
         padded, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID"
@@ -115,11 +123,42 @@ def conv_widths(kernel_size: tuple[int, int], mode: str) -> Widths:
     return tuple((k // 2, k // 2) for k in kernel_size)
 
 
-def _check_fits(padded: Array, window: tuple[int, int]) -> None:
-    if padded.shape[1] < window[0] or padded.shape[2] < window[1]:
+def _convolve(x: Array, kernel: Array, stride: int, widths: Widths) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), widths, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _mend_border(
+    y: Array, x: Array, kernel: Array, stride: int, widths: Widths, mode: str
+) -> Array:
+    """Computes the responses anew whose taps reach over the border.
+
+    Copying the whole map to pad it costs more than the convolution does; narrow strips along the
+    border are enough.
+    """
+    for axis in (1, 2):
+        k, (before, after) = kernel.shape[axis - 1], widths[axis - 1]
+        pixels = source_pixels(x.shape[axis], (before, after), mode)
+        count = y.shape[axis]
+        first_inside = min(-(-before // stride), count)
+        first_beyond = max((x.shape[axis] + before - k) // stride + 1, first_inside)
+        across = [(0, 0), widths[1]] if axis == 1 else [widths[0], (0, 0)]
+        for start, stop in ((0, first_inside), (first_beyond, count)):
+            if start < stop:
+                taps = pixels[start * stride : (stop - 1) * stride + k]
+                strip = pad(jnp.take(x, taps, axis=axis), tuple(across), mode)
+                mended = _convolve(strip, kernel, stride, ((0, 0), (0, 0)))
+                y = lax.dynamic_update_slice_in_dim(y, mended, start, axis)
+    return y
+
+
+def _check_window(size: tuple[int, int], widths: Widths, window: tuple[int, int]) -> None:
+    padded = tuple(length + sum(pair) for length, pair in zip(size, widths, strict=True))
+    if padded[0] < window[0] or padded[1] < window[1]:
         raise InputTooSmall(
             f"a window of {window[0]}x{window[1]} does not fit into a map of "
-            f"{padded.shape[1]}x{padded.shape[2]}"
+            f"{padded[0]}x{padded[1]}"
         )
 
 

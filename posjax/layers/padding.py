@@ -1,23 +1,20 @@
 """Padding modes: what a layer sees beyond the border of its map."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Widths = tuple[tuple[int, int], tuple[int, int]]
 
-_WRITE: dict[str, Callable] = {
-    "zeros": lambda x, w: jnp.pad(x, w),
-    "reflect": lambda x, w: jnp.pad(x, w, mode="reflect"),
-    "replicate": lambda x, w: jnp.pad(x, w, mode="edge"),
-    "circular": lambda x, w: jnp.pad(x, w, mode="wrap"),
-    "symmetric": lambda x, w: jnp.pad(x, w, mode="symmetric"),
-    "partial": lambda x, w: jnp.pad(x, w),
-    "valid": lambda x, w: x,
+MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial", "valid")
+# The modes that repeat pixels of the map, by numpy's names.
+REPEATING = {
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+    "symmetric": "symmetric",
 }
-MODES: tuple[str, ...] = tuple(_WRITE)
 
 
 class InputTooSmall(ValueError):
@@ -67,11 +64,21 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Arra
         raise ValueError(f"padding widths must not be negative, found {widths}")
     if mode == "valid" or not any(any(pair) for pair in widths):
         return x
-    for axis, size, pair in zip(("height", "width"), x.shape[1:3], widths, strict=True):
+    check_fits(x.shape[1:3], widths, mode)
+    return jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=REPEATING.get(mode, "constant"))
+
+
+def source_pixels(size: int, widths: tuple[int, int], mode: str) -> Int[np.ndarray, " n"]:
+    """Which pixel of a row stands at each place of the padded row, for a mode that repeats."""
+    return np.pad(np.arange(size), widths, mode=REPEATING[mode])
+
+
+def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
+    """Raises InputTooSmall where a map of `size` is smaller than `mode` needs."""
+    for axis, length, pair in zip(("height", "width"), size, widths, strict=True):
         smallest = smallest_size(pair, mode)
-        if size < smallest:
+        if length < smallest:
             raise InputTooSmall(
                 f"{mode} padding by {pair} pixels needs a map of {axis} {smallest} or more, "
-                f"found {size}"
+                f"found {length}"
             )
-    return _WRITE[mode](x, ((0, 0), *widths, (0, 0)))

@@ -1,5 +1,6 @@
 """How well a predicted position map agrees with the true one, per image."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
@@ -10,20 +11,22 @@ from jaxtyping import Array, Float
 CONSTANT_ULPS = 32
 
 
+@jax.jit
 def spc(
     prediction: Float[ArrayLike, "*n h w"], target: Float[ArrayLike, "h w"]
 ) -> Float[Array, "*n"]:
     """Spearman correlation of each predicted map with the target, in [-1, 1].
 
     Equal to `scipy.stats.spearmanr` of the float32 values, ties with average ranks. NaN where it
-    is undefined: the prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps.
+    is undefined: the prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps,
+    or holds NaN.
     """
     goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
     flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
     # One image at a time: the ranking of a whole batch would need several times its memory.
     values = lax.map(lambda p: _correlation(_centred_ranks(p), goal_ranks), flat)
-    undefined = _constant(flat) | _constant(goal)
+    undefined = _constant(flat) | _constant(goal) | jnp.isnan(flat).any(axis=1)
     return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
 
 
@@ -45,7 +48,8 @@ def _centred_ranks(values: Float[Array, " m"]) -> Float[Array, " m"]:
     Centred, because a correlation of raw ranks loses six digits in float32. Sorted as integers in
     the order of the floats, which XLA sorts four times as fast on the CPU.
     """
-    bits = lax.bitcast_convert_type(values + 0.0, jnp.int32)
+    # XLA would leave out `values + 0.0`, and −0 is no tie with 0 as an integer.
+    bits = lax.bitcast_convert_type(jnp.where(values == 0, 0.0, values), jnp.int32)
     keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     in_order = jnp.sort(keys, stable=False)
     below = jnp.searchsorted(in_order, keys, side="left")

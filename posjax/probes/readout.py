@@ -63,7 +63,9 @@ class Readout(nn.Module):
     def align(self, stages: Stages) -> Float[Array, "n h w c"]:
         """The stages at `feature_size`, concatenated, in float32."""
         aligned = [
-            resize_bilinear(stages[name].astype(jnp.float32), self.feature_size, align_corners=True)
+            resize_bilinear(
+                jnp.asarray(stages[name], jnp.float32), self.feature_size, align_corners=True
+            )
             for name in sorted(stages)
         ]
         return jnp.concatenate(aligned, axis=-1)

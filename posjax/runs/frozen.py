@@ -1,7 +1,9 @@
 """Frozen encoders: a network, its weights, and the statistics that its inputs are normalised by."""
 
 import dataclasses
+import functools
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -66,9 +68,7 @@ def freeze(
     if weights == "random":
         if seed is None:
             raise ValueError("random weights need a seed")
-        # Zero padding fits every image, and no padding mode has parameters of its own.
-        init = jax.jit(encoders.create(name).init)
-        variables = jax.device_get(init(jax.random.key(seed), jnp.zeros((1, 32, 32, 3))))
+        variables = jax.device_get(_init(name)(jax.random.key(seed)))
         statistics = "none"
     else:
         seed = None
@@ -108,6 +108,14 @@ def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, float32 [3], on images in [0, 1]."""
     mean, std = STATISTICS[normalize]
     return np.broadcast_to(np.float32(mean), 3), np.broadcast_to(np.float32(std), 3)
+
+
+# Cached, because its compilation serves all seeds.
+@functools.cache
+def _init(name: str) -> Callable[[jax.Array], Any]:
+    # Zero padding fits every image, and no padding mode has parameters of its own.
+    encoder = encoders.create(name)
+    return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))))
 
 
 def _digest(variables: Any) -> str:

@@ -1,0 +1,235 @@
+"""What a run found: report.html with its figures, and a table for the terminal."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from posjax.runs import figures, page, tables
+from posjax.runs.differences import paired_differences
+from posjax.runs.records import Result, Summary, summarise, write_atomically
+from posjax.runs.settings import Settings
+from posjax.runs.wording import count, distinct, estimate, label, listed, number, varying
+
+GALLERY_COLUMNS = 7
+GALLERY_PROBES = 21  # more of them would only make the page heavy
+_TERMINAL = 112  # columns
+
+_INTRODUCTION = (
+    "A readout is trained to draw a position map, the same one for every image, from the features"
+    " of a frozen encoder. On images that it has not seen it succeeds as far as the features say"
+    " where they are."
+)
+_TERMS = {
+    "SPC": "Spearman correlation of the predicted and the true map over all pixels of an image,"
+    " from −1 to 1: 1 where the order of all values is right, 0 where it is unrelated.",
+    "MAE": "Mean absolute error over the pixels of an image; maps range from 0 to 1. It depends on"
+    " the map how good a given MAE is: the best constant prediction, the map's median, sets the"
+    " mark.",
+    "skill": "1 − MAE / MAE of the best constant: 1 is perfect, 0 no better than that constant,"
+    " below 0 worse.",
+    "[a, b]": "95 % interval of a bootstrap that draws seeds, then images of each, with"
+    " replacement. From one seed it tells the spread over images alone, from one image that over"
+    " seeds alone. With a few seeds it tends to be too narrow.",
+    "seed": "Draws the readout's initial weights, and those of an encoder with random weights.",
+    "undefined": "A constant prediction puts the pixels in no order and has no SPC. Such images are"
+    " left out of the mean SPC, and their number is told; their MAE counts.",
+}
+
+T = TypeVar("T")
+
+
+def write_report(
+    workdir: Path,
+    settings: Settings,
+    results: Sequence[Result],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Writes `workdir`/report.html and the figures that it shows to `workdir`/figures.
+
+    The page needs no other file. Every file is written whole or not at all, over one of the same
+    name.
+
+    Args:
+        workdir: an existing folder.
+        settings: what was asked for; the page tells the parts that bear on the results.
+        results: what is there so far; may be empty.
+        title: the page's, in plain text, as all texts.
+        notes: what a reader should know before the numbers; shown as a list at the top.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    sections = {"Settings": page.facts(_settings(settings, results))}
+    if results:
+        summaries = summarise(results)
+        sections["Scores"] = _bars(workdir, summaries)
+        sections["Tables"] = tables.scores(summaries)
+        sections["Differences between paddings"] = tables.differences(paired_differences(results))
+        sections["Predicted maps"] = _galleries(workdir, results)
+        sections["Training"] = _losses(workdir, results)
+        sections["Beside the paper"] = tables.beside_paper(summaries)
+    else:
+        notes = (*notes, "There are no results yet.")
+    opening = page.notes(notes) + page.paragraph(_INTRODUCTION) + page.definitions(_TERMS)
+    path = workdir / "report.html"
+    write_atomically(path, page.document(title, opening, sections).encode())
+    return path
+
+
+def text_table(results: Sequence[Result]) -> str:
+    """The mean scores with their 95 % intervals as plain text, a block per set of test images.
+
+    Rows are probes, columns are maps; further maps follow in rows of their own where a line would
+    pass 112 columns. Ends without a newline.
+    """
+    if not results:
+        return "no results"
+    summaries = summarise(results)
+    maps = distinct(row.map for row in summaries)
+    fields = varying([row.probe for row in summaries])
+    lines = []
+    for test_images, rows in tables.by_test_images(summaries).items():
+        width = max(len(_spc(row)) for row in rows)
+        score = f"{{:<{width}}}  MAE {{}}".format
+        cells = {(row.probe, row.map): score(_spc(row), number(row.mae[0], 2)) for row in rows}
+        constants = {row.map: score("", number(row.mae_constant, 2)) for row in rows}
+        labels = {row.probe: label(row.probe, fields) for row in rows}
+        left = max(map(len, ("best constant", *labels.values())))
+        lines += [f"Test images {test_images}: {tables.sample(rows)}", ""]
+        for shown in _batches(maps, max(1, (_TERMINAL - left) // (2 + len(score("", ".00"))))):
+            table = [["", *shown]]
+            for probe, text in labels.items():
+                table.append([text, *(cells.get((probe, name), "") for name in shown)])
+            table.append(["best constant", *(constants.get(name, "") for name in shown)])
+            lines += [*_aligned(table), ""]
+    lines.append("Means over seeds and images; [low, high]: 95 % bootstrap interval over both.")
+    if any(row.spc_undefined for row in summaries):
+        lines.append(
+            "(u): SPC undefined on u of all predictions, which were constant, and left out."
+        )
+    return "\n".join(lines)
+
+
+def _spc(row: Summary) -> str:
+    text = f"SPC {estimate(row.spc, row.n_seeds * row.n_images, 2)}"
+    return f"{text} ({row.spc_undefined})" if row.spc and row.spc_undefined else text
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
+    counts = {name: s.mae.shape[1] for result in results for name, s in result.scores.items()}
+    trained = settings.images
+    if settings.num_train is not None:
+        trained += f" ({count(settings.num_train, 'image')})"
+    elif results:
+        batches = len(results[0].losses) // settings.epochs
+        trained += f" ({'1 batch' if batches == 1 else f'{batches:,} batches'} an epoch)"
+    tested = (
+        f"{name} ({count(counts[name], 'image')})" if name in counts else name
+        for name in settings.test_images
+    )
+    values = {
+        "encoder": settings.encoder,
+        "weights": settings.weights,
+        "paddings": settings.paddings,
+        "padding of pools": settings.pool_padding or "as the convolutions",
+        "position maps": settings.maps,
+        "stages": settings.stages,
+        "readout": f"depth {listed(settings.depths)}; kernel size"
+        f" {listed(settings.kernel_sizes)}; padding {listed(settings.readout_paddings)}",
+        "seeds": settings.seeds,
+        "training images": trained,
+        "test images": tested,
+        "image size": f"{settings.image_size} × {settings.image_size} pixels",
+        "normalisation": settings.normalize,
+        "training": f"{settings.solver}, {count(settings.epochs, 'epoch')}, batches of"
+        f" {settings.batch_size}, learning rate {settings.learning_rate:g}",
+        "features kept as": settings.feature_dtype,
+    }
+    return {k: v if isinstance(v, str) else listed(v) for k, v in values.items()}
+
+
+def _bars(workdir: Path, summaries: Sequence[Summary]) -> str:
+    spc = _picture(
+        workdir,
+        "spc",
+        figures.bars(summaries, "spc"),
+        "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some have"
+        " none, and the mean is that of the others.",
+    )
+    mae = _picture(
+        workdir,
+        "mae",
+        figures.bars(summaries, "mae"),
+        "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
+    )
+    return spc + mae
+
+
+def _galleries(workdir: Path, results: Sequence[Result]) -> str:
+    firsts: dict[object, Result] = {}
+    for result in results:
+        firsts.setdefault(result.probe, result)
+    shown = list(firsts.values())[:GALLERY_PROBES]
+    fields = varying([*firsts])
+    text = "The first test images, and what the readout of the first seed draws on each of them."
+    if len(firsts) > len(shown):
+        text += f" The first {len(shown)} of {len(firsts)} probes."
+    parts = [page.paragraph(text)]
+    sets = distinct(name for result in shown for name in result.galleries)
+    maps = distinct(name for result in shown for name in result.maps)
+    for i, test_images in enumerate(sets, 1):
+        parts.append(page.heading(f"Test images {test_images}"))
+        for name in maps:
+            having = [r for r in shown if name in r.maps and test_images in r.galleries]
+            for j, several in enumerate(_batches(having, GALLERY_COLUMNS), 1):
+                predictions = {
+                    label(r.probe, fields): r.galleries[test_images].predictions[
+                        distinct(r.maps).index(name)
+                    ]
+                    for r in several
+                }
+                images = several[0].galleries[test_images].images
+                stem = "-".join(("gallery", str(i), _slug(test_images), name, str(j)))
+                drawn = figures.gallery(name, images, predictions)
+                parts.append(_picture(workdir, stem, drawn, f"{name} on {test_images}."))
+    return "\n".join(parts)
+
+
+def _losses(workdir: Path, results: Sequence[Result]) -> str:
+    return _picture(
+        workdir,
+        "losses",
+        figures.losses(results),
+        "Training losses, means over seeds and over up to 200 spans of steps; dashed: the loss of"
+        " the best constant, the variance of the map.",
+    )
+
+
+def _picture(workdir: Path, stem: str, figure: figures.Figure, caption: str) -> str:
+    content = figures.png(figure)
+    path = workdir / "figures" / f"{stem}.png"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, content)
+    return page.picture(content, caption)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)[-40:].strip("-")
+
+
+def _batches(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]

@@ -1,0 +1,151 @@
+"""Tables: scores, differences between paddings, and the paper's numbers beside ours."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from posjax.runs import page, paper
+from posjax.runs.differences import Difference
+from posjax.runs.records import Summary
+from posjax.runs.wording import (
+    Interval,
+    count,
+    distinct,
+    estimate,
+    listed,
+    number,
+    short,
+    varying,
+)
+
+Row = TypeVar("Row", Summary, Difference)
+
+
+def scores(summaries: Sequence[Summary]) -> str:
+    """SPC, MAE and skill with their intervals, as HTML: three tables per set of test images."""
+    parts = []
+    for test_images, rows in by_test_images(summaries).items():
+        constants = listed(distinct(f"{row.map} {number(row.mae_constant)}" for row in rows))
+        parts += [
+            page.heading(f"Test images {test_images}"),
+            page.paragraph(f"Means over {sample(rows)}."),
+            _table("SPC", rows, lambda row: _spc(row, "undefined")),
+            _table(f"MAE (best constant: {constants})", rows, lambda row: _estimate(row, row.mae)),
+            _table("Skill", rows, _skill),
+        ]
+    return "\n".join(parts)
+
+
+def differences(rows: Sequence[Difference]) -> str:
+    """Paired differences with their intervals, as HTML: two tables per set of test images."""
+    if not rows:
+        return page.paragraph("There is one padding only, or none shares a seed with another.")
+    reference = rows[0].reference
+    parts = [
+        page.paragraph(
+            f"Scores of each padding less those of {reference}, on the same seeds and images: an"
+            " SPC difference below 0, or an MAE difference above 0, means less position than under"
+            f" {reference}. Intervals as above; one that spans 0 leaves the sign open. Pairs in"
+            " which either SPC is undefined are left out of the SPC difference."
+        )
+    ]
+    for test_images, several in by_test_images(rows).items():
+        parts += [
+            page.heading(f"Test images {test_images}"),
+            page.paragraph(f"Means over {sample(several)}."),
+            _table(f"SPC less that of {reference}", several, lambda row: _spc(row, "left out")),
+            _table(f"MAE less that of {reference}", several, lambda row: _estimate(row, row.mae)),
+        ]
+    return "\n".join(parts)
+
+
+def beside_paper(summaries: Sequence[Summary]) -> str:
+    """The paper's numbers and ours, as HTML; a sentence where it has none of this kind."""
+    encoders = distinct(row.probe.encoder for row in summaries)
+    if not set(encoders) & set(paper.ENCODERS):
+        return page.paragraph(
+            f"The paper has no numbers for {listed(encoders)}: it probes VGG-16 and ResNet-152."
+        )
+    rows = paper.counterparts(summaries)
+    if not rows:
+        return page.paragraph("The paper has no numbers for these paddings, readouts and images.")
+    text = (
+        "Islam, Jia and Bruce, ICLR 2020. Their readouts were trained on DUT-S, and their"
+        " photographs are those of PASCAL-S; ours are named in the table. The weights of their"
+        " encoders were trained on ImageNet"
+    )
+    if any(row.ours.probe.weights == "random" for row in rows):
+        text += ", while ours are random: like is not compared with like."
+    else:
+        text += "."
+    if any(row.ours.map in paper.STRIPES for row in rows):
+        text += (
+            " Their stripes (HS, VS) range from −1 to 1, ours from 0 to 1, and so their MAE is"
+            " twice as large: it is given as printed, and halved to be on our scale."
+        )
+    fields = varying([row.ours.probe for row in rows])
+    head = ["table", *(field.replace("_", " ") for field in fields), "map", "images"]
+    labels = len(head)
+    head += ["SPC: paper", "ours", "MAE: paper, as printed", "paper, on [0, 1]", "ours"]
+    lines = (_beside(row, fields) for row in rows)
+    caption = (
+        f"The paper's numbers and ours, {listed(distinct(r.ours.probe.encoder for r in rows))}"
+    )
+    table = page.table(caption, head, lines, labels)
+    return page.paragraph(text) + table
+
+
+def sample(rows: Sequence[Summary | Difference]) -> str:
+    """What the rows are means over: `3 seeds and 96 images`."""
+    seeds = {row.n_seeds for row in rows}
+    fewest = f"{min(seeds)} to " if len(seeds) > 1 else ""
+    return f"{fewest}{count(max(seeds), 'seed')} and {count(rows[0].n_images, 'image')}"
+
+
+def by_test_images(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each set of test images."""
+    sets = distinct(row.test_images for row in rows)
+    return {name: [row for row in rows if row.test_images == name] for name in sets}
+
+
+def _table(caption: str, rows: Sequence[Row], cell: Callable[[Row], str]) -> str:
+    """A table of one number per probe (rows) and position map (columns)."""
+    fields = varying([row.probe for row in rows])
+    maps = distinct(row.map for row in rows)
+    cells = {(row.probe, row.map): cell(row) for row in rows}
+    lines = (
+        [*(str(getattr(probe, f)) for f in fields), *(cells.get((probe, m), "") for m in maps)]
+        for probe in distinct(row.probe for row in rows)
+    )
+    head = [*(field.replace("_", " ") for field in fields), *maps]
+    return page.table(caption, head, lines, labels=len(fields))
+
+
+def _spc(row: Summary | Difference, missing: str) -> str:
+    text = _estimate(row, row.spc)
+    return f"{text}, {row.spc_undefined} {missing}" if row.spc and row.spc_undefined else text
+
+
+def _skill(row: Summary) -> str:
+    _, low, high = row.mae
+    bounds = (1 - high / row.mae_constant, 1 - low / row.mae_constant)
+    return _estimate(row, (row.skill, *bounds))
+
+
+def _beside(row: paper.Counterpart, fields: Sequence[str]) -> list[str]:
+    ours, images = row.ours, short(row.ours.test_images)
+    halved = ours.map in paper.STRIPES
+    return [
+        row.table,
+        *(str(getattr(ours.probe, field)) for field in fields),
+        ours.map,
+        images if images == row.test_images else f"{images} (paper: {row.test_images})",
+        number(row.spc),
+        _estimate(ours, ours.spc),
+        number(row.mae),
+        f"{number(row.rescaled_mae, 4)} (halved)" if halved else number(row.mae),
+        _estimate(ours, ours.mae),
+    ]
+
+
+def _estimate(row: Summary | Difference, value: Interval | None) -> str:
+    return estimate(value, row.n_seeds * row.n_images).replace("-", "−")

@@ -1,0 +1,62 @@
+"""How probes and numbers are written, alike in tables, in figures and on the terminal."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from posjax.runs.records import Probe
+
+Interval = tuple[float, float, float]
+T = TypeVar("T")
+
+
+def varying(probes: Sequence[Probe]) -> tuple[str, ...]:
+    """The fields that tell the probes apart: `padding`, and the others that differ."""
+    names = [field.name for field in dataclasses.fields(Probe) if field.name != "padding"]
+    differ = [name for name in names if len({getattr(probe, name) for probe in probes}) > 1]
+    return ("padding", *differ)
+
+
+def label(probe: Probe, fields: Sequence[str]) -> str:
+    """A probe by some of its fields: `reflect, depth 3`. Padding and stages need no name."""
+    told = []
+    for field in fields:
+        name = "" if field in ("padding", "stages", "encoder", "weights", "solver") else field
+        told.append(f"{name.replace('_', ' ')} {getattr(probe, field)}".strip())
+    return ", ".join(told)
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """A score without its leading zero, as `.931`, `-.050` or `1.000`; never a negative zero."""
+    text = f"{value:.{decimals}f}"
+    if not text.strip("-0."):
+        text = text.lstrip("-")
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def estimate(value: Interval | None, n_values: int, decimals: int = 3) -> str:
+    """A mean and its interval, `.931 [.912, .948]`; a single value has no interval."""
+    if value is None:
+        return "undefined"
+    mean, low, high = (number(part, decimals) for part in value)
+    return f"{mean} [{low}, {high}]" if n_values > 1 else mean
+
+
+def short(name: str, width: int = 40) -> str:
+    """The end of a name that is longer than `width` characters, for a path tells most there."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(values: Iterable[object]) -> str:
+    """`a, b, c`."""
+    return ", ".join(map(str, values))
+
+
+def distinct(values: Iterable[T]) -> list[T]:
+    """Each value once, in the order in which they first appear."""
+    return list(dict.fromkeys(values))
