@@ -123,14 +123,14 @@ def conv_widths(kernel_size: tuple[int, int], mode: str) -> Widths:
     return tuple((k // 2, k // 2) for k in kernel_size)
 
 
-def _convolve(x: Array, kernel: Array, stride: int, widths: Widths) -> Array:
+def _convolve(x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths) -> Array:
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), widths, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
 def _mend_border(
-    y: Array, x: Array, kernel: Array, stride: int, widths: Widths, mode: str
+    y: Array, x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths, mode: str
 ) -> Array:
     """Computes the responses anew whose taps reach over the border.
 

@@ -69,7 +69,7 @@ def batch_statistics(
 
 
 def _normalise(
-    x: Array, mean: ArrayLike, var: ArrayLike, scale: ArrayLike, bias: ArrayLike, epsilon: float
+    x: ArrayLike, mean: ArrayLike, var: ArrayLike, scale: ArrayLike, bias: ArrayLike, epsilon: float
 ) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
     mean, var, scale, bias = (jnp.asarray(a, wide) for a in (mean, var, scale, bias))

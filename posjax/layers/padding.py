@@ -63,7 +63,7 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Arra
     if min(min(pair) for pair in widths) < 0:
         raise ValueError(f"padding widths must not be negative, found {widths}")
     if mode == "valid" or not any(any(pair) for pair in widths):
-        return x
+        return jnp.asarray(x)
     check_fits(x.shape[1:3], widths, mode)
     return jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=REPEATING.get(mode, "constant"))
 

@@ -25,6 +25,8 @@ def advance(bar: tqdm, count: int, **figures: str) -> None:
     """
     if bar.n == 0 and not bar.disable:
         bar.reset()
-        bar.initial = count
-    bar.set_postfix(figures, refresh=False)
-    bar.update(count)
+        bar.initial = bar.n = bar.last_print_n = count
+        bar.set_postfix(figures)
+    else:
+        bar.set_postfix(figures, refresh=False)
+        bar.update(count)

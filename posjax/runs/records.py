@@ -239,7 +239,7 @@ def load_result(path: Path) -> Result:
         ValueError: the file is no such result; names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
             sets = list(enumerate(about["test_images"]))
             return Result(
@@ -253,17 +253,21 @@ def load_result(path: Path) -> Result:
                     t: Gallery(arrays[f"{i}.images"], arrays[f"{i}.predictions"]) for i, t in sets
                 },
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    # Damage makes zipfile, zlib and numpy raise almost anything; to the caller it is one error.
+    except Exception as error:
         raise ValueError(
-            f"{path} is not a result of this version ({error}): delete it to measure it anew"
+            f"{path} is not a result of this version ({error!r}): delete it to measure it anew"
         ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that it is there whole or not at all, whenever the process is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

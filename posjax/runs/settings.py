@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +45,8 @@ class Recipe:
         _check_least("seeds", 0, *self.seeds)
         _check_least("batch_size", 1, self.batch_size)
         _check_least("epochs", 1, self.epochs)
-        if not self.learning_rate > 0:
-            raise ValueError(f"--learning_rate must be above 0, found {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning_rate must be above 0 and finite, found {self.learning_rate}")
 
     def shapes(self) -> Iterator[tuple[str, int, int, int]]:
         """Stages, depth, kernel size and padding of each group of readouts."""

@@ -28,17 +28,17 @@ class Workdir:
     def claim(self, settings: Settings, about: dict[str, Any]) -> None:
         """Writes config.json, or makes sure that the one that is there is of the same run.
 
-        `about` is what the flags do not say: weight digests, devices.
+        `about` is what the flags do not say: digests of weights and images, devices.
 
         Raises:
-            ValueError: the folder belongs to a run with other flags or weights, which are named,
-                or holds files but no run.
+            ValueError: the folder belongs to a run with other flags, weights or images, which are
+                named, or holds files but no run.
         """
         path = self.path / "config.json"
         science = json.loads(json.dumps(settings.science(), default=str))
         if path.exists():
             self._check_same(path, science, about)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not _leftover(entry) for entry in self.path.iterdir()):
             raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
         self.path.mkdir(parents=True, exist_ok=True)
         config = {
@@ -88,21 +88,31 @@ class Workdir:
     def _check_same(self, path: Path, science: dict[str, Any], about: dict[str, Any]) -> None:
         try:
             config = json.loads(path.read_text())
-            flags, digests = config["flags"], config["weight_digests"]
-        except (ValueError, KeyError) as error:
+            flags = config["flags"]
+            digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
         other = [
             f"--{flag} was {flags.get(flag)!r} and is {science.get(flag)!r}"
             for flag in sorted(flags.keys() | science.keys())
             if flags.get(flag) != science.get(flag)
         ]
-        if digests != about["weight_digests"] and not other:
-            other = [f"the weights were {digests} and are {about['weight_digests']}"]
+        if not other:
+            other = [
+                f"the {what}s were {was} and are {about[f'{what}_digests']}"
+                for what, was in digests.items()
+                if was != about[f"{what}_digests"]
+            ]
         if other:
             raise ValueError(
                 f"--workdir={self.path} belongs to a run with other flags: {'; '.join(other)}. "
                 "Choose another --workdir, or delete this one."
             )
+
+
+def _leftover(path: Path) -> bool:
+    # Of a run that was killed while it wrote its configuration.
+    return path.name.startswith(".config.json.") and path.suffix == ".tmp"
 
 
 def describe_devices(devices: Sequence[jax.Device]) -> str:
