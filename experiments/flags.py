@@ -1,20 +1,51 @@
 """The flags that all experiments share: the only place that reads them."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
-from absl import flags
+from absl import flags, logging
 
 from posjax import encoders, layers, probes
 from posjax.runs import Settings
 from posjax.runs.settings import FEATURE_DTYPES, NORMALIZATIONS, SOLVERS
 
-_ENCODER = flags.DEFINE_enum("encoder", "vgg16", encoders.names(), "Encoder.")
+# The paper's recipe. Endless sources have no number of images of their own.
+_PAPER = {
+    "encoder": "vgg16",
+    "image_size": 224,
+    "batch_size": 32,
+    "epochs": 15,
+    "endless_train": 200,
+    "endless_test": 100,
+}
+# What runs in two minutes on two cores where nobody says which encoder or images.
+_DEMONSTRATION = {
+    "encoder": "vgg11",
+    "image_size": 144,
+    "batch_size": 8,
+    "epochs": 10,
+    "endless_train": 48,
+    "endless_test": 24,
+}
+
+
+def _defaults(name: str) -> str:
+    return f"Default: {_PAPER[name]}, in the demonstration {_DEMONSTRATION[name]}."
+
+
+_ENCODER = flags.DEFINE_enum(
+    "encoder",
+    None,
+    encoders.names(),
+    f"Encoder. {_defaults('encoder')} The demonstration is what runs without --encoder, --weights "
+    "and --images: few small generated images, in two minutes.",
+)
 _WEIGHTS = flags.DEFINE_string(
     "weights",
-    "random",
-    "Weights of the encoder: random (drawn anew for each seed), imagenet, or a .safetensors, .npz, "
-    ".pth, .th or .pt file; {padding} in the path stands for the padding mode.",
+    None,
+    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, or a "
+    ".safetensors, .npz, .pth, .th or .pt file; {padding} in the path stands for the padding mode.",
 )
 _PADDINGS = flags.DEFINE_list(
     "paddings",
@@ -45,23 +76,27 @@ _SEEDS = flags.DEFINE_list(
 )
 _SOLVER = flags.DEFINE_enum("solver", "sgd", SOLVERS, "How readouts are fitted.")
 _SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
-_IMAGES = flags.DEFINE_string("images", "dead_leaves", f"Training images: {_SOURCES}.")
+_IMAGES = flags.DEFINE_string("images", None, f"Training images: {_SOURCES}. Default: dead_leaves.")
 _TEST_IMAGES = flags.DEFINE_multi_string(
     "test_images", ["dead_leaves"], f"Test images, may be given several times: {_SOURCES}."
 )
 _NUM_TRAIN = flags.DEFINE_integer(
     "num_train",
     None,
-    "Number of training images. Default: all of a folder or dataset, 64 of dead_leaves or noise.",
+    "Number of training images. Default: all of a folder or dataset; of dead_leaves and noise "
+    f"{_PAPER['endless_train']}, in the demonstration {_DEMONSTRATION['endless_train']}.",
 )
 _NUM_TEST = flags.DEFINE_integer(
     "num_test",
     None,
-    "Number of test images from each source. Default: all of a folder or dataset, 32 of "
-    "dead_leaves or noise; black and white are one image each.",
+    "Number of test images from each source. Default: all of a folder or dataset; of dead_leaves "
+    f"and noise {_PAPER['endless_test']}, in the demonstration {_DEMONSTRATION['endless_test']}. "
+    "Black and white are one image each.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", 224, "Height and width of images and position maps, pixels."
+    "image_size",
+    None,
+    f"Height and width of images and position maps, pixels. {_defaults('image_size')}",
 )
 _NORMALIZE = flags.DEFINE_enum(
     "normalize",
@@ -74,8 +109,12 @@ _NORMALIZE = flags.DEFINE_enum(
 _SKIP_BAD_IMAGES = flags.DEFINE_boolean(
     "skip_bad_images", False, "Leave out and list files that are no images, not refuse them."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step, over all devices.")
-_EPOCHS = flags.DEFINE_integer("epochs", 15, "Passes of the readouts over the training images.")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, f"Images in a step, over all devices. {_defaults('batch_size')}"
+)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", None, f"Passes of the readouts over the training images. {_defaults('epochs')}"
+)
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 0.1, "Learning rate of the readouts; a tenth of it after 2/3 of the epochs."
 )
@@ -104,12 +143,21 @@ def settings(program: str) -> Settings:
     Raises:
         ValueError: a value that cannot run; names its flag.
     """
+    if not flags.FLAGS["verbosity"].present:
+        # Libraries report on every checkpoint; --verbosity=0 shows it.
+        logging.set_verbosity(logging.WARNING)
     if _DEVICES.value > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", _DEVICES.value)
+    asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
+    default = _PAPER if asked else _DEMONSTRATION
+
+    def value(flag: flags.FlagHolder) -> Any:
+        return default[flag.name] if flag.value is None else flag.value
+
     return Settings(
-        encoder=_ENCODER.value,
-        weights=_WEIGHTS.value,
+        encoder=value(_ENCODER),
+        weights=_WEIGHTS.value or "random",
         paddings=tuple(_PADDINGS.value),
         pool_padding=_POOL_PADDING.value,
         stages=tuple(_STAGES.value),
@@ -119,15 +167,17 @@ def settings(program: str) -> Settings:
         readout_paddings=_integers(_READOUT_PADDINGS),
         seeds=_integers(_SEEDS),
         solver=_SOLVER.value,
-        images=_IMAGES.value,
+        images=_IMAGES.value or "dead_leaves",
         test_images=tuple(_TEST_IMAGES.value),
         num_train=_NUM_TRAIN.value,
         num_test=_NUM_TEST.value,
-        image_size=_IMAGE_SIZE.value,
+        endless_train=default["endless_train"],
+        endless_test=default["endless_test"],
+        image_size=value(_IMAGE_SIZE),
         normalize=_NORMALIZE.value,
         skip_bad_images=_SKIP_BAD_IMAGES.value,
-        batch_size=_BATCH_SIZE.value,
-        epochs=_EPOCHS.value,
+        batch_size=value(_BATCH_SIZE),
+        epochs=value(_EPOCHS),
         learning_rate=_LEARNING_RATE.value,
         feature_dtype=_FEATURE_DTYPE.value,
         workdir=Path(_WORKDIR.value or f"runs/{program}"),

@@ -6,9 +6,12 @@ With no flags: a random VGG on generated images, offline, in two minutes on two 
 import sys
 
 from absl import app, logging
+from absl import flags as absl_flags
 
 from experiments import flags
 from posjax import runs
+
+absl_flags.adopt_module_key_flags(flags)  # shows them under --help
 
 
 def main(_: list[str]) -> None:

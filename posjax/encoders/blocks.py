@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.layers import InputTooSmall, check_mode, conv
+from posjax.layers import MODES, InputTooSmall, check_mode, conv
 
 Padding = str | Callable[[str], str]
 Stages = dict[str, Float[Array, "n _ _ _"]]
@@ -48,14 +48,18 @@ def mode_at(padding: Padding, layer: str) -> str:
     if isinstance(padding, str):
         return check_mode(padding)
     mode = padding(layer)
-    if not isinstance(mode, str):
-        raise ValueError(f"padding returned {mode!r} for layer {layer}, expected a padding mode")
-    return check_mode(mode)
+    if mode not in MODES:
+        raise ValueError(
+            f"padding returned {mode!r} for layer {layer}, expected one of {', '.join(MODES)}"
+        )
+    return mode
 
 
 @contextlib.contextmanager
-def small_images_refused(encoder: nn.Module, images: Float[ArrayLike, "n h w 3"]) -> Iterator[None]:
-    """Says which image size would do where a layer of `encoder` finds its map too small.
+def small_images_refused(
+    encoder: nn.Module, images: Float[ArrayLike, "n h w 3"], method: str = "stages"
+) -> Iterator[None]:
+    """Says which image size would do for `method` where a layer finds its map too small.
 
     Raises:
         InputTooSmall: the images are too small for the encoder and its padding.
@@ -63,7 +67,7 @@ def small_images_refused(encoder: nn.Module, images: Float[ArrayLike, "n h w 3"]
     try:
         yield
     except InputTooSmall as error:
-        smallest = _smallest_image(encoder)
+        smallest = _smallest_image(encoder, method)
         raise InputTooSmall(
             f"images of {images.shape[1]}x{images.shape[2]} are too small for this encoder "
             f"under padding {encoder.padding!r}: the smallest that works is "
@@ -71,13 +75,13 @@ def small_images_refused(encoder: nn.Module, images: Float[ArrayLike, "n h w 3"]
         ) from error
 
 
-def _smallest_image(encoder: nn.Module) -> int:
-    encoder = encoder.clone(parent=None, num_classes=None)
+def _smallest_image(encoder: nn.Module, method: str) -> int:
+    encoder = encoder.clone(parent=None)
 
     def works(size: int) -> bool:
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         try:
-            jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, method="stages"), images)
+            jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, method=method), images)
         except InputTooSmall:
             return False
         return True

@@ -54,17 +54,21 @@ class VGG(nn.Module):
         Raises:
             InputTooSmall: the images are too small for the padding; says which size would do.
         """
-        with small_images_refused(self, images):
+        with_head = self.is_initializing() and self.num_classes is not None
+        with small_images_refused(self, images, "scores" if with_head else "stages"):
             stages = self.stages(images, train=train)
-        if self.is_initializing() and self.num_classes is not None:
-            self._head(stages, train)
+            if with_head:
+                self._head(stages, train)
         return stages
 
     def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
-        """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`."""
-        with small_images_refused(self, images):
-            stages = self.stages(images, train=train)
-        return self._head(stages, train)
+        """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`.
+
+        Raises:
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        with small_images_refused(self, images, "scores"):
+            return self.scores(images, train=train)
 
     def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
@@ -76,6 +80,10 @@ class VGG(nn.Module):
                     break
             x = layer(x, train=train) if isinstance(layer, BatchNorm) else layer(x)
         return stages
+
+    def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
+        """The class scores, with the bare error of the layer that finds its map too small."""
+        return self._head(self.stages(images, train=train), train)
 
     def _head(self, stages: Stages, train: bool) -> Array:
         x = _adaptive_average(_pool(stages["f5"]), POOLED)

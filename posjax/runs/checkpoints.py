@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 SECONDS_BETWEEN = 60.0
@@ -38,7 +40,11 @@ class Checkpoints:
         if epoch is None:
             return 0, template
         try:
-            return epoch, self._manager.restore(epoch, args=ocp.args.StandardRestore(template))
+            state = self._manager.restore(epoch, args=ocp.args.StandardRestore(template))
+            found, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
+            if found != expected:
+                raise ValueError(f"arrays of the shapes {found}, expected {expected}")
+            return epoch, state
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
                 f"the checkpoint {self._folder / str(epoch)} cannot be read ({error}): delete it "

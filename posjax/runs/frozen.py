@@ -72,8 +72,14 @@ def freeze(
         statistics = "none"
     else:
         seed = None
-        loaded = encoders.load_with_info(name, weights.replace("{padding}", padding))
+        path = weights.replace("{padding}", padding)
+        loaded = encoders.load_with_info(name, path)
         variables, statistics = loaded.variables, loaded.normalize or "imagenet"
+        if normalize == "encoder" and statistics not in STATISTICS:
+            raise ValueError(
+                f"{path} was trained with the normalisation {statistics!r}, which is unknown; "
+                f"choose --normalize of {', '.join(STATISTICS)}"
+            )
     return FrozenEncoder(
         name=name,
         weights=weights,

@@ -119,11 +119,7 @@ def predict(
 ) -> Float[np.ndarray, "r n h w"]:
     """The maps that every readout predicts on one batch of stages."""
 
-    def maps_of(variables: Any, batch: dict[str, Array]) -> Array:
-        responses = _respond(readout, variables, readout.align(batch))
-        return jax.vmap(readout.upsample)(responses)
-
-    return jax.device_get(jax.jit(maps_of)(variables, batch))
+    return jax.device_get(_predict_step(readout)(variables, batch))
 
 
 def _initial(
@@ -138,7 +134,7 @@ def _initial(
         jax.random.fold_in(jax.random.key(seed), MAPS.index(name))
         for name, seed in zip(maps, seeds, strict=True)
     ]
-    return jax.jit(jax.vmap(lambda key: readout.init(key, sample)))(jnp.stack(keys))
+    return _init_step(readout)(jnp.stack(keys), sample)
 
 
 def _order(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
@@ -156,6 +152,11 @@ def _over_readouts(readout: Readout, fn: Callable) -> Callable:
 
 
 # Cached, because a compiled step serves all encoders whose stages have the same sizes.
+@functools.cache
+def _init_step(readout: Readout) -> Callable:
+    return jax.jit(jax.vmap(readout.init, in_axes=(0, None)))
+
+
 @functools.cache
 def _train_step(
     readout: Readout,
@@ -191,6 +192,15 @@ def _score_step(readout: Readout, devices: tuple[jax.Device, ...]) -> Callable:
         return lax.map(one, (responses, goals))
 
     return parallel.pmap(step, devices)
+
+
+@functools.cache
+def _predict_step(readout: Readout) -> Callable:
+    def step(variables: Any, stages: Stages) -> Float[Array, "r n h w"]:
+        responses = _respond(readout, variables, readout.align(stages))
+        return jax.vmap(readout.upsample)(responses)
+
+    return jax.jit(step)
 
 
 def _respond(readout: Readout, variables: Any, features: Array) -> Float[Array, "r n h w"]:

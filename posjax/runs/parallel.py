@@ -38,7 +38,12 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 def gather(tree: Any) -> Any:
     """The first device's copy of replicated arrays, as numpy arrays."""
-    return jax.device_get(jax_utils.unreplicate(tree))
+
+    # flax's `unreplicate` keeps the axis of devices where one device of several is used.
+    def first(array: jax.Array) -> np.ndarray:
+        return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
+
+    return jax.tree.map(first, tree)
 
 
 def split(

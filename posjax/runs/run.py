@@ -17,7 +17,6 @@ from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir, describe_devices
 
 ENDLESS = ("dead_leaves", "noise")
-ENDLESS_TRAIN, ENDLESS_TEST = 64, 32
 TRAIN_SEED, TEST_SEED = 0, 1
 
 
@@ -35,9 +34,11 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     """
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
-    images = _open(settings, settings.images, settings.num_train, ENDLESS_TRAIN, TRAIN_SEED)
+    images = _open(
+        settings, settings.images, settings.num_train, settings.endless_train, TRAIN_SEED
+    )
     tests = {
-        spec: _open(settings, spec, settings.num_test, ENDLESS_TEST, TEST_SEED)
+        spec: _open(settings, spec, settings.num_test, settings.endless_test, TEST_SEED)
         for spec in settings.test_images
     }
     workdir = Workdir(settings.workdir)

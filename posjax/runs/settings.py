@@ -46,7 +46,9 @@ class Recipe:
         _check_least("batch_size", 1, self.batch_size)
         _check_least("epochs", 1, self.epochs)
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning_rate must be above 0 and finite, found {self.learning_rate}")
+            raise ValueError(
+                f"--learning_rate must be above 0 and finite, found {self.learning_rate}"
+            )
 
     def shapes(self) -> Iterator[tuple[str, int, int, int]]:
         """Stages, depth, kernel size and padding of each group of readouts."""
@@ -57,7 +59,8 @@ class Recipe:
 class Settings(Recipe):
     """A whole run: a recipe for every padding mode of an encoder.
 
-    `num_train` and `num_test` are None for all images of a source that ends. `cache_dir` is None
+    `num_train` and `num_test` are None for all images of a source that ends, and `endless_train`
+    and `endless_test` of one that does not. `cache_dir` is None
     where features need not outlive the run; `devices` is 0 for all.
     """
 
@@ -70,6 +73,8 @@ class Settings(Recipe):
     pool_padding: str | None = None
     num_train: int | None = None
     num_test: int | None = None
+    endless_train: int = 200
+    endless_test: int = 100
     image_size: int = 224
     normalize: str = "encoder"
     skip_bad_images: bool = False
@@ -88,6 +93,8 @@ class Settings(Recipe):
             _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
         _check_least("image_size", 2, self.image_size)
         _check_least("devices", 0, self.devices)
+        _check_least("endless_train", 1, self.endless_train)
+        _check_least("endless_test", 1, self.endless_test)
         for name in ("num_train", "num_test"):
             if getattr(self, name) is not None:
                 _check_least(name, 1, getattr(self, name))
