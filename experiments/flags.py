@@ -24,9 +24,9 @@ _DEMONSTRATION = {
     "encoder": "vgg11",
     "image_size": 144,
     "batch_size": 8,
-    "epochs": 10,
-    "endless_train": 48,
-    "endless_test": 24,
+    "epochs": 12,
+    "endless_train": 32,
+    "endless_test": 16,
 }
 
 

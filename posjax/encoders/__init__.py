@@ -2,6 +2,6 @@
 
 from posjax.encoders.blocks import Padding, Stages
 from posjax.encoders.factory import create, names
-from posjax.encoders.pretrained import from_torch, load, load_with_info
+from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
 
-__all__ = ["Padding", "Stages", "create", "from_torch", "load", "load_with_info", "names"]
+__all__ = ["Loaded", "Padding", "Stages", "create", "from_torch", "load", "load_with_info", "names"]

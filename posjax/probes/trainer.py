@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers import interpolation_matrix
-from posjax.probes.readout import Readout, Stages
+from posjax.probes.readout import Readout
 
 Variables = dict[str, Any]
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
 def fit(
     readout: Readout,
     variables: Variables,
-    batches: Iterable[Stages],
+    batches: Iterable[dict[str, Float[ArrayLike, "_ _ _ _"]]],
     target: Float[ArrayLike, "h w"],
     *,
     learning_rate: float | optax.Schedule = 0.1,

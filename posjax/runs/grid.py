@@ -118,7 +118,6 @@ def predict(
     readout: Readout, variables: Any, batch: dict[str, np.ndarray]
 ) -> Float[np.ndarray, "r n h w"]:
     """The maps that every readout predicts on one batch of stages."""
-
     return jax.device_get(_predict_step(readout)(variables, batch))
 
 

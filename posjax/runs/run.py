@@ -1,5 +1,6 @@
 """A run: the plan, one probe after the other, and what they leave in the workdir."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,8 +43,9 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
         for spec in settings.test_images
     }
     workdir = Workdir(settings.workdir)
+    weights = _check_weights(settings)
     about = {
-        "weight_digests": _check_weights(settings),
+        "weight_digests": {path: loaded.digest for path, loaded in weights.items()},
         "image_digests": {
             "images": images.digest(),
             **{name: source.digest() for name, source in tests.items()},
@@ -52,6 +54,12 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     }
     workdir.claim(settings, about)
     notes = _notes(settings.images, images, tests)
+    if settings.normalize == "encoder":
+        notes += [
+            f"{path} does not say how its images were normalised: ImageNet's statistics are taken"
+            for path, loaded in weights.items()
+            if loaded.normalize is None
+        ]
     seeds = settings.seeds if settings.weights == "random" else (None,)
     frozen = list(itertools.product(settings.paddings, seeds))
     say(_plan(settings, shapes, images, tests, len(frozen), about["devices"]))
@@ -100,13 +108,13 @@ def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int
     return shapes
 
 
-def _check_weights(settings: Settings) -> dict[str, str]:
-    """Reads every file of weights once, before work starts; the SHA-256 of each."""
+def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
+    """Reads every file of weights once, before work starts; what is in it but the weights."""
     if settings.weights == "random":
         return {}
     paths = [settings.weights.replace("{padding}", padding) for padding in settings.paddings]
     return {
-        path: encoders.load_with_info(settings.encoder, path).digest
+        path: dataclasses.replace(encoders.load_with_info(settings.encoder, path), variables={})
         for path in dict.fromkeys(paths)
     }
 

@@ -1,0 +1,124 @@
+"""Metrics: scipy's Spearman correlation and numpy's mean absolute error, per image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from posjax.probes import MAPS, constant_mae, mae, position_map, spc
+
+SHAPE = (40, 56)
+
+
+def scipys(prediction, target):
+    return spearmanr(np.ravel(prediction), np.ravel(target)).statistic
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+PREDICTIONS = {
+    "random": noise(*SHAPE),
+    "like the target": position_map("G", SHAPE) + noise(*SHAPE) / 10,
+    "negative": -1 - np.abs(noise(*SHAPE)),
+    "tied": np.round(noise(*SHAPE), 1),
+    "zeros of both signs": np.round(noise(*SHAPE) / 2),
+    "two values": (noise(*SHAPE) > 0.5).astype(np.float32),
+    "one pixel differs": np.eye(1, SHAPE[0] * SHAPE[1], 77).reshape(SHAPE),
+    "tiny": noise(*SHAPE) * 1e-30,
+    "huge": noise(*SHAPE) * 1e30,
+    "all magnitudes": noise(*SHAPE) * np.float32(10) ** np.round(10 * noise(*SHAPE, seed=1)),
+    "close to one": (1 + 1e-4 * noise(*SHAPE)).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_spc_is_scipys(kind):
+    prediction = PREDICTIONS[kind].astype(np.float32)
+    for name in MAPS:
+        target = position_map(name, SHAPE)
+        np.testing.assert_allclose(spc(prediction, target), scipys(prediction, target), atol=1e-6)
+
+
+def test_spc_is_scipys_on_maps_of_224_pixels():
+    target = position_map("H", 224)
+    prediction = target + noise(224, 224)
+    np.testing.assert_allclose(spc(prediction, target), scipys(prediction, target), atol=1e-6)
+
+
+def test_spc_ranks_a_target_as_it_ranks_a_prediction():
+    one, other = noise(9, 7), np.round(noise(9, 7, seed=1))
+    np.testing.assert_allclose(spc(one, other), spc(other, one), atol=1e-6)
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (3,), (2, 3)])
+def test_one_value_for_each_image(leading):
+    target = position_map("V", (6, 9))
+    predictions = noise(*leading, 6, 9)
+    flat = predictions.reshape(-1, 6, 9)
+    for metric, reference in ((spc, scipys), (mae, lambda p, t: np.abs(p - t).mean())):
+        found = metric(predictions, target)
+        assert found.shape == leading
+        expected = [reference(p, target) for p in flat]
+        np.testing.assert_allclose(np.ravel(found), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        np.full(SHAPE, 0.3),
+        np.zeros(SHAPE),
+        np.full(SHAPE, -7.0),
+        np.full(SHAPE, 1e-30),
+        0.3 * (1 + 1e-6 * np.sign(noise(*SHAPE))),
+        np.full(SHAPE, np.nan),
+        np.where(np.arange(56) == 3, np.nan, noise(*SHAPE)),
+    ],
+    ids=["0.3", "0", "-7", "tiny", "rounding noise", "nan", "one column nan"],
+)
+def test_a_prediction_that_orders_nothing_has_no_spc(prediction):
+    values = spc(np.stack([noise(*SHAPE), prediction]).astype(np.float32), position_map("H", SHAPE))
+    assert np.isfinite(values[0])
+    assert np.isnan(values[1])
+
+
+def test_a_constant_target_has_no_spc():
+    assert np.isnan(spc(noise(4, 5), np.full((4, 5), 0.5)))
+
+
+def test_small_but_real_differences_are_no_rounding_noise():
+    target = position_map("H", SHAPE)
+    np.testing.assert_allclose(spc((0.3 + 1e-4 * target).astype(np.float32), target), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_spc_is_1_for_the_target_and_minus_1_for_its_negative(name):
+    target = position_map(name, SHAPE)
+    np.testing.assert_allclose(spc(np.stack([target, -target]), target), [1, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "increasing", [np.exp, np.cbrt, lambda p: 5 * p - 2, lambda p: 1 / (1 + np.exp(-p))]
+)
+def test_spc_knows_the_order_alone(increasing):
+    target, prediction = position_map("G", SHAPE), np.round(noise(*SHAPE), 2)
+    changed = increasing(prediction).astype(np.float32)
+    np.testing.assert_allclose(spc(changed, target), spc(prediction, target), atol=1e-6)
+    np.testing.assert_allclose(spc(-changed, target), -spc(prediction, target), atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [spc, mae])
+def test_metrics_can_be_jitted_and_mapped(metric):
+    target, predictions = position_map("V", (6, 9)), noise(3, 6, 9)
+    expected = metric(predictions, target)
+    for fn in (jax.jit(metric), jax.vmap(metric, (0, None)), jax.jit(jax.vmap(metric, (0, None)))):
+        np.testing.assert_allclose(fn(jnp.asarray(predictions), target), expected, atol=1e-6)
+
+
+def test_mae_is_in_the_unit_of_the_map():
+    target = position_map("H", (4, 5))
+    np.testing.assert_allclose(mae(target + 0.25, target), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(mae(-target, target), 1, rtol=1e-6)
+    np.testing.assert_allclose(constant_mae(np.array([[0, 0, 0, 1.0]])), 0.25)

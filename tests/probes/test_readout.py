@@ -1,0 +1,207 @@
+"""The readout: the released PosENet, step by step, against numpy and scipy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate
+from scipy.special import expit
+
+from posjax.probes import Readout
+
+SHAPES = {"f1": (9, 7, 2), "f2": (5, 4, 3), "f3": (2, 2, 1)}
+
+
+def make_stages(n=2, shapes=SHAPES):
+    draw = np.random.default_rng(0).normal
+    return {name: draw(size=(n, *s)).astype(np.float32) for name, s in shapes.items()}
+
+
+def make_variables(readout, stages):
+    """Random numbers for all of a readout's variables; variances are positive."""
+    drawn = np.random.default_rng(1)
+    tree = jax.eval_shape(readout.init, jax.random.key(0), stages)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            drawn.uniform(0.5, 1.5, leaf.shape)
+            if path[-1].key in ("var", "scale")
+            else drawn.normal(size=leaf.shape) / 3
+        ).astype(np.float32),
+        tree,
+    )
+
+
+def resize(x, size, align_corners):
+    """Bilinear interpolation of [n, h, w, c], one axis after the other."""
+    for axis, target in zip((1, 2), size, strict=True):
+        source = x.shape[axis]
+        at = (
+            np.linspace(0, source - 1, target)
+            if align_corners
+            else (np.arange(target) + 0.5) * source / target - 0.5
+        )
+        x = np.apply_along_axis(lambda v, at=at, n=source: np.interp(at, np.arange(n), v), axis, x)
+    return x
+
+
+def numpy_readout(readout, variables, stages):
+    x = [resize(stages[name], readout.feature_size, True) for name in ("f1", "f2", "f3")]
+    x = np.concatenate(x, axis=3).astype(np.float64)
+    for layer in range(1, readout.depth + 1):
+        conv = variables["params"][f"conv{layer}"]
+        norm = variables["params"][f"norm{layer}"] | variables["batch_stats"][f"norm{layer}"]
+        p = readout.padding
+        x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        kernels = np.moveaxis(conv["kernel"], -1, 0)
+        maps = [[correlate(image, k, "valid")[..., 0] for k in kernels] for image in x]
+        x = np.moveaxis(np.array(maps), 1, -1) + conv["bias"]
+        x = (x - norm["mean"]) / np.sqrt(norm["var"] + 1e-5) * norm["scale"] + norm["bias"]
+        x = np.maximum(x, 0) if layer < readout.depth else expit(x)
+    return resize(x, readout.map_size, False)[..., 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"depth": 3}, {"depth": 2, "kernel_size": 5, "padding": 2}, {"kernel_size": 1}],
+    ids=str,
+)
+def test_predictions_are_those_of_the_recipe_in_numpy(options):
+    readout = Readout(feature_size=(9, 8), map_size=(20, 13), **options)
+    stages = make_stages()
+    variables = make_variables(readout, stages)
+    found = jax.jit(readout.apply)(variables, stages)
+    assert found.shape == (2, 20, 13)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, numpy_readout(readout, variables, stages), atol=1e-5)
+
+
+def test_init_names_shapes_and_first_values():
+    readout = Readout(depth=3, kernel_size=5, padding=1, feature_size=(9, 8), map_size=(20, 13))
+    variables = jax.jit(readout.init)(jax.random.key(0), make_stages())
+    layers = {1: (5, 5, 6, 6), 2: (5, 5, 6, 6), 3: (5, 5, 6, 1)}
+    assert jax.tree.map(jnp.shape, variables) == {
+        "params": {f"conv{i}": {"kernel": s, "bias": s[3:]} for i, s in layers.items()}
+        | {f"norm{i}": {"scale": s[3:], "bias": s[3:]} for i, s in layers.items()},
+        "batch_stats": {f"norm{i}": {"mean": s[3:], "var": s[3:]} for i, s in layers.items()},
+    }
+    for i, shape in layers.items():
+        conv, norm = (variables["params"][f"{part}{i}"] for part in ("conv", "norm"))
+        bound = np.sqrt(6 / (25 * (shape[2] + shape[3])))  # Glorot & Bengio 2010, uniform
+        assert 0.9 * bound < np.abs(conv["kernel"]).max() <= bound
+        np.testing.assert_allclose(np.std(conv["kernel"]), bound / np.sqrt(3), rtol=0.2)
+        assert not conv["bias"].any()
+        assert (norm["scale"] == 1).all()
+        assert not norm["bias"].any()
+        assert not variables["batch_stats"][f"norm{i}"]["mean"].any()
+        assert (variables["batch_stats"][f"norm{i}"]["var"] == 1).all()
+
+
+def test_the_paper_s_readout_is_the_default():
+    readout = Readout()
+    assert readout.response_size == (26, 26)
+    stages = {"f1": jax.ShapeDtypeStruct((2, 30, 30, 4), jnp.float32)}
+    variables = jax.eval_shape(readout.init, jax.random.key(0), stages)
+    assert set(variables["params"]) == {"conv1", "norm1"}
+    assert jax.eval_shape(readout.apply, variables, stages).shape == (2, 224, 224)
+
+
+def test_stages_are_concatenated_in_the_order_of_their_names():
+    readout = Readout(feature_size=(6, 5), map_size=(8, 8))
+    stages = make_stages()
+    aligned = readout.align(dict(reversed(stages.items())))
+    np.testing.assert_array_equal(aligned, readout.align(stages))
+    expected = [resize(stages[name], (6, 5), True) for name in ("f1", "f2", "f3")]
+    np.testing.assert_allclose(aligned, np.concatenate(expected, axis=3), atol=1e-6)
+
+
+def test_a_stage_of_the_feature_size_passes_unchanged_and_bfloat16_becomes_float32():
+    readout = Readout(feature_size=(5, 4), map_size=(8, 8))
+    stage = jnp.asarray(make_stages()["f2"], jnp.bfloat16)
+    aligned = readout.align({"f2": stage})
+    assert aligned.dtype == jnp.float32
+    np.testing.assert_array_equal(aligned, stage.astype(jnp.float32))
+
+
+def test_align_keeps_the_corners_and_upsample_does_not():
+    readout = Readout(kernel_size=1, feature_size=(7, 7), map_size=(14, 14))
+    stage = make_stages()["f2"]
+    np.testing.assert_allclose(readout.align({"f2": stage})[:, -1, -1], stage[:, -1, -1], atol=1e-6)
+    ramp = jnp.broadcast_to(jnp.arange(7.0), (1, 7, 7))
+    np.testing.assert_allclose(
+        readout.upsample(ramp)[0, 3],
+        [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25, 5.75, 6],
+        atol=1e-6,
+    )
+
+
+def test_the_three_steps_are_the_whole():
+    readout = Readout(depth=2, feature_size=(9, 8), map_size=(20, 13))
+    stages = make_stages()
+    variables = make_variables(readout, stages)
+    response = readout.apply(variables, readout.align(stages), method="respond")
+    assert response.shape == (2, *readout.response_size)
+    assert (response > 0).all()
+    assert (response < 1).all()
+    np.testing.assert_array_equal(readout.upsample(response), readout.apply(variables, stages))
+
+
+def test_evaluation_knows_each_image_alone_and_training_the_batch():
+    readout = Readout(feature_size=(6, 5), map_size=(8, 8))
+    stages = make_stages(3)
+    variables = make_variables(readout, stages)
+    first = {name: array[:1] for name, array in stages.items()}
+    together, alone = readout.apply(variables, stages), readout.apply(variables, first)
+    np.testing.assert_allclose(together[:1], alone, atol=1e-6)
+    training, _ = readout.apply(variables, stages, train=True, mutable=["batch_stats"])
+    assert np.abs(training - together).max() > 0.01
+
+
+def test_training_moves_the_running_statistics_and_nothing_else():
+    readout = Readout(kernel_size=1, feature_size=(5, 4), map_size=(8, 8))
+    stages = {"f2": make_stages(3)["f2"]}
+    variables = make_variables(readout, stages)
+    _, updated = readout.apply(variables, stages, train=True, mutable=["batch_stats"])
+    assert set(updated) == {"batch_stats"}
+    conv = variables["params"]["conv1"]
+    response = stages["f2"].astype(np.float64) @ conv["kernel"][0, 0] + conv["bias"]
+    before = variables["batch_stats"]["norm1"]
+    for key, batch in (("mean", response.mean()), ("var", response.var(ddof=1))):
+        expected = 0.9 * before[key] + 0.1 * batch
+        np.testing.assert_allclose(updated["batch_stats"]["norm1"][key], expected, rtol=1e-5)
+    with pytest.raises(Exception, match="batch_stats"):
+        readout.apply(variables, stages, train=True)
+
+
+@given(
+    depth=st.integers(1, 3),
+    kernel_size=st.integers(1, 7),
+    padding=st.integers(0, 3),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_response_has_the_size_that_is_promised_or_the_readout_is_refused(
+    depth, kernel_size, padding, size
+):
+    expected = size
+    for _ in range(depth):
+        expected = tuple(side + 2 * padding - kernel_size + 1 for side in expected)
+    options = {"depth": depth, "kernel_size": kernel_size, "padding": padding}
+    if min(expected) < 1:
+        with pytest.raises(ValueError, match="leave nothing"):
+            Readout(feature_size=size, **options)
+        return
+    readout = Readout(feature_size=size, **options)
+    assert readout.response_size == expected
+    features = jax.ShapeDtypeStruct((1, *size, 2), jnp.float32)
+    response, _ = jax.eval_shape(
+        lambda x: readout.init_with_output(jax.random.key(0), x, method="respond"), features
+    )
+    assert response.shape == (1, *expected)
+
+
+@pytest.mark.parametrize("options", [{"depth": 0}, {"kernel_size": 0}, {"padding": -1}], ids=str)
+def test_refused(options):
+    with pytest.raises(ValueError, match=str(next(iter(options.values())))):
+        Readout(**options)

@@ -1,0 +1,238 @@
+"""Training: the released code's runs step by step, PyTorch's SGD, a loss without large maps."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from posjax.probes import Readout, fit, mae, position_map, spc
+from posjax.probes.trainer import (
+    State,
+    check_finite,
+    optimizer,
+    squared_error,
+    step_decay,
+    target_for,
+    train_step,
+)
+
+DATA = Path(__file__).parent / "data"
+TRAJECTORIES = {
+    "hor_depth1": {},
+    "gau_depth3": {"depth": 3},
+    "ver_k7_pad2": {"kernel_size": 7, "padding": 2},
+}
+
+
+def make_stages(n, seed=0):
+    draw = np.random.default_rng(seed).normal
+    return {
+        "f1": draw(size=(n, 8, 8, 2)).astype(np.float32),
+        "f2": draw(size=(n, 4, 4, 3)).astype(np.float32),
+    }
+
+
+def small_readout(**options):
+    return Readout(feature_size=(8, 8), map_size=(16, 16), **options)
+
+
+def assert_close(found, expected, atol=1e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
+
+
+def recorded_variables(arrays, when, depth):
+    """A PyTorch state dict in the tree of a readout."""
+    variables = {"params": {}, "batch_stats": {}}
+    for layer in range(1, depth + 1):
+        conv, norm = (f"{when}.output.{3 * layer - 3 + i}" for i in (0, 1))
+        variables["params"][f"conv{layer}"] = {
+            "kernel": np.einsum("oihw->hwio", arrays[f"{conv}.weight"]),
+            "bias": arrays[f"{conv}.bias"],
+        }
+        variables["params"][f"norm{layer}"] = {
+            "scale": arrays[f"{norm}.weight"],
+            "bias": arrays[f"{norm}.bias"],
+        }
+        variables["batch_stats"][f"norm{layer}"] = {
+            "mean": arrays[f"{norm}.running_mean"],
+            "var": arrays[f"{norm}.running_var"],
+        }
+    return variables
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_a_whole_training_run_of_the_released_code(name):
+    with np.load(DATA / f"trajectory_{name}.npz") as file:
+        arrays = dict(file)
+    readout = Readout(feature_size=(14, 14), map_size=(56, 56), **TRAJECTORIES[name])
+    stages = {f"f{i}": arrays[f"feat{i}"] for i in (1, 2, 3)}
+    before = recorded_variables(arrays, "init", readout.depth)
+    variables, losses = fit(readout, before, [stages] * len(arrays["losses"]), arrays["target"])
+    np.testing.assert_allclose(losses, arrays["losses"], atol=1e-5)
+    assert_close(variables, recorded_variables(arrays, "final", readout.depth))
+    predictions = readout.apply(variables, stages)
+    np.testing.assert_allclose(predictions, arrays["pred"], atol=1e-5)
+    np.testing.assert_allclose(spc(predictions, arrays["target"]), arrays["spc"], atol=1e-5)
+    np.testing.assert_allclose(mae(predictions, arrays["target"]), arrays["mae"], atol=1e-5)
+
+
+def upsampling(source, target):
+    """The matrix of a bilinear resize with align_corners=False, by numpy's interpolation."""
+    at = (np.arange(target) + 0.5) * source / target - 0.5
+    return np.stack([np.interp(at, np.arange(source), e) for e in np.eye(source)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("feature_size", "map_size"),
+    [
+        ((28, 28), (224, 224)),
+        ((28, 28), (32, 32)),
+        ((28, 28), (28, 28)),
+        ((12, 9), (31, 40)),
+        ((28, 28), (20, 11)),
+        ((3, 3), (8, 8)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["G", "HS"])
+def test_the_loss_and_its_gradient_are_those_at_the_map_s_size(feature_size, map_size, name):
+    readout = Readout(feature_size=feature_size, map_size=map_size)
+    rows, columns = (
+        upsampling(low, high) for low, high in zip(readout.response_size, map_size, strict=True)
+    )
+    target = position_map(name, map_size)
+    response = np.random.default_rng(0).uniform(size=(3, *readout.response_size))
+    difference = rows @ response @ columns.T - target
+    expected = np.mean(difference**2, axis=(1, 2))
+    expected_gradient = 2 * rows.T @ difference @ columns / difference[0].size
+
+    goal = target_for(readout, target)
+    response = jnp.asarray(response, jnp.float32)
+    np.testing.assert_allclose(squared_error(readout, response, goal), expected, atol=1e-6)
+    gradient = jax.grad(lambda p: squared_error(readout, p, goal).sum())(response)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(16, 15), (15, 16), (8, 8)])
+def test_a_target_of_another_size_is_refused(shape):
+    target = np.zeros(shape)
+    with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}\).*\(16, 16\)"):
+        target_for(small_readout(), target)
+    with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}\).*\(16, 16\)"):
+        fit(small_readout(), {"params": {}}, [], target)
+
+
+def test_the_optimiser_is_pytorch_s_sgd():
+    draw = np.random.default_rng(0).normal
+    params = {"kernel": draw(size=(3, 4)), "bias": draw(size=4)}
+    tx = optimizer(step_decay(0.1, epochs=3, steps_per_epoch=4), momentum=0.8, weight_decay=0.01)
+    found = jax.tree.map(jnp.asarray, params)
+    state = tx.init(found)
+    buffers = {name: 0.0 for name in params}
+    for step in range(12):
+        gradients = {name: draw(size=p.shape) for name, p in params.items()}
+        rate = 0.1 if step < 8 else 0.01
+        for name, gradient in gradients.items():
+            # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+            buffers[name] = 0.8 * buffers[name] + gradient + 0.01 * params[name]
+            params[name] = params[name] - rate * buffers[name]
+        changes, state = tx.update(jax.tree.map(jnp.asarray, gradients), state, found)
+        found = optax.apply_updates(found, changes)
+        assert_close(found, params, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "whole"), [(15, 4, 10), (3, 1, 2), (2, 5, 1), (10, 2, 6), (1, 7, 1)]
+)
+def test_the_learning_rate_drops_to_a_tenth_after_two_thirds_of_the_epochs(epochs, steps, whole):
+    schedule = step_decay(0.5, epochs, steps)
+    rates = [float(schedule(step)) for step in range(epochs * steps)]
+    expected = [0.5] * (whole * steps) + [0.05] * ((epochs - whole) * steps)
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_fit_takes_one_sgd_step_for_each_batch():
+    readout = small_readout()
+    batches = [make_stages(3, seed) for seed in range(2)]
+    target = position_map("G", 16)
+    variables = jax.jit(readout.init)(jax.random.key(0), batches[0])
+    before = jax.tree.map(np.array, variables)
+
+    def loss_of(params, stats, stages):
+        prediction, updated = readout.apply(
+            {"params": params, "batch_stats": stats}, stages, train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean((prediction - target) ** 2), updated["batch_stats"]
+
+    params, stats = variables["params"], variables["batch_stats"]
+    buffers = jax.tree.map(jnp.zeros_like, params)
+    expected = []
+    differentiate = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+    for stages in batches:
+        (loss, stats), gradients = differentiate(params, stats, stages)
+        expected.append(loss)
+        buffers = jax.tree.map(lambda b, g, p: 0.5 * b + g + 0.02 * p, buffers, gradients, params)
+        params = jax.tree.map(lambda p, b: p - 0.3 * b, params, buffers)
+
+    fitted, losses = fit(
+        readout, variables, batches, target, learning_rate=0.3, momentum=0.5, weight_decay=0.02
+    )
+    assert losses.dtype == np.float32
+    np.testing.assert_allclose(losses, expected, atol=1e-6)
+    assert_close(fitted, {"params": params, "batch_stats": stats})
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+
+
+def test_a_schedule_gives_each_step_its_rate():
+    readout, stages = small_readout(), make_stages(3)
+    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+    target = position_map("H", 16)
+    schedule = optax.piecewise_constant_schedule(0.1, {1: 0.0})
+    once, _ = fit(readout, variables, [stages], target)
+    then_none, _ = fit(readout, variables, [stages] * 3, target, learning_rate=schedule)
+    assert_close(then_none["params"], once["params"], atol=1e-7)
+
+
+def test_rows_with_mask_0_do_not_count():
+    readout = small_readout(depth=2)
+    tx, goal = optimizer(), target_for(readout, position_map("V", 16))
+    features = readout.align(make_stages(5))
+    variables = jax.jit(readout.init)(jax.random.key(0), make_stages(1))
+    state = State(variables, tx.init(variables["params"]))
+    step = jax.jit(lambda *args: train_step(readout, tx, state, *args))
+    rows, mask = np.array([0, 3]), jnp.asarray([1.0, 0, 0, 1, 0])
+    masked, masked_loss = step(features, goal, mask)
+    expected, loss = step(features[rows], goal)
+    np.testing.assert_allclose(masked_loss, loss, rtol=1e-5)
+    assert_close(masked, expected, atol=1e-6)
+    changed = jnp.where(mask[:, None, None, None] > 0, features, 100.0)
+    assert_close(step(changed, goal, mask)[0], masked, atol=1e-6)
+
+
+def test_a_learning_rate_that_is_too_high_is_named_with_the_step():
+    readout, stages = small_readout(), make_stages(3)
+    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+    with pytest.raises(FloatingPointError, match=r"step [1-5] with learning rate 1e\+30") as error:
+        fit(readout, variables, [stages] * 6, position_map("H", 16), learning_rate=1e30)
+    assert "Readout" in str(error.value)
+
+
+def test_features_that_are_not_finite_are_found_at_their_step():
+    readout, stages = small_readout(), make_stages(3)
+    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+    broken = {**stages, "f1": np.where(stages["f1"] > 2, np.float32(np.inf), stages["f1"])}
+    with pytest.raises(FloatingPointError, match=r"nan at step 2 with learning rate 0\.1\b"):
+        fit(readout, variables, [stages, stages, broken, stages], position_map("H", 16))
+
+
+def test_the_first_loss_that_is_not_finite_is_reported():
+    losses = np.ones((4, 3))
+    losses[3, 0], losses[2, 1], losses[2, 2] = np.nan, np.inf, np.nan
+    check_finite(losses[:2], ["a", "b", "c"], 0.1)
+    said = r"readout b is inf at step 12 with learning rate 0\.05"
+    with pytest.raises(FloatingPointError, match=said):
+        check_finite(losses, ["a", "b", "c"], step_decay(0.5, 3, 5), first_step=10)

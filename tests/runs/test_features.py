@@ -1,0 +1,238 @@
+"""Features: addressed by all that determines them, there whole or not at all, encoded once."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from PIL import Image
+
+from posjax.images import open_source
+from posjax.layers import resize_bilinear
+from posjax.runs import features, parallel
+from posjax.runs.features import bytes_per_image, encode
+from posjax.runs.frozen import FrozenEncoder, statistics_of
+
+ONE = parallel.local_devices(1)
+
+
+class Stem(nn.Module):
+    """An encoder of two convolutions, for speed."""
+
+    @nn.compact
+    def __call__(self, images):
+        f1 = nn.relu(nn.Conv(4, (3, 3))(images))
+        return {"f1": f1, "f2": nn.relu(nn.Conv(6, (3, 3), (2, 2))(f1))}
+
+
+class Forbidden(nn.Module):
+    """An encoder that must not be asked."""
+
+    def __call__(self, images):
+        raise AssertionError("encoded once more")
+
+
+VARIABLES = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
+ENCODER = FrozenEncoder("stem", "random", "zeros", None, Stem(), VARIABLES, "abc", "none", 0)
+
+
+class Noise:
+    """Five images of 32 pixels; `at` is called with the index of each one that is read."""
+
+    name, skipped = "noise", ()
+
+    def __init__(self, at=lambda index: None, count=5):
+        self.keys = tuple(f"noise/{i}" for i in range(count))
+        self.at = at
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __getitem__(self, index):
+        index = range(len(self))[index]
+        self.at(index)
+        return np.random.default_rng(index).random((32, 32, 3), np.float32)
+
+    def digest(self):
+        return "noise"
+
+
+def refuse(index):
+    raise AssertionError("read once more")
+
+
+def run(directory, encoder=ENCODER, source=None, **options):
+    options = {"dtype": "float32", "batch_size": 2, "devices": ONE} | options
+    return encode(encoder, source or Noise(), directory, **options)
+
+
+def entries(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_features_are_the_encoder_s_stages_of_the_normalised_images(tmp_path):
+    encoder = dataclasses.replace(ENCODER, normalize="imagenet")
+    found = run(tmp_path, encoder)
+    images = np.stack(list(Noise()))
+    mean, std = statistics_of("imagenet")
+    stages = Stem().apply(VARIABLES, (images - mean) / std)
+    assert len(found) == 5
+    assert set(found.stages) == {"f1", "f2"}
+    np.testing.assert_allclose(found.stages["f2"], stages["f2"], atol=1e-5)
+    small = resize_bilinear(stages["f1"], (28, 28), align_corners=True)
+    np.testing.assert_allclose(found.stages["f1"], small, atol=1e-5)
+
+
+def test_stages_are_stored_at_28_pixels_or_at_their_own_size_where_that_is_smaller(tmp_path):
+    found = run(tmp_path)
+    assert found.stages["f1"].shape == (5, 28, 28, 4)  # of 32
+    assert found.stages["f2"].shape == (5, 16, 16, 6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_room_on_disk_is_what_was_planned(tmp_path, dtype):
+    run(tmp_path, dtype=dtype)
+    (folder,) = tmp_path.iterdir()
+    shapes = {"f1": (32, 32, 4), "f2": (16, 16, 6)}
+    header = 128  # of an .npy file
+    room = sum(path.stat().st_size - header for path in folder.glob("*.npy"))
+    assert room == 5 * bytes_per_image(shapes, (28, 28), dtype)
+
+
+def test_bfloat16_is_float32_but_for_its_rounding(tmp_path):
+    wide, narrow = run(tmp_path), run(tmp_path, dtype="bfloat16")
+    for name, stage in narrow.stages.items():
+        assert stage.dtype == jnp.bfloat16
+        error = np.abs(stage.astype(np.float32) - wide.stages[name])
+        assert error.max() > 0
+        assert (error <= 2.0**-8 * wide.stages[name]).all()
+
+
+def test_rows_are_the_chosen_images_of_the_chosen_stages(tmp_path):
+    found = run(tmp_path)
+    rows = found.rows(np.array([4, 1]), ("f2",))
+    assert set(rows) == {"f2"}
+    np.testing.assert_array_equal(rows["f2"], found.stages["f2"][[4, 1]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
+def test_a_last_smaller_batch_is_encoded_like_the_others(tmp_path, batch_size):
+    found = run(tmp_path / "a", batch_size=batch_size)
+    for name, stage in run(tmp_path / "b").stages.items():
+        assert np.abs(stage).max(axis=(1, 2, 3)).all()
+        np.testing.assert_allclose(found.stages[name], stage, atol=1e-6)
+
+
+def test_what_was_encoded_is_neither_read_nor_encoded_again(tmp_path):
+    first = run(tmp_path, source=Noise(at=(seen := []).append))
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    forbidden = dataclasses.replace(ENCODER, module=Forbidden())
+    again = run(tmp_path, forbidden, Noise(at=refuse), batch_size=3)
+    jax.tree.map(np.testing.assert_array_equal, again.stages, first.stages)
+    assert len(entries(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *[{"padding": "reflect"}, {"digest": "abd"}, {"normalize": "cifar10"}],
+        *[{"pool_padding": "lowest"}, {"name": "resnet20"}],
+    ],
+    ids=str,
+)
+def test_another_encoder_has_other_features(tmp_path, change):
+    run(tmp_path)
+    forbidden = dataclasses.replace(ENCODER, module=Forbidden(), **change)
+    with pytest.raises(AssertionError, match="encoded once more"):
+        run(tmp_path, forbidden)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"feature_size": (14, 14)}], ids=str)
+def test_another_form_has_other_features(tmp_path, options):
+    run(tmp_path)
+    with pytest.raises(AssertionError, match="encoded once more"):
+        run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()), **options)
+
+
+def test_weights_that_are_called_otherwise_are_the_same(tmp_path):
+    run(tmp_path)
+    same = dataclasses.replace(ENCODER, module=Forbidden(), weights="a.npz", seed=None)
+    run(tmp_path, same, Noise(at=refuse))
+
+
+def test_other_bytes_under_the_same_name_or_another_size_have_other_features(tmp_path):
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos.mkdir()
+
+    def save(level):
+        Image.new("RGB", (32, 32), (level, 9, 200)).save(photos / "a.png")
+
+    def first_value(size=32):
+        return run(cache, source=open_source(str(photos), size=size)).stages["f2"][0, 3, 3]
+
+    save(0)
+    black = first_value()
+    save(255)
+    assert np.abs(first_value() - black).max() > 0.01
+    assert len(entries(cache)) == 2
+    first_value(size=40)
+    assert len(entries(cache)) == 3
+    save(0)
+    np.testing.assert_array_equal(first_value(), black)
+    assert len(entries(cache)) == 3
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_breaks_midway_leaves_nothing(tmp_path, error):
+    def fail(index):
+        if index == 3:
+            raise error("broken")
+
+    with pytest.raises(error, match="broken"):
+        run(tmp_path, source=Noise(at=fail))
+    assert entries(tmp_path) == []
+    assert len(run(tmp_path)) == 5
+
+
+def test_what_a_killed_process_left_is_harmless(tmp_path):
+    whole = jax.tree.map(np.array, run(tmp_path).stages)
+    (name,) = entries(tmp_path)
+    left = tmp_path / f".{name}.0123.tmp"
+    (tmp_path / name).rename(left)
+    (left / "f2.npy").write_bytes(b"half a fi")
+    again = run(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, again.stages, whole)
+    assert entries(tmp_path) == sorted([left.name, name])
+
+
+def test_of_two_processes_that_encode_the_same_the_first_wins(tmp_path):
+    run(tmp_path / "other")
+    (name,) = entries(tmp_path / "other")
+
+    def other_finishes(index):
+        if index == 4 and not (tmp_path / "cache" / name).exists():
+            shutil.copytree(tmp_path / "other" / name, tmp_path / "cache" / name)
+
+    found = run(tmp_path / "cache", source=Noise(at=other_finishes))
+    assert len(found) == 5
+    assert entries(tmp_path / "cache") == [name]
+
+
+def test_features_that_are_not_finite_name_the_image(tmp_path):
+    class Broken(Noise):
+        def __getitem__(self, index):
+            return super().__getitem__(index) * np.float32(np.inf if index == 3 else 1)
+
+    with pytest.raises(ValueError, match=r"stem under padding zeros .* image noise/3 of noise"):
+        run(tmp_path, source=Broken())
+    assert entries(tmp_path) == []
+
+
+def test_a_new_recipe_does_not_find_what_an_old_one_stored(tmp_path, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setattr(features, "RECIPE", features.RECIPE + 1)
+    with pytest.raises(AssertionError, match="encoded once more"):
+        run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()))

@@ -1,0 +1,128 @@
+"""Settings: what cannot run is refused by the name of its flag."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from posjax.runs import Recipe, Settings
+
+GOOD = {
+    "encoder": "vgg16",
+    "weights": "random",
+    "paddings": ("zeros", "reflect"),
+    "images": "dead_leaves",
+    "test_images": ("noise", "black"),
+    "workdir": Path("somewhere"),
+}
+
+BAD_RECIPES = [
+    ("stages", ()),
+    ("stages", ("f1", "f1")),
+    ("maps", ("H", "X")),
+    ("maps", ()),
+    ("maps", ("H", "H")),
+    ("depths", ()),
+    ("depths", (0,)),
+    ("depths", (1, 1)),
+    ("kernel_sizes", ()),
+    ("kernel_sizes", (3, 0)),
+    ("kernel_sizes", (3, 3)),
+    ("readout_paddings", ()),
+    ("readout_paddings", (-1,)),
+    ("readout_paddings", (0, 0)),
+    ("seeds", ()),
+    ("seeds", (-1,)),
+    ("seeds", (2, 2)),
+    ("solver", "adam"),
+    ("batch_size", 0),
+    ("epochs", 0),
+    ("learning_rate", 0.0),
+    ("learning_rate", -0.1),
+    ("learning_rate", float("nan")),
+    ("learning_rate", float("inf")),
+    ("feature_dtype", "float16"),
+]
+BAD_SETTINGS = [
+    ("encoder", "vgg17"),
+    ("paddings", ()),
+    ("paddings", ("zeros", "zeros")),
+    ("paddings", ("zeros", "same")),
+    ("pool_padding", "same"),
+    ("normalize", "mnist"),
+    ("test_images", ()),
+    ("test_images", ("noise", "noise")),
+    ("num_train", 0),
+    ("num_test", -1),
+    ("endless_train", 0),
+    ("endless_test", 0),
+    ("image_size", 1),
+    ("devices", -1),
+]
+
+
+@pytest.mark.parametrize(("flag", "value"), BAD_RECIPES, ids=str)
+def test_a_recipe_refuses_what_cannot_run(flag, value):
+    with pytest.raises(ValueError, match=rf"--{flag}\b"):
+        Recipe(**{flag: value})
+
+
+@pytest.mark.parametrize(("flag", "value"), BAD_RECIPES + BAD_SETTINGS, ids=str)
+def test_settings_refuse_what_cannot_run(flag, value):
+    with pytest.raises(ValueError, match=rf"--{flag}\b"):
+        Settings(**GOOD | {flag: value})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "listed"),
+    [
+        ("maps", ("X",), "'X'.*H, V, G, HS, VS"),
+        ("paddings", ("same",), "'same'.*zeros, reflect, replicate, circular"),
+        ("pool_padding", "same", "zeros.*lowest"),
+        ("normalize", "mnist", "encoder, none, imagenet, cifar10"),
+        ("encoder", "vgg17", "vgg16.*resnet50.*resnet20"),
+        ("feature_dtype", "float16", "bfloat16, float32"),
+        ("num_test", 0, "1 or more, found 0"),
+        ("learning_rate", -2.0, "found -2"),
+    ],
+)
+def test_the_refusal_says_what_was_found_and_what_there_is(flag, value, listed):
+    with pytest.raises(ValueError, match=listed):
+        Settings(**GOOD | {flag: value})
+
+
+def test_the_recipe_of_the_paper_is_the_default():
+    recipe = Recipe()
+    assert (recipe.maps, recipe.depths, recipe.kernel_sizes) == (("H", "V", "G"), (1,), (3,))
+    assert (recipe.readout_paddings, recipe.stages, recipe.solver) == ((0,), ("all",), "sgd")
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (15, 32, 0.1)
+    settings = Settings(**GOOD)
+    assert (settings.image_size, settings.normalize) == (224, "encoder")
+    assert {f.name: getattr(settings, f.name) for f in dataclasses.fields(Recipe)} == vars(recipe)
+
+
+def test_shapes_are_the_grid_of_all_axes():
+    recipe = Recipe(
+        stages=("all", "f1+f2"), depths=(1, 3), kernel_sizes=(3,), readout_paddings=(0, 2)
+    )
+    assert list(recipe.shapes()) == [
+        *[("all", 1, 3, 0), ("all", 1, 3, 2), ("all", 3, 3, 0), ("all", 3, 3, 2)],
+        *[("f1+f2", 1, 3, 0), ("f1+f2", 1, 3, 2), ("f1+f2", 3, 3, 0), ("f1+f2", 3, 3, 2)],
+    ]
+
+
+def test_science_is_all_but_where_results_go_and_what_computes_them():
+    settings = Settings(**GOOD)
+    names = {field.name for field in dataclasses.fields(Settings)}
+    assert settings.science().keys() == names - {"workdir", "cache_dir", "devices"}
+    elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "devices": 3}
+    assert dataclasses.replace(settings, **elsewhere).science() == settings.science()
+    assert dataclasses.replace(settings, epochs=3).science() != settings.science()
+
+
+def test_every_setting_has_a_flag_of_its_name():
+    source = Path(__file__).parents[2] / "experiments" / "flags.py"
+    flags = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
+    of_programs = {"endless_train", "endless_test"}
+    assert {field.name for field in dataclasses.fields(Settings)} - of_programs <= flags

@@ -1,0 +1,142 @@
+"""The house: what may import what, read from the syntax tree of every file."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*ROOT.glob("posjax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+ABOVE = {
+    "layers": set(),
+    "images": set(),
+    "encoders": {"layers"},
+    "probes": {"layers"},
+    "runs": {"layers", "images", "encoders", "probes"},
+}
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(module, tree):
+    """All that a module imports at any depth: `from a import b` is a.b where that is a module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = (
+                    module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+                )
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in MODULES or base in ("jax", "absl") else base)
+    return found
+
+
+IMPORTS = {module: imports(module, tree_of(path)) for module, path in MODULES.items()}
+
+
+def used(module):
+    """Dotted names that a module imports or writes out, such as jax.pmap."""
+    names = set(IMPORTS[module])
+    for node in ast.walk(tree_of(MODULES[module])):
+        if isinstance(node, ast.Attribute):
+            names.add(ast.unparse(node))
+    return names
+
+
+def uses(module, name):
+    return any(used == name or used.startswith(f"{name}.") for used in used(module))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.count(".") >= 1 and m[:6] == "posjax"])
+def test_a_room_imports_only_what_stands_below_it(module):
+    room = module.split(".")[1]
+    for imported in IMPORTS[module]:
+        package, _, inside = imported.partition(".")
+        assert package != "experiments"
+        if package == "posjax":
+            assert inside, f"{module} imports posjax itself, which imports everything"
+            assert inside.split(".")[0] in ABOVE[room] | {room}, f"{module} imports {imported}"
+
+
+def test_the_rooms_are_these():
+    rooms = {module.split(".")[1] for module in MODULES if module.startswith("posjax.")}
+    assert rooms == set(ABOVE)
+    assert "posjax.layers" in IMPORTS["posjax.encoders.vgg"]
+    assert {"posjax.runs.parallel", "posjax.probes"} <= IMPORTS["posjax.runs.grid"]
+
+
+def test_experiments_stand_on_posjax_and_nothing_stands_on_them():
+    programs = [module for module in MODULES if module.startswith("experiments")]
+    assert "experiments.flags" in programs
+    for module, imported in IMPORTS.items():
+        assert module in programs or not any(name.startswith("experiments") for name in imported)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {module: imported & MODULES.keys() for module, imported in IMPORTS.items()}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert (
+        order.index("posjax.layers") < order.index("posjax.encoders") < order.index("posjax.runs")
+    )
+
+
+@pytest.mark.parametrize("name", ["jax.pmap", "jax.distributed", "flax.jax_utils"])
+def test_only_parallel_knows_of_several_devices(name):
+    assert [m for m in MODULES if uses(m, name)] in ([], ["posjax.runs.parallel"])
+    assert uses("posjax.runs.parallel", "jax.pmap")
+
+
+def test_only_flags_reads_flags_and_only_experiments_know_absl():
+    for module in MODULES:
+        defines = {name.rpartition(".")[2] for name in used(module)}
+        reads = any(name == "FLAGS" or name.startswith("DEFINE_") for name in defines)
+        assert reads == (module == "experiments.flags"), module
+        assert not (module.startswith("posjax") and uses(module, "absl"))
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "scipy", "beartype", "pytest"])
+def test_what_only_tests_and_benchmarks_need_is_not_imported(name):
+    assert [
+        module for module in MODULES if name in {i.split(".")[0] for i in IMPORTS[module]}
+    ] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_file_is_short_and_says_what_it_does(module):
+    source = MODULES[module].read_text()
+    assert len(source.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import posjax.runs.grid", {"posjax.runs.grid"}),
+        ("def f():\n  from posjax.runs import grid", {"posjax.runs.grid"}),
+        ("from posjax.layers import pad, conv", {"posjax.layers", "posjax.layers.conv"}),
+        ("from . import readout", {"posjax.probes.readout"}),
+        ("from ..runs.grid import train", {"posjax.runs.grid"}),
+        ("from jax import pmap", {"jax.pmap"}),
+        ("import numpy as np", {"numpy"}),
+    ],
+)
+def test_no_way_of_importing_escapes(source, expected):
+    assert imports("posjax.probes.trainer", ast.parse(source)) == expected
