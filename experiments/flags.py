@@ -23,8 +23,8 @@ _PAPER = {
 _DEMONSTRATION = {
     "encoder": "vgg11",
     "image_size": 144,
-    "batch_size": 8,
-    "epochs": 12,
+    "batch_size": 4,
+    "epochs": 6,
     "endless_train": 32,
     "endless_test": 16,
 }

@@ -101,9 +101,12 @@ def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int
         padding: stage_shapes(settings.encoder, padding, settings.image_size, settings.pool_padding)
         for padding in settings.paddings
     }
+    available = tuple(next(iter(shapes.values())))
+    chosen = [stage_names(stages, available) for stages in settings.stages]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"--stages names the same stages twice: {', '.join(settings.stages)}")
     map_size = (settings.image_size, settings.image_size)
-    for stages, *readout in settings.shapes():
-        stage_names(stages, tuple(next(iter(shapes.values()))))
+    for _, *readout in settings.shapes():
         Readout(*readout, feature_size=FEATURE_SIZE, map_size=map_size)
     return shapes
 
