@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.layers import MODES, InputTooSmall, check_mode, conv
+from posjax.layers import MODES, InputTooSmall, conv
 
 Padding = str | Callable[[str], str]
 Stages = dict[str, Float[Array, "n _ _ _"]]
@@ -39,20 +39,25 @@ class Conv(nn.Module):
         return conv(x.astype(self.dtype), kernel, bias, stride=self.stride, mode=self.mode)
 
 
-def mode_at(padding: Padding, layer: str) -> str:
+def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> str:
     """The padding mode of one layer, named as in PyTorch: `features.0`, `layer1.0.conv1`.
 
     Raises:
-        ValueError: `padding`, or what it returns for this layer, is no padding mode.
+        ValueError: `padding`, or what it returns for this layer, is none of `modes`.
     """
-    if isinstance(padding, str):
-        return check_mode(padding)
-    mode = padding(layer)
-    if mode not in MODES:
+    mode = padding if isinstance(padding, str) else padding(layer)
+    if mode not in modes:
         raise ValueError(
-            f"padding returned {mode!r} for layer {layer}, expected one of {', '.join(MODES)}"
+            f"padding mode {mode!r} for layer {layer} is unknown; "
+            f"expected one of {', '.join(modes)}"
         )
     return mode
+
+
+def check_head(encoder: nn.Module) -> None:
+    """Raises ValueError where an encoder without a classifier head is asked for its scores."""
+    if encoder.num_classes is None:
+        raise ValueError("this encoder has no classifier head: create it with num_classes")
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
-from posjax.layers import BatchNorm, max_pool
+from posjax.encoders.blocks import Conv, Padding, Stages, check_head, mode_at, small_images_refused
+from posjax.layers import MODES, BatchNorm, max_pool
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -61,7 +61,13 @@ class ResNet(nn.Module):
         return stages
 
     def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
-        """Class scores [n, num_classes]."""
+        """Class scores [n, num_classes].
+
+        Raises:
+            ValueError: the encoder was created without `num_classes`.
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        check_head(self)
         with small_images_refused(self, images):
             stages = self.stages(images, train=train)
         return self._head(stages)
@@ -87,7 +93,7 @@ class ResNet(nn.Module):
 
     def _stem_pool(self, x: Array) -> Array:
         chosen = self.padding if self.pool_padding is None else self.pool_padding
-        mode = chosen if chosen == "lowest" else mode_at(chosen, "maxpool")
+        mode = mode_at(chosen, "maxpool", (*MODES, "lowest"))
         return max_pool(x, window=3, stride=2, padding=0 if mode == "valid" else 1, mode=mode)
 
     def _head(self, stages: Stages) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import Conv, Padding, Stages, mode_at, small_images_refused
+from posjax.encoders.blocks import Conv, Padding, Stages, check_head, mode_at, small_images_refused
 from posjax.layers import BatchNorm, max_pool
 
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -65,8 +65,10 @@ class VGG(nn.Module):
         """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`.
 
         Raises:
+            ValueError: the encoder was created without `num_classes`.
             InputTooSmall: the images are too small for the padding; says which size would do.
         """
+        check_head(self)
         with small_images_refused(self, images, "scores"):
             return self.scores(images, train=train)
 

@@ -70,6 +70,7 @@ def train(
     state, losses = parallel.replicate(state, devices), np.array(losses)
 
     with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
+        figures: dict[str, str] = {}
         for epoch in range(first, epochs):
             pending = []
             for rows in _order(len(features), batch_size, epoch):
@@ -77,10 +78,10 @@ def train(
                 shards, mask = parallel.split(batch, batch_size, devices)
                 state, loss = step(state, targets, shards, mask)
                 pending.append(loss)
-                progress.advance(bar, len(rows))
+                progress.advance(bar, len(rows), **figures)
             now = slice(epoch * steps, (epoch + 1) * steps)
             losses[now] = [parallel.gather(loss) for loss in pending]
-            bar.set_postfix(loss=f"{losses[now].mean():.4f}")
+            figures = {"loss": f"{losses[now].mean():.4f}"}
             check_finite(losses[now], names, schedule, now.start)
             if log is not None:
                 log(epoch, losses[now].mean(axis=0))

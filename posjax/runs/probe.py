@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def measure(
     with contextlib.ExitStack() as stack:
         features: dict[str, Features] = {}
         if not all(found.values()):
-            directory = cache_dir or stack.enter_context(_temporary_directory())
+            directory = cache_dir or stack.enter_context(_scratch(workdir))
             features = {
                 name: encode(
                     encoder,
@@ -191,6 +192,12 @@ def _gallery(
 
 
 @contextlib.contextmanager
-def _temporary_directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="posjax-features-") as directory:
-        yield Path(directory)
+def _scratch(workdir: Workdir | None) -> Iterator[Path]:
+    """A folder for features that need not last; a killed run finds those that it had finished."""
+    if workdir is None:
+        with tempfile.TemporaryDirectory(prefix="posjax-features-") as directory:
+            yield Path(directory)
+    else:
+        directory = workdir.path / "features"
+        yield directory
+        shutil.rmtree(directory)

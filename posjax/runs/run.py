@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import jax
 
 from posjax import encoders
 from posjax.images import Source, open_source
@@ -66,6 +68,21 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     for note in notes:
         say(f"note: {note}")
 
+    results = _probe_all(settings, images, tests, frozen, devices, workdir)
+    report = write_report(workdir.path, settings, results, title=title, notes=notes)
+    say(text_table(results))
+    say(f"report: {report}")
+    return results
+
+
+def _probe_all(
+    settings: Settings,
+    images: Source,
+    tests: Mapping[str, Source],
+    frozen: Sequence[tuple[str, int | None]],
+    devices: Sequence[jax.Device],
+    workdir: Workdir,
+) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
     for padding, seed in frozen:
@@ -89,9 +106,6 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
             results.append(result)
             records.extend(to_records(result))
             write_csv(workdir.path / "results.csv", records)
-    report = write_report(workdir.path, settings, results, title=title, notes=notes)
-    say(text_table(results))
-    say(f"report: {report}")
     return results
 
 

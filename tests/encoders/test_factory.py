@@ -94,3 +94,12 @@ def test_unknown_names_modes_and_classes_are_refused():
     for classes in (0, -1):
         with pytest.raises(ValueError, match=f"1 or more, found {classes}"):
             encoders.create("vgg16", num_classes=classes)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet20"])
+def test_scores_of_an_encoder_without_a_head_are_refused(name):
+    encoder = encoders.create(name)
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    with pytest.raises(ValueError, match="num_classes"):
+        jax.eval_shape(lambda v: encoder.apply(v, images, method="logits"), variables)

@@ -374,6 +374,7 @@ def test_the_pool_pads_as_the_convolutions_do_unless_told(encode, numbered, imag
 
     np.testing.assert_array_equal(f2(), f2(pool_padding="circular"))
     np.testing.assert_array_equal(f2(pool_padding="lowest"), f2(pool_padding="zeros"))
+    np.testing.assert_array_equal(f2(pool_padding=lambda layer: "lowest"), f2(pool_padding="zeros"))
     assert np.abs(f2() - f2(pool_padding="lowest")).max() > 0.01
 
 

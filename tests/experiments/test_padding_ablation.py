@@ -91,6 +91,7 @@ def test_leaves_what_it_promises(finished):
     assert list((workdir / "figures").glob("*.png"))
     assert len(list((workdir / "tensorboard").rglob("events*"))) == 4
     assert len(list((workdir / "checkpoints").iterdir())) == 4
+    assert not (workdir / "features").exists()
 
 
 def test_says_the_plan_first_and_the_table_last(finished):
@@ -137,6 +138,7 @@ def test_a_killed_run_ends_like_one_left_alone_and_repeats_nothing(finished, tmp
     done = run(workdir, *flags)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert not (workdir / "features").exists()
     alone = finished[0]
     assert (workdir / "results.csv").read_bytes() == (alone / "results.csv").read_bytes()
 
