@@ -1,5 +1,6 @@
 """The flags that all experiments share: the only place that reads them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def settings(program: str) -> Settings:
 
     return Settings(
         encoder=value(_ENCODER),
-        weights=_WEIGHTS.value or "random",
+        weights=os.path.expanduser(_WEIGHTS.value or "random"),
         paddings=tuple(_PADDINGS.value),
         pool_padding=_POOL_PADDING.value,
         stages=tuple(_STAGES.value),
@@ -180,8 +181,8 @@ def settings(program: str) -> Settings:
         epochs=value(_EPOCHS),
         learning_rate=_LEARNING_RATE.value,
         feature_dtype=_FEATURE_DTYPE.value,
-        workdir=Path(_WORKDIR.value or f"runs/{program}"),
-        cache_dir=Path(_CACHE_DIR.value) if _CACHE_DIR.value else None,
+        workdir=Path(_WORKDIR.value or f"runs/{program}").expanduser(),
+        cache_dir=Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None,
         devices=_DEVICES.value,
     )
 

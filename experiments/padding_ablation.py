@@ -14,11 +14,13 @@ from posjax import runs
 absl_flags.adopt_module_key_flags(flags)  # shows them under --help
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Runs the experiment that the flags describe."""
+    if len(argv) > 1:
+        sys.exit(f"error: what is {' '.join(argv[1:])}? Values of flags follow '=' or a space")
     try:
         runs.run(flags.settings("padding_ablation"), title="Padding ablation")
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("where it happened", exc_info=True)  # shown with --verbosity=1
         sys.exit(f"error: {error}")
 

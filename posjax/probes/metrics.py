@@ -23,6 +23,7 @@ def spc(
     is undefined: the prediction (or the target) is constant up to `CONSTANT_ULPS` rounding steps,
     or holds NaN.
     """
+    _check_shapes(prediction, target)
     goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
     flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
@@ -36,7 +37,13 @@ def mae(
     prediction: Float[ArrayLike, "*n h w"], target: Float[ArrayLike, "h w"]
 ) -> Float[Array, "*n"]:
     """Mean absolute error of each predicted map, in the unit of the map."""
+    _check_shapes(prediction, target)
     return jnp.mean(jnp.abs(prediction - target), axis=(-2, -1))
+
+
+def _check_shapes(prediction: ArrayLike, target: ArrayLike) -> None:
+    if prediction.shape[-2:] != target.shape:
+        raise ValueError(f"predictions are {prediction.shape}, the target is {target.shape}")
 
 
 def constant_mae(target: Float[ArrayLike, "h w"]) -> Float[Array, ""]:

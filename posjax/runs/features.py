@@ -139,7 +139,8 @@ def _write(
             progress.advance(bar, len(images))
     for array in arrays.values():
         array.flush()
-    (directory / "dtype").write_text(dtype)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    (directory / "about.json").write_text(json.dumps({"dtype": dtype, "stages": shapes}))
 
 
 # Cached, because a compiled encoder serves all seeds and sources of images.
@@ -170,11 +171,19 @@ def _encode_step(
 
 
 def _open(directory: Path) -> Features:
-    dtype = jnp.dtype((directory / "dtype").read_text())
-    stages = {
-        path.stem: np.load(path, mmap_mode="r").view(dtype)
-        for path in sorted(directory.glob("*.npy"))
-    }
+    try:
+        about = json.loads((directory / "about.json").read_text())
+        stages = {}
+        for name, shape in about["stages"].items():
+            stored = np.load(directory / f"{name}.npy", mmap_mode="r")
+            if list(stored.shape) != shape:
+                raise ValueError(f"{name}.npy has shape {stored.shape}, expected {shape}")
+            stages[name] = stored.view(jnp.dtype(about["dtype"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the features in {directory} are damaged ({error}): delete that folder to encode the "
+            "images anew"
+        ) from error
     return Features(stages)
 
 

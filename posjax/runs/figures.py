@@ -71,7 +71,7 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
         panel.spines["left"].set_visible(False)
         panel.tick_params(axis="y", length=0)
         panel.grid(visible=False, axis="y")
-    legend = {short(name): Patch(facecolor=colour) for name, colour in colours.items()}
+    legend = [(short(name), Patch(facecolor=colour)) for name, colour in colours.items()]
     if metric == "spc":
         lows = [summary.spc[1] for summary in summaries if summary.spc]
         first.set_xlim(-1.02 if min(lows, default=0) < -0.1 else min(0, *lows, 0) - 0.02, 1.02)
@@ -81,7 +81,7 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
             panels[summary.map].axvline(summary.mae_constant, **_CONSTANT)
         first.set_xlim(left=0)
         first.xaxis.set_major_locator(MaxNLocator(4))
-        legend["best constant"] = Line2D([], [], **_CONSTANT)
+        legend.append(("best constant", Line2D([], [], **_CONSTANT)))
         figure.supxlabel("MAE (lower is better)", fontsize=9)
     _legend(figure, legend)
     return figure
@@ -128,8 +128,8 @@ def losses(results: Sequence[Result]) -> Figure:
     first.set_ylabel("mean squared error", fontsize=9)
     figure.supxlabel("training step", fontsize=9)
     fields = varying(probes)
-    legend = {label(probe, fields): Line2D([], [], **styles[probe]) for probe in probes}
-    _legend(figure, legend | {"best constant": Line2D([], [], **_CONSTANT)})
+    legend = [(label(probe, fields), Line2D([], [], **styles[probe])) for probe in probes]
+    _legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
     return figure
 
 
@@ -261,8 +261,8 @@ def _panels(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]
     return figure, dict(zip(maps, panels, strict=True))
 
 
-def _legend(figure: Figure, entries: Mapping[str, Patch | Line2D]) -> None:
-    names = [_plain(name) for name in entries]
+def _legend(figure: Figure, entries: Sequence[tuple[str, Patch | Line2D]]) -> None:
+    names = [_plain(name) for name, _ in entries]
     widths = [0.65 + 0.07 * len(name) for name in names]  # inches, about
     in_a_row = (
         len(names)
@@ -273,7 +273,7 @@ def _legend(figure: Figure, entries: Mapping[str, Patch | Line2D]) -> None:
     columns = -(-len(names) // rows)
     figure.set_figheight(figure.get_figheight() + 0.2 * rows)
     figure.legend(
-        entries.values(),
+        [mark for _, mark in entries],
         names,
         loc="outside upper left",
         ncols=columns,

@@ -64,6 +64,9 @@ def freeze(
         ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
             `posjax.encoders.load`.
     """
+    if normalize != "encoder" and normalize not in STATISTICS:
+        known = ", ".join(("encoder", *STATISTICS))
+        raise ValueError(f"--normalize: {normalize!r} is unknown; expected one of {known}")
     module = encoders.create(name, padding=padding, pool_padding=pool_padding)
     if weights == "random":
         if seed is None:

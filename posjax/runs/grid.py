@@ -83,11 +83,25 @@ def train(
             losses[now] = [parallel.gather(loss) for loss in pending]
             figures = {"loss": f"{losses[now].mean():.4f}"}
             check_finite(losses[now], names, schedule, now.start)
+            variables = parallel.gather(state).variables
+            _check_finite_variables(variables, names, now.stop, learning_rate)
             if log is not None:
                 log(epoch, losses[now].mean(axis=0))
             if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
                 checkpoints.save(epoch + 1, (parallel.gather(state), losses))
     return parallel.gather(state).variables, losses
+
+
+def _check_finite_variables(
+    variables: Any, names: Sequence[str], steps: int, learning_rate: float
+) -> None:
+    # The last update of an epoch shows in no loss before the next one.
+    for i, name in enumerate(names):
+        if not all(np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(variables)):
+            raise FloatingPointError(
+                f"the parameters of readout {name} are not finite after step {steps - 1} with "
+                f"learning rate {learning_rate:g}: lower the learning rate"
+            )
 
 
 def score(

@@ -23,7 +23,7 @@ from posjax.runs.workdir import Workdir
 
 FEATURE_SIZE = (28, 28)
 SHOWN = 4
-TRAINING = ""  # among the features of all sources: a name that no spec has
+TRAINING = None  # the key of the training images among all sources, whose names are words
 
 
 def probe(
@@ -69,7 +69,7 @@ def measure(
     groups = {_group(encoder, *shape): shape for shape in recipe.shapes()}
     found = {group: workdir.result(group) if workdir else None for group in groups}
     with contextlib.ExitStack() as stack:
-        features: dict[str, Features] = {}
+        features: dict[str | None, Features] = {}
         if not all(found.values()):
             directory = cache_dir or stack.enter_context(_scratch(workdir))
             features = {
@@ -126,8 +126,8 @@ def _measure_group(
     encoder: FrozenEncoder,
     group: str,
     shape: tuple[str, int, int, int],
-    sources: Mapping[str, Source],
-    features: Mapping[str, Features],
+    sources: Mapping[str | None, Source],
+    features: Mapping[str | None, Features],
     recipe: Recipe,
     devices: Sequence[jax.Device],
     workdir: Workdir | None,
@@ -160,7 +160,7 @@ def _measure_group(
         )
     firsts = np.array([maps.index(name) for name in recipe.maps])
     first = jax.tree.map(lambda array: array[firsts], variables)
-    tests = {name: source for name, source in sources.items() if name != TRAINING}
+    tests = {name: source for name, source in sources.items() if name is not TRAINING}
     return Result(
         probe=Probe(
             encoder.name, encoder.weights, encoder.padding, "+".join(stages), *shape[1:], "sgd"

@@ -95,8 +95,8 @@ class Record:
 class Summary:
     """A probe and position map on one set of test images, over all its seeds.
 
-    Means over seeds and images, with 95 % intervals of a bootstrap that draws seeds, and then
-    images, anew; SPC is None where every prediction is constant.
+    Means over seeds and images, with 95 % intervals of a bootstrap that draws both anew; SPC is
+    None where every prediction is constant.
     """
 
     probe: Probe
@@ -176,26 +176,28 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
 def bootstrap_mean(
     values: Float[np.ndarray, "seeds images"], resamples: int = RESAMPLES
 ) -> tuple[float, float, float] | None:
-    """Mean of all defined values, and the 95 % percentile interval of a nested bootstrap.
+    """Mean of all defined values, and the 95 % percentile interval of a crossed bootstrap.
 
-    Each of the resamples draws seeds with replacement, then for each drawn seed the same number
-    of images (Efron & Tibshirani 1993, chapter 8). NaN is left out, resamples without a defined
-    value are drawn anew; None where nothing is defined. The resamples are the same on every call.
+    Each of the resamples draws seeds with replacement, and images with replacement, the same ones
+    for all its seeds: every seed was measured on the same images, so what an image adds is shared
+    (Owen 2007, the pigeonhole bootstrap). NaN is left out, resamples without a defined value are
+    drawn anew; None where nothing is defined. The resamples are the same on every call.
     """
     defined = ~np.isnan(values)
     if not defined.any():
         return None
     known = np.where(defined, values, 0).astype(np.float64)
-    seeds, images = values.shape
+    images = values.shape[1]
     rng = np.random.default_rng(0)
     means = []
     while (left := resamples - len(means)) > 0:
-        chunk = min(left, max(1, CHUNK // values.size))
-        drawn = rng.integers(seeds, size=(chunk, seeds))
-        # How often each image is drawn is all that a mean needs to know of a resample.
-        weights = rng.multinomial(images, np.full(images, 1 / images), size=(chunk, seeds))
-        totals = np.einsum("bsi,bsi->b", weights, known[drawn])
-        counts = np.einsum("bsi,bsi->b", weights, defined[drawn].astype(np.float64))
+        chunk = min(left, max(1, CHUNK // images))
+        # How often each is drawn is all that a mean needs to know of a resample.
+        of_seeds, of_images = (
+            rng.multinomial(n, np.full(n, 1 / n), size=chunk).astype(float) for n in values.shape
+        )
+        totals = np.sum((of_seeds @ known) * of_images, axis=1)
+        counts = np.sum((of_seeds @ defined) * of_images, axis=1)
         means.extend(totals[counts > 0] / counts[counts > 0])
     low, high = np.quantile(means, (0.025, 0.975))
     return float(known.sum() / defined.sum()), float(low), float(high)

@@ -28,9 +28,9 @@ _TERMS = {
     " mark.",
     "skill": "1 − MAE / MAE of the best constant: 1 is perfect, 0 no better than that constant,"
     " below 0 worse.",
-    "[a, b]": "95 % interval of a bootstrap that draws seeds, then images of each, with"
-    " replacement. From one seed it tells the spread over images alone, from one image that over"
-    " seeds alone. With a few seeds it tends to be too narrow.",
+    "[a, b]": "95 % interval of a bootstrap that draws seeds, and images (the same ones for all"
+    " seeds), with replacement. From one seed it tells the spread over images alone, from one image"
+    " that over seeds alone. Few seeds make it rough, and other training images are not in it.",
     "seed": "Draws the readout's initial weights, and those of an encoder with random weights.",
     "undefined": "A constant prediction puts the pixels in no order and has no SPC. Such images are"
     " left out of the mean SPC, and their number is told; their MAE counts.",

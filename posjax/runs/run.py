@@ -37,11 +37,9 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     """
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
-    images = _open(
-        settings, settings.images, settings.num_train, settings.endless_train, TRAIN_SEED
-    )
+    images = _open(settings, "images", settings.images, "train", TRAIN_SEED)
     tests = {
-        spec: _open(settings, spec, settings.num_test, settings.endless_test, TEST_SEED)
+        spec: _open(settings, "test_images", spec, "test", TEST_SEED)
         for spec in settings.test_images
     }
     workdir = Workdir(settings.workdir)
@@ -52,6 +50,7 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
             "images": images.digest(),
             **{name: source.digest() for name, source in tests.items()},
         },
+        "normalize": _statistics(settings, weights),
         "devices": describe_devices(devices),
     }
     workdir.claim(settings, about)
@@ -64,7 +63,7 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
         ]
     seeds = settings.seeds if settings.weights == "random" else (None,)
     frozen = list(itertools.product(settings.paddings, seeds))
-    say(_plan(settings, shapes, images, tests, len(frozen), about["devices"]))
+    say(_plan(settings, shapes, images, tests, len(frozen), about["normalize"], about["devices"]))
     for note in notes:
         say(f"note: {note}")
 
@@ -85,6 +84,7 @@ def _probe_all(
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
+    written = workdir.count_records()
     for padding, seed in frozen:
         encoder = freeze(
             settings.encoder,
@@ -105,7 +105,10 @@ def _probe_all(
         ):
             results.append(result)
             records.extend(to_records(result))
-            write_csv(workdir.path / "results.csv", records)
+            # While finished results are read again, the file that tells them stays as it is.
+            if len(records) > written:
+                write_csv(workdir.path / "results.csv", records)
+    write_csv(workdir.path / "results.csv", records)
     return results
 
 
@@ -136,16 +139,28 @@ def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
     }
 
 
-def _open(settings: Settings, spec: str, limit: int | None, endless: int, seed: int) -> Source:
+def _statistics(settings: Settings, weights: Mapping[str, encoders.Loaded]) -> list[str]:
+    """The statistics that images are normalised by, of each file of weights if they differ."""
+    if settings.normalize != "encoder":
+        return [settings.normalize]
+    return sorted({w.normalize or "imagenet" for w in weights.values()}) or ["none"]
+
+
+def _open(settings: Settings, flag: str, spec: str, role: str, seed: int) -> Source:
+    limit = getattr(settings, f"num_{role}")
     if limit is None and spec in ENDLESS:
-        limit = endless
-    return open_source(
-        spec,
-        size=settings.image_size,
-        limit=limit,
-        seed=seed,
-        skip_bad=settings.skip_bad_images,
-    )
+        limit = getattr(settings, f"endless_{role}")
+    try:
+        return open_source(
+            spec,
+            size=settings.image_size,
+            limit=limit,
+            seed=seed,
+            skip_bad=settings.skip_bad_images,
+        )
+    except ValueError as error:
+        of = f" and --num_{role}={limit}" if limit else ""
+        raise ValueError(f"--{flag}={spec}{of}: {error}") from error
 
 
 def _notes(spec: str, images: Source, tests: Mapping[str, Source]) -> list[str]:
@@ -166,7 +181,7 @@ def _notes(spec: str, images: Source, tests: Mapping[str, Source]) -> list[str]:
 
 
 def _files(spec: str, source: Source) -> set[str]:
-    if spec.startswith("tfds:"):
+    if spec.startswith("tfds:") or spec in ("black", "white"):
         return set(source.keys)
     folder = Path(spec).expanduser()
     return {str((folder / key).resolve()) for key in source.keys} if folder.is_dir() else set()
@@ -178,6 +193,7 @@ def _plan(
     images: Source,
     tests: Mapping[str, Source],
     encoders_count: int,
+    normalize: Sequence[str],
     devices: str,
 ) -> str:
     per_encoder = len(list(settings.shapes())) * len(settings.maps)
@@ -194,7 +210,7 @@ def _plan(
         "paddings": ", ".join(settings.paddings),
         "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
         "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
-        "normalize": settings.normalize,
+        "normalize": f"{settings.normalize} ({', '.join(normalize)})",
         "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
         f"{per_encoder} maps and shapes × {seeds} seeds each, {settings.epochs} epochs",
         "encoder passes": f"{encoders_count * count} images",

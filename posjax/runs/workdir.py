@@ -37,8 +37,9 @@ class Workdir:
         path = self.path / "config.json"
         science = json.loads(json.dumps(settings.science(), default=str))
         if path.exists():
-            self._check_same(path, science, about)
-        elif self.path.exists() and any(not _leftover(entry) for entry in self.path.iterdir()):
+            # Its versions and revision are those of the results that are there: it stays.
+            return self._check_same(path, science, about)
+        if self.path.exists() and any(not _leftover(entry) for entry in self.path.iterdir()):
             raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
         self.path.mkdir(parents=True, exist_ok=True)
         config = {
@@ -50,6 +51,11 @@ class Workdir:
             **about,
         }
         write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
+
+    def count_records(self) -> int:
+        """The number of rows in results.csv, 0 where there is none."""
+        path = self.path / "results.csv"
+        return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
     def result(self, group: str) -> Result | None:
         """The result of a finished group of readouts, or None.

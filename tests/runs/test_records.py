@@ -63,19 +63,18 @@ def test_on_one_seed_the_interval_is_that_of_the_mean_of_the_images():
 
 
 def naive_bootstrap(values, resamples, rng):
-    """Seeds, then images of each drawn seed, one draw after the other."""
+    """Seeds and images, the same images for all drawn seeds."""
     means = []
     for _ in range(resamples):
-        drawn = []
-        for _ in range(len(values)):
-            row = values[rng.integers(len(values))]
-            drawn += [row[rng.integers(len(row))] for _ in row]
-        means.append(np.nanmean(drawn))
+        images = rng.integers(values.shape[1], size=values.shape[1])
+        drawn = [values[rng.integers(len(values))][images] for _ in values]
+        if not np.isnan(drawn).all():
+            means.append(np.nanmean(drawn))
     return np.quantile(means, (0.025, 0.975))
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_on_several_seeds_the_interval_is_that_of_the_nested_bootstrap(missing):
+def test_on_several_seeds_the_interval_is_that_of_the_crossed_bootstrap(missing):
     rng = np.random.default_rng(0)
     values = rng.normal(rng.normal(0, 1, (3, 1)), 1, (3, 10))
     if missing:
@@ -84,6 +83,17 @@ def test_on_several_seeds_the_interval_is_that_of_the_nested_bootstrap(missing):
     np.testing.assert_allclose(mean, np.nanmean(values), rtol=1e-12)
     expected = naive_bootstrap(values, 3000, rng)
     np.testing.assert_allclose((low, high), expected, atol=0.06 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 10])
+def test_the_interval_covers_the_truth_when_images_differ_and_seeds_share_them(seeds):
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        image_effects = rng.normal(size=50)
+        _, low, high = bootstrap_mean(image_effects + 0.2 * rng.normal(size=(seeds, 50)), 300)
+        covered += low <= 0 <= high
+    assert covered >= 86
 
 
 def test_seeds_that_differ_widen_the_interval():
