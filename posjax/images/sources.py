@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import SupportsIndex
@@ -90,6 +90,11 @@ class _Images:
 
     def digest(self) -> str:
         """SHA-256 in hexadecimal of the content, the size and the recipe of the resize."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        # Once, for it reads every file, and every encoder asks for it.
         total = hashlib.sha256()
         for part in (RECIPE.encode(), str(self.size).encode(), *self.content()):
             # Hashing each part first keeps ("ab", "c") apart from ("a", "bc").

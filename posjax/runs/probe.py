@@ -37,7 +37,8 @@ def probe(
 ) -> list[Record]:
     """Trains readouts on the stages of `images` and scores them on each set of `test_images`.
 
-    Every image passes through the encoder once. Without `cache_dir` the features are deleted at
+    Every image passes through the encoder once. An encoder with random weights stands for its own
+    seed alone, in place of the recipe's. Without `cache_dir` the features are deleted at
     the end. By default `recipe` is the paper's, and `devices` are all local ones.
 
     Raises:
@@ -70,8 +71,8 @@ def measure(
     found = {group: workdir.result(group) if workdir else None for group in groups}
     with contextlib.ExitStack() as stack:
         features: dict[str | None, Features] = {}
+        directory = cache_dir or stack.enter_context(_scratch(workdir))
         if not all(found.values()):
-            directory = cache_dir or stack.enter_context(_scratch(workdir))
             features = {
                 name: encode(
                     encoder,
@@ -200,4 +201,5 @@ def _scratch(workdir: Workdir | None) -> Iterator[Path]:
     else:
         directory = workdir.path / "features"
         yield directory
-        shutil.rmtree(directory)
+        if directory.exists():
+            shutil.rmtree(directory)

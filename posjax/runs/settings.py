@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from posjax import encoders, images, layers, probes
+from posjax.encoders.resnet import IMAGENET_BLOCKS
 
 SOLVERS = ("sgd",)
 NORMALIZATIONS = ("encoder", *images.STATISTICS)
@@ -91,6 +92,12 @@ class Settings(Recipe):
         _check_axis("test_images", self.test_images)
         if self.pool_padding is not None:
             _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
+            padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
+            if self.encoder not in padded:
+                raise ValueError(
+                    f"--pool_padding: no pool of {self.encoder} reaches over the border; "
+                    f"those of {', '.join(padded)} do"
+                )
         _check_least("image_size", 2, self.image_size)
         _check_least("devices", 0, self.devices)
         _check_least("endless_train", 1, self.endless_train)

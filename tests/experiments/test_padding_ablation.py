@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,9 @@ def test_other_flags_on_the_same_workdir_are_refused(finished):
         (["--maps=H,X"], "'X'"),
         (["--seeds=a"], "--seeds"),
         (["--kernel_sizes=31"], "31"),
+        (["--skip_bad_images", "False"], "False"),
+        (["--num_test=0"], "--num_test"),
+        (["--pool_padding=lowest"], "resnet20"),
     ],
 )
 def test_bad_flags_are_named_before_any_work(flags, message, tmp_path):
@@ -194,6 +198,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert "1e+38" in refused.stderr
     assert "step" in refused.stderr
     assert not (tmp_path / "diverged" / "results.csv").exists()
+
+
+def test_an_update_that_is_not_finite_stops_the_run_and_keeps_nothing(tmp_path):
+    flags = ["--learning_rate=1e30", "--paddings=zeros", "--epochs=1", "--num_train=8"]
+    refused = run(tmp_path / "diverged", *flags)
+    assert refused.returncode == 1
+    assert "seed 0" in refused.stderr
+    assert "not finite" in refused.stderr
+    assert not list((tmp_path / "diverged").glob("probes/*"))
+
+
+def test_a_damaged_result_costs_no_row_of_the_table(finished, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished[0], workdir)
+    before = (workdir / "results.csv").read_bytes()
+    last = sorted((workdir / "probes").glob("*.npz"))[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    refused = run(workdir, "--feature_dtype=float32")
+    assert refused.returncode == 1
+    assert last.name in refused.stderr
+    assert (workdir / "results.csv").read_bytes() == before
 
 
 def test_training_images_in_the_test_are_told(tmp_path):

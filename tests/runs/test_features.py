@@ -236,3 +236,16 @@ def test_a_new_recipe_does_not_find_what_an_old_one_stored(tmp_path, monkeypatch
     monkeypatch.setattr(features, "RECIPE", features.RECIPE + 1)
     with pytest.raises(AssertionError, match="encoded once more"):
         run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()))
+
+
+@pytest.mark.parametrize("damage", ["f1.npy lost", "f2.npy cut", "about.json lost"])
+def test_features_that_were_damaged_are_refused_by_name(tmp_path, damage):
+    run(tmp_path)
+    (name,) = entries(tmp_path)
+    file = tmp_path / name / damage.split()[0]
+    if damage.endswith("lost"):
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=rf"{name} are damaged .* delete that folder"):
+        run(tmp_path)
