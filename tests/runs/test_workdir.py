@@ -73,7 +73,7 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
     [
         ({"epochs": 3}, ["--epochs was 15 and is 3"]),
         ({"paddings": ("zeros",)}, [r"--paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
-        ({"pool_padding": "lowest"}, ["--pool_padding was None and is 'lowest'"]),
+        ({"num_test": 3}, ["--num_test was None and is 3"]),
         (
             {"seeds": (5,), "weights": "b.npz"},
             [r"--seeds was \[0, 1, 2\] and is \[5\]", "--weights was 'a.npz' and is 'b.npz'"],
