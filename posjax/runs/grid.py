@@ -83,12 +83,12 @@ def train(
             losses[now] = [parallel.gather(loss) for loss in pending]
             figures = {"loss": f"{losses[now].mean():.4f}"}
             check_finite(losses[now], names, schedule, now.start)
-            variables = parallel.gather(state).variables
-            _check_finite_variables(variables, names, now.stop, learning_rate)
+            current = parallel.gather(state)
+            _check_finite_variables(current.variables, names, now.stop, learning_rate)
             if log is not None:
                 log(epoch, losses[now].mean(axis=0))
             if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
-                checkpoints.save(epoch + 1, (parallel.gather(state), losses))
+                checkpoints.save(epoch + 1, (current, losses))
     return parallel.gather(state).variables, losses
 
 
