@@ -17,6 +17,7 @@ from posjax.layers.padding import (
     pad,
     source_pixels,
 )
+from posjax.layers.winograd import suits_winograd, winograd
 
 
 def conv(
@@ -42,11 +43,14 @@ def conv(
     widths = conv_widths(kernel_size, mode)
     check_fits(x.shape[1:3], widths, mode)
     _check_window(x.shape[1:3], widths, kernel_size)
-    y = _convolve(x, kernel, stride, widths)
+    respond = functools.partial(_respond, stride=stride, widths=widths, mode=mode)
+    if stride == 1 and x.dtype == jnp.float32 and suits_winograd(x.shape[1:3], kernel.shape):
+        tiles = functools.partial(winograd, widths=widths, mode=mode)
+        y = lax.platform_dependent(x, kernel, cpu=tiles, default=respond)
+    else:
+        y = respond(x, kernel)
     if mode == "partial":
         y = y * jnp.asarray(_partial_scale(x.shape[1:3], kernel_size, stride), y.dtype)
-    elif mode in REPEATING:
-        y = _mend_border(y, x, kernel, stride, widths, mode)
     return y if bias is None else y + bias
 
 
@@ -121,6 +125,11 @@ def conv_widths(kernel_size: tuple[int, int], mode: str) -> Widths:
     if check_mode(mode) == "valid":
         return ((0, 0), (0, 0))
     return tuple((k // 2, k // 2) for k in kernel_size)
+
+
+def _respond(x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths, mode: str) -> Array:
+    y = _convolve(x, kernel, stride, widths)
+    return _mend_border(y, x, kernel, stride, widths, mode) if mode in REPEATING else y
 
 
 def _convolve(x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths) -> Array:
