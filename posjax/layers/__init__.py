@@ -1,9 +1,10 @@
 """The ground floor: padded convolution, pooling, resizing and normalisation of maps."""
 
-from posjax.layers.conv import conv, conv_taps, conv_widths, max_pool
+from posjax.layers.conv import conv, conv_widths, max_pool
 from posjax.layers.norm import BatchNorm, batch_statistics
 from posjax.layers.padding import MODES, InputTooSmall, check_mode, pad, smallest_size
 from posjax.layers.resize import interpolation_matrix, resize_bilinear
+from posjax.layers.taps import conv_taps, sum_taps, tap_responses
 
 __all__ = [
     "MODES",
@@ -19,4 +20,6 @@ __all__ = [
     "pad",
     "resize_bilinear",
     "smallest_size",
+    "sum_taps",
+    "tap_responses",
 ]

@@ -85,41 +85,6 @@ def max_pool(
     )
 
 
-def conv_taps(
-    x: Float[ArrayLike, "*n h w c"], kernel: Float[ArrayLike, "kh kw c d"], *, padding: int = 0
-) -> Float[Array, "*n h2 w2 d"]:
-    """Convolution with zero padding as matrix products, for readouts.
-
-    `lax.conv_general_dilated` and its gradient are slow for a thousand input channels and a
-    handful of outputs. With few outputs one product gives every tap's response, and the taps are
-    shifted and summed; with many the taps of the input are shifted first. Equal to
-    `conv_general_dilated` with stride 1 up to rounding.
-
-    Raises:
-        InputTooSmall: the kernel does not fit into the padded map.
-    """
-    kh, kw, inputs, outputs = kernel.shape
-    edges = ((padding, padding), (padding, padding), (0, 0))
-    height, width = (x.shape[-3] + 2 * padding - kh + 1, x.shape[-2] + 2 * padding - kw + 1)
-    if height < 1 or width < 1:
-        raise InputTooSmall(
-            f"a {kh}x{kw} kernel with padding {padding} does not fit into a map of "
-            f"{x.shape[-3]}x{x.shape[-2]}"
-        )
-    product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-    taps = [(i, j) for i in range(kh) for j in range(kw)]
-
-    def window(a: Array, i: int, j: int) -> Array:
-        return a[..., i : i + height, j : j + width, :]
-
-    if outputs < inputs:
-        responses = product("...c,ijcd->ij...d", x, kernel)
-        responses = jnp.pad(responses, [(0, 0)] * (responses.ndim - 3) + list(edges))
-        return sum(window(responses[i, j], i, j) for i, j in taps)
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + list(edges))
-    return sum(product("...c,cd->...d", window(padded, i, j), kernel[i, j]) for i, j in taps)
-
-
 def conv_widths(kernel_size: tuple[int, int], mode: str) -> Widths:
     """Padding widths of a convolution under `mode`: kernel // 2 on every side, 0 for `valid`."""
     if check_mode(mode) == "valid":

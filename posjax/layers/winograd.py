@@ -37,6 +37,7 @@ def winograd(
     height, width = (
         length + sum(pair) - 2 for length, pair in zip(x.shape[1:3], widths, strict=True)
     )
+    kernel = jnp.asarray(kernel)
     rows = [_transform_taps(list(kernel[:, j])) for j in range(3)]
     taps = [_transform_taps([rows[j][a] for j in range(3)]) for a in range(4)]
 

@@ -1,13 +1,18 @@
 """PosENet: the readout that is trained to predict a position map from an encoder's stages."""
 
+import itertools
+
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers import BatchNorm, conv_taps, resize_bilinear
+from posjax.layers import BatchNorm, conv_taps, resize_bilinear, sum_taps, tap_responses
 
 Stages = dict[str, Float[ArrayLike, "n _ _ _"]]
+Aligned = tuple[Float[Array, "n _ _ _"], ...]
 
 
 class Readout(nn.Module):
@@ -60,33 +65,48 @@ class Readout(nn.Module):
         return (self.feature_size[0] + change, self.feature_size[1] + change)
 
     @nn.nowrap
-    def align(self, stages: Stages) -> Float[Array, "n h w c"]:
-        """The stages at `feature_size`, concatenated, in float32."""
-        aligned = [
-            resize_bilinear(
-                jnp.asarray(stages[name], jnp.float32), self.feature_size, align_corners=True
-            )
-            for name in sorted(stages)
-        ]
-        return jnp.concatenate(aligned, axis=-1)
+    def align(self, stages: Stages, into: Aligned | None = None) -> Aligned:
+        """What the first convolution reads, in float32: the stages in the order of their names.
+
+        With several convolutions they are brought to `feature_size` and concatenated. A single
+        one has one output, so that it is cheaper to bring its responses to `feature_size`, which
+        gives the same: smaller stages stay as they are, and only those of one size are
+        concatenated.
+
+        `into`, if given, is what an earlier batch gave: a step that donates it writes into its
+        memory, where new memory would take longer to get than to fill.
+        """
+        features = [jnp.asarray(stages[name]) for name in sorted(stages)]
+        if self.depth > 1:
+            features = [self._resize(x) for x in features]
+        else:
+            features = [x if self._is_small(x) else self._resize(x) for x in features]
+        of_one_size = itertools.groupby(features, key=lambda x: x.shape[1:3])
+        groups = [list(group) for _, group in of_one_size]
+        if into is None:
+            into = tuple(_room_for(group) for group in groups)
+        return tuple(_fill(old, group) for old, group in zip(into, groups, strict=True))
 
     @nn.compact
     def respond(
         self,
-        features: Float[Array, "n h w c"],
+        features: Aligned,
         *,
         train: bool = False,
         mask: Float[Array, " n"] | None = None,
         axis_name: str | None = None,
     ) -> Float[Array, "n h2 w2"]:
         """The response at `response_size`, in (0, 1); `mask`, `axis_name` as in `BatchNorm`."""
+        channels = sum(x.shape[-1] for x in features)
         x = features
         for layer in range(1, self.depth + 1):
-            width = features.shape[-1] if layer < self.depth else 1
-            x = _TapConv(width, self.kernel_size, self.padding, name=f"conv{layer}")(x)
+            width = channels if layer < self.depth else 1
+            size = self.feature_size if self.depth == 1 else None
+            convolution = _TapConv(width, self.kernel_size, self.padding, size, name=f"conv{layer}")
+            x = convolution(x)
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
-            x = nn.relu(x) if layer < self.depth else x
+            x = (nn.relu(x),) if layer < self.depth else x
         return nn.sigmoid(x[..., 0])
 
     @nn.nowrap
@@ -94,15 +114,43 @@ class Readout(nn.Module):
         """The response at `map_size`."""
         return resize_bilinear(response[..., None], self.map_size, align_corners=False)[..., 0]
 
+    def _is_small(self, x: Array) -> bool:
+        return x.shape[1] <= self.feature_size[0] and x.shape[2] <= self.feature_size[1]
+
+    def _resize(self, x: Array) -> Array:
+        return resize_bilinear(jnp.asarray(x, jnp.float32), self.feature_size, align_corners=True)
+
+
+def _room_for(group: list[Array]) -> Float[Array, "n h w c"]:
+    return jnp.zeros((*group[0].shape[:3], sum(x.shape[-1] for x in group)), jnp.float32)
+
+
+def _fill(old: Float[Array, "n h w c"], group: list[Array]) -> Float[Array, "n h w c"]:
+    # As `jnp.concatenate`, which XLA's CPU backend is slow at and does not do in place.
+    start = 0
+    for x in group:
+        old = lax.dynamic_update_slice(old, jnp.asarray(x, jnp.float32), (0, 0, 0, start))
+        start += x.shape[-1]
+    return old
+
 
 class _TapConv(nn.Module):
     features: int
     kernel_size: int
     padding: int
+    size: tuple[int, int] | None  # that the responses are brought to before they are summed
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    def __call__(self, parts: Aligned) -> Array:
+        channels = [x.shape[-1] for x in parts]
+        shape = (self.kernel_size, self.kernel_size, sum(channels), self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return conv_taps(x, kernel, padding=self.padding) + bias
+        if self.size is None:
+            return conv_taps(parts[0], kernel, padding=self.padding) + bias
+        kernels = jnp.split(kernel, np.cumsum(channels[:-1]), axis=2)
+        responses = [
+            sum_taps(tap_responses(x, k), self.size, padding=self.padding)
+            for x, k in zip(parts, kernels, strict=True)
+        ]
+        return sum(responses) + bias

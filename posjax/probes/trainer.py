@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers import interpolation_matrix
-from posjax.probes.readout import Readout
+from posjax.probes.readout import Aligned, Readout
 
 Variables = dict[str, Any]
 
@@ -115,7 +115,7 @@ def train_step(
     readout: Readout,
     tx: optax.GradientTransformation,
     state: State,
-    features: Float[Array, "n h w c"],
+    features: Aligned,
     target: Target,
     mask: Float[Array, " n"] | None = None,
     axis_name: str | None = None,
@@ -126,7 +126,7 @@ def train_step(
     are those of the batch of all devices. `jax.vmap` over `state` and `target` trains many
     readouts on one batch of features.
     """
-    mask = jnp.ones(features.shape[0], features.dtype) if mask is None else mask
+    mask = jnp.ones(features[0].shape[0], features[0].dtype) if mask is None else mask
 
     def total(tree: Any) -> Any:
         return tree if axis_name is None else lax.psum(tree, axis_name)

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from posjax.probes import MAPS, Readout, mae, position_map, spc
-from posjax.probes.readout import Stages
+from posjax.probes.readout import Aligned, Stages
 from posjax.probes.trainer import (
     State,
     Target,
@@ -58,6 +58,7 @@ def train(
     steps = -(-len(features) // batch_size)
     schedule = step_decay(learning_rate, epochs, steps)
     step, tx = _train_step(readout, learning_rate, epochs, steps, tuple(devices))
+    align, align_again = _align_steps(readout, tuple(devices))
     goals = [target_for(readout, position_map(name, readout.map_size)) for name in maps]
     targets = parallel.replicate(jax.tree.map(lambda *x: jnp.stack(x), *goals), devices)
 
@@ -71,12 +72,14 @@ def train(
 
     with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
         figures: dict[str, str] = {}
+        aligned = None
         for epoch in range(first, epochs):
             pending = []
             for rows in _order(len(features), batch_size, epoch):
                 batch = features.rows(rows, stages)
                 shards, mask = parallel.split(batch, batch_size, devices)
-                state, loss = step(state, targets, shards, mask)
+                aligned = align(shards) if aligned is None else align_again(shards, aligned)
+                state, loss = step(state, targets, aligned, mask)
                 pending.append(loss)
                 progress.advance(bar, len(rows), **figures)
             now = slice(epoch * steps, (epoch + 1) * steps)
@@ -172,6 +175,13 @@ def _init_step(readout: Readout) -> Callable:
 
 
 @functools.cache
+def _align_steps(readout: Readout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
+    """The first batch's features, and a later one's in the memory of those before."""
+    again = parallel.pmap(readout.align, devices, donate_argnums=(1,))
+    return parallel.pmap(readout.align, devices), again
+
+
+@functools.cache
 def _train_step(
     readout: Readout,
     learning_rate: float,
@@ -181,12 +191,10 @@ def _train_step(
 ) -> tuple[Callable, optax.GradientTransformation]:
     tx = optimizer(step_decay(learning_rate, epochs, steps_per_epoch))
 
-    def step(states: State, targets: Target, stages: Stages, mask: Array) -> tuple[State, Array]:
-        features = readout.align(stages)
-
+    def step(states: State, targets: Target, aligned: Aligned, mask: Array) -> tuple[State, Array]:
         def one(args: tuple[State, Target]) -> tuple[State, Array]:
             state, target = args
-            return train_step(readout, tx, state, features, target, mask, parallel.AXIS)
+            return train_step(readout, tx, state, aligned, target, mask, parallel.AXIS)
 
         return _over_readouts(readout, one)((states, targets))
 
@@ -217,7 +225,5 @@ def _predict_step(readout: Readout) -> Callable:
     return jax.jit(step)
 
 
-def _respond(readout: Readout, variables: Any, features: Array) -> Float[Array, "r n h w"]:
-    return _over_readouts(readout, lambda v: readout.apply(v, features, method="respond"))(
-        variables
-    )
+def _respond(readout: Readout, variables: Any, aligned: Aligned) -> Float[Array, "r n h w"]:
+    return _over_readouts(readout, lambda v: readout.apply(v, aligned, method="respond"))(variables)

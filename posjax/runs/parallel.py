@@ -1,5 +1,6 @@
 """Data parallelism: the only place that knows of `pmap`."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,9 +27,33 @@ def local_devices(count: int = 0) -> list[jax.Device]:
     return found[:count] if count else found
 
 
-def pmap(fn: Callable, devices: Sequence[jax.Device], **options: Any) -> Callable:
+def pmap(
+    fn: Callable, devices: Sequence[jax.Device], *, donate_argnums: tuple[int, ...] = ()
+) -> Callable:
     """`fn` on every device, with the axis name `AXIS` for its collectives."""
-    return jax.pmap(fn, axis_name=AXIS, devices=devices, **options)
+    options = _compiler_options(devices[0].platform)
+    if not options:
+        return jax.pmap(fn, axis_name=AXIS, devices=devices, donate_argnums=donate_argnums)
+    # `pmap` itself takes no compiler options.
+    mapped = jax.pmap(fn, axis_name=AXIS, devices=devices)
+    return jax.jit(mapped, donate_argnums=donate_argnums, compiler_options=options)
+
+
+@functools.cache
+def _compiler_options(platform: str) -> dict[str, str]:
+    """XLA's options for speed, those of them that the installed one knows.
+
+    On a CPU, XLA since 2025 gives convolutions to YNNPACK, with which ResNet-50 takes 1.3 times
+    as long as with XLA's own; the results are the same up to rounding.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return {}
+    return options
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

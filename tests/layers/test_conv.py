@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import close, conv64, draw, windows
 
-from posjax.layers import MODES, InputTooSmall, conv, conv_taps, conv_widths, max_pool
+from posjax.layers import MODES, InputTooSmall, conv, conv_widths, max_pool
 
 NUMPY = {
     "zeros": "constant",
@@ -27,34 +28,11 @@ jitted_conv = jax.jit(conv, static_argnames=("stride", "mode"), compiler_options
 jitted_pool = jax.jit(
     max_pool, static_argnames=("window", "stride", "padding", "mode"), compiler_options=QUICK
 )
-jitted_taps = jax.jit(conv_taps, static_argnames="padding", compiler_options=QUICK)
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def windows(x, size, stride):
-    """[n, h2, w2, c, kh, kw]: what lies under each position of a window."""
-    views = np.lib.stride_tricks.sliding_window_view(x, size, axis=(1, 2))
-    return views[:, ::stride, ::stride]
-
-
-def conv64(x, kernel, stride=1):
-    """A VALID convolution in float64."""
-    x, kernel = np.float64(x), np.float64(kernel)
-    return np.einsum("nhwcij,ijcd->nhwd", windows(x, kernel.shape[:2], stride), kernel)
 
 
 def padded_by_half(x, kernel_size, mode, **options):
     halves = [(k // 2, k // 2) for k in kernel_size]
     return np.pad(x, [(0, 0), *halves, (0, 0)], mode=mode, **options)
-
-
-def close(found, expected, tolerance=1e-5):
-    assert found.shape == expected.shape
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
 
 
 # Convolution
@@ -267,80 +245,3 @@ def test_max_pool_refuses_an_unknown_mode_and_a_map_smaller_than_its_window():
         max_pool(draw(0, 1, 2, 4, 1), window=3, stride=2, mode="valid")
     with pytest.raises(InputTooSmall, match="2 or more, found 1"):
         max_pool(draw(0, 1, 1, 4, 1), window=3, stride=2, padding=1, mode="reflect")
-
-
-# Convolution by taps
-
-
-@few
-@given(
-    kernel_size=kernel_sizes,
-    padding=st.integers(0, 3),
-    batch=st.lists(st.integers(1, 3), max_size=2),
-    outputs=st.sampled_from([1, 3, 4, 9]),
-)
-def test_conv_taps_is_a_zero_padded_convolution(kernel_size, padding, batch, outputs):
-    # Fewer outputs than the four inputs, as many, and more; any number of batch axes.
-    x, kernel = draw(0, *batch, 5, 6, 4), draw(1, *kernel_size, 4, outputs)
-    sides = (padding, padding)
-    padded = np.pad(x.reshape(-1, 5, 6, 4), ((0, 0), sides, sides, (0, 0)))
-    expected = conv64(padded, kernel)
-    found = jitted_taps(x, kernel, padding=padding)
-    close(found, expected.reshape(*batch, *expected.shape[1:]))
-
-
-@pytest.mark.parametrize(("outputs", "padding"), [(1, 0), (6, 2)])
-def test_conv_taps_equals_lax_conv_and_its_gradients(outputs, padding):
-    x, kernel = draw(0, 2, 6, 7, 4), draw(1, 3, 3, 4, outputs)
-
-    def reference(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    found, pull = jax.vjp(lambda *args: conv_taps(*args, padding=padding), x, kernel)
-    expected, pull_reference = jax.vjp(reference, x, kernel)
-    close(found, expected)
-    response = jnp.asarray(draw(2, *found.shape))
-    for one, other in zip(pull(response), pull_reference(response), strict=True):
-        close(one, other)
-
-
-@pytest.mark.parametrize("outputs", [1, 6])
-def test_gradients_of_conv_taps_are_its_finite_differences(outputs):
-    x, kernel = draw(0, 1, 4, 5, 3), draw(1, 3, 2, 3, outputs)
-    response = draw(2, 1, 4, 6, outputs)
-
-    def loss(x, kernel):
-        return jnp.sum(response * jnp.sin(conv_taps(x, kernel, padding=1)))
-
-    def loss64(x, kernel):
-        padded = np.pad(np.float64(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return np.sum(response * np.sin(conv64(padded, kernel)))
-
-    along_x, along_kernel = draw(3, *x.shape), draw(4, *kernel.shape)
-    gradient_x, gradient_kernel = jax.grad(loss, argnums=(0, 1))(x, kernel)
-    step = 1e-5
-    slope_x = loss64(x + step * np.float64(along_x), kernel)
-    slope_x = (slope_x - loss64(x - step * np.float64(along_x), kernel)) / (2 * step)
-    slope_kernel = loss64(x, kernel + step * np.float64(along_kernel))
-    slope_kernel -= loss64(x, kernel - step * np.float64(along_kernel))
-    slope_kernel /= 2 * step
-    np.testing.assert_allclose(np.sum(gradient_x * along_x), slope_x, rtol=1e-4)
-    np.testing.assert_allclose(np.sum(gradient_kernel * along_kernel), slope_kernel, rtol=1e-4)
-
-
-@few
-@given(k=st.integers(4, 6), padding=st.integers(0, 1), outputs=st.sampled_from([1, 3]))
-def test_conv_taps_refuses_a_kernel_that_does_not_fit(k, padding, outputs):
-    smallest = k - 2 * padding
-    kernel = jnp.zeros((k, k, 2, outputs))
-
-    def shape(height, width):
-        x = jnp.zeros((1, height, width, 2))
-        return jax.eval_shape(lambda *args: conv_taps(*args, padding=padding), x, kernel).shape
-
-    assert shape(smallest, smallest) == (1, 1, 1, outputs)
-    for height, width in ((smallest - 1, 7), (7, smallest - 1)):
-        with pytest.raises(InputTooSmall, match=f"{k}x{k} .*{padding} .* {height}x{width}"):
-            shape(height, width)

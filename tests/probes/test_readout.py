@@ -108,26 +108,48 @@ def test_the_paper_s_readout_is_the_default():
 
 
 def test_stages_are_concatenated_in_the_order_of_their_names():
-    readout = Readout(feature_size=(6, 5), map_size=(8, 8))
+    readout = Readout(depth=2, kernel_size=1, feature_size=(6, 5), map_size=(8, 8))
     stages = make_stages()
-    aligned = readout.align(dict(reversed(stages.items())))
-    np.testing.assert_array_equal(aligned, readout.align(stages))
+    (aligned,) = readout.align(dict(reversed(stages.items())))
+    np.testing.assert_array_equal(aligned, *readout.align(stages))
     expected = [resize(stages[name], (6, 5), True) for name in ("f1", "f2", "f3")]
     np.testing.assert_allclose(aligned, np.concatenate(expected, axis=3), atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_batch_in_the_memory_of_another_is_the_batch(depth):
+    readout = Readout(depth=depth, kernel_size=1, feature_size=(6, 5), map_size=(8, 8))
+    before = readout.align({name: array + 1 for name, array in make_stages().items()})
+    again = jax.jit(readout.align, donate_argnums=1)(make_stages(), before)
+    for found, expected in zip(again, readout.align(make_stages()), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 0), (2, 1), (3, 2)])
+def test_one_convolution_may_read_stages_that_are_smaller_than_the_features(kernel_size, padding):
+    options = {"kernel_size": kernel_size, "padding": padding}
+    readout = Readout(feature_size=(6, 5), map_size=(12, 12), **options)
+    stages = make_stages()
+    assert [x.shape[1:3] for x in readout.align(stages)] == [(6, 5), (5, 4), (2, 2)]
+    resized = {name: resize(array, (6, 5), True) for name, array in stages.items()}
+    variables = make_variables(readout, stages)
+    found, expected = (readout.apply(variables, s) for s in (stages, resized))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_stage_of_the_feature_size_passes_unchanged_and_bfloat16_becomes_float32():
     readout = Readout(feature_size=(5, 4), map_size=(8, 8))
     stage = jnp.asarray(make_stages()["f2"], jnp.bfloat16)
-    aligned = readout.align({"f2": stage})
+    (aligned,) = readout.align({"f2": stage})
     assert aligned.dtype == jnp.float32
     np.testing.assert_array_equal(aligned, stage.astype(jnp.float32))
 
 
 def test_align_keeps_the_corners_and_upsample_does_not():
-    readout = Readout(kernel_size=1, feature_size=(7, 7), map_size=(14, 14))
+    readout = Readout(depth=2, kernel_size=1, feature_size=(7, 7), map_size=(14, 14))
     stage = make_stages()["f2"]
-    np.testing.assert_allclose(readout.align({"f2": stage})[:, -1, -1], stage[:, -1, -1], atol=1e-6)
+    (aligned,) = readout.align({"f2": stage})
+    np.testing.assert_allclose(aligned[:, -1, -1], stage[:, -1, -1], atol=1e-6)
     ramp = jnp.broadcast_to(jnp.arange(7.0), (1, 7, 7))
     np.testing.assert_allclose(
         readout.upsample(ramp)[0, 3],
@@ -196,7 +218,7 @@ def test_the_response_has_the_size_that_is_promised_or_the_readout_is_refused(
     assert readout.response_size == expected
     features = jax.ShapeDtypeStruct((1, *size, 2), jnp.float32)
     response, _ = jax.eval_shape(
-        lambda x: readout.init_with_output(jax.random.key(0), x, method="respond"), features
+        lambda x: readout.init_with_output(jax.random.key(0), (x,), method="respond"), features
     )
     assert response.shape == (1, *expected)
 

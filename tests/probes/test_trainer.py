@@ -200,17 +200,17 @@ def test_a_schedule_gives_each_step_its_rate():
 def test_rows_with_mask_0_do_not_count():
     readout = small_readout(depth=2)
     tx, goal = optimizer(), target_for(readout, position_map("V", 16))
-    features = readout.align(make_stages(5))
+    (features,) = readout.align(make_stages(5))
     variables = jax.jit(readout.init)(jax.random.key(0), make_stages(1))
     state = State(variables, tx.init(variables["params"]))
     step = jax.jit(lambda *args: train_step(readout, tx, state, *args))
     rows, mask = np.array([0, 3]), jnp.asarray([1.0, 0, 0, 1, 0])
-    masked, masked_loss = step(features, goal, mask)
-    expected, loss = step(features[rows], goal)
+    masked, masked_loss = step((features,), goal, mask)
+    expected, loss = step((features[rows],), goal)
     np.testing.assert_allclose(masked_loss, loss, rtol=1e-5)
     assert_close(masked, expected, atol=1e-6)
     changed = jnp.where(mask[:, None, None, None] > 0, features, 100.0)
-    assert_close(step(changed, goal, mask)[0], masked, atol=1e-6)
+    assert_close(step((changed,), goal, mask)[0], masked, atol=1e-6)
 
 
 def test_a_learning_rate_that_is_too_high_is_named_with_the_step():
