@@ -1,6 +1,8 @@
 """Features: addressed by all that determines them, there whole or not at all, encoded once."""
 
 import dataclasses
+import itertools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +10,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from PIL import Image
+from toy import ENCODER, VARIABLES, Noise, Stem, arrays, entries, run
 
 from posjax.images import open_source
 from posjax.layers import resize_bilinear
-from posjax.runs import cache, features, parallel
-from posjax.runs.features import bytes_per_image, encode
-from posjax.runs.frozen import FrozenEncoder, statistics_of
-
-ONE = parallel.local_devices(1)
-
-
-class Stem(nn.Module):
-    """An encoder of two convolutions, for speed."""
-
-    @nn.compact
-    def __call__(self, images):
-        f1 = nn.relu(nn.Conv(4, (3, 3))(images))
-        return {"f1": f1, "f2": nn.relu(nn.Conv(6, (3, 3), (2, 2))(f1))}
+from posjax.runs import cache, features
+from posjax.runs.features import Features, bytes_per_image
+from posjax.runs.frozen import statistics_of
 
 
 class Forbidden(nn.Module):
@@ -32,31 +24,6 @@ class Forbidden(nn.Module):
 
     def __call__(self, images):
         raise AssertionError("encoded once more")
-
-
-VARIABLES = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
-ENCODER = FrozenEncoder("stem", "random", "zeros", None, Stem(), VARIABLES, "abc", "none", 0)
-
-
-class Noise:
-    """Five images of 32 pixels; `at` is called with the index of each one that is read."""
-
-    name, skipped = "noise", ()
-
-    def __init__(self, at=lambda index: None, count=5):
-        self.keys = tuple(f"noise/{i}" for i in range(count))
-        self.at = at
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __getitem__(self, index):
-        index = range(len(self))[index]
-        self.at(index)
-        return np.random.default_rng(index).random((32, 32, 3), np.float32)
-
-    def digest(self):
-        return "noise"
 
 
 def refuse(index):
@@ -67,19 +34,6 @@ def refuse(index):
 def every_batch(monkeypatch):
     """What is written is made safe after each batch."""
     monkeypatch.setattr(cache, "SECONDS_BETWEEN", 0.0)
-
-
-def run(directory, encoder=ENCODER, source=None, **options):
-    options = {"dtype": "float32", "batch_size": 2, "devices": ONE} | options
-    return encode(encoder, source or Noise(), directory, **options)
-
-
-def arrays(found):
-    return {name: np.asarray(stage) for name, stage in found.stages.items()}
-
-
-def entries(directory):
-    return sorted(path.name for path in directory.iterdir())
 
 
 def test_features_are_the_encoder_s_stages_of_the_normalised_images(tmp_path):
@@ -147,7 +101,7 @@ def test_what_was_encoded_is_neither_read_nor_encoded_again(tmp_path):
     assert sorted(seen) == [0, 0, 1, 2, 3, 4]  # the first one twice, for its size
     forbidden = dataclasses.replace(ENCODER, module=Forbidden())
     again = run(tmp_path, forbidden, Noise(at=refuse), batch_size=3)
-    jax.tree.map(np.testing.assert_array_equal, again.stages, first.stages)
+    jax.tree.map(np.testing.assert_array_equal, arrays(again), arrays(first))
     assert len(entries(tmp_path)) == 1
 
 
@@ -228,6 +182,49 @@ def test_a_new_recipe_does_not_find_what_an_old_one_stored(tmp_path, monkeypatch
     monkeypatch.setattr(features, "RECIPE", features.RECIPE + 1)
     with pytest.raises(AssertionError, match="encoded once more"):
         run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()))
+
+
+def test_batches_are_read_ahead_by_one_in_a_thread_that_ends_with_them():
+    here = threading.current_thread()
+    read, threads = [], set()
+
+    class Watched(Features):
+        def rows(self, index, stages):
+            read.append(int(index[0]))
+            threads.add(threading.current_thread())
+            if index[0] == 3:
+                raise ValueError("image 3 is broken")
+            return super().rows(index, stages)
+
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    indices = iter([np.array([i]) for i in (5, 0, 3, 1, 2)])
+    batches = Watched({"f1": values, "f2": values}).stream(indices, ("f2",))
+    assert not read
+    first = next(batches)
+    assert first.keys() == {"f2"}
+    np.testing.assert_array_equal(first["f2"], values[[5]])
+    np.testing.assert_array_equal(next(batches)["f2"], values[[0]])
+    with pytest.raises(ValueError, match="image 3 is broken"):
+        next(batches)
+    assert read[:3] == [5, 0, 3]
+    assert read in ([5, 0, 3], [5, 0, 3, 1])
+    assert here not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_closed_early_nothing_more_is_read():
+    class Watched(Features):
+        def rows(self, index, stages):
+            threads.add(threading.current_thread())
+            return super().rows(index, stages)
+
+    threads = set()
+    endless = (np.array([i % 5]) for i in itertools.count())
+    batches = Watched({"f1": np.arange(5)}).stream(endless, ("f1",))
+    next(batches)
+    batches.close()
+    assert len(threads) == 1
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("damage", ["f1.npy lost", "f2.npy cut", "about.json lost"])
