@@ -134,9 +134,9 @@ _CACHE_DIR = flags.DEFINE_string(
 _CACHE_LIMIT_GB = flags.DEFINE_float(
     "cache_limit_gb",
     None,
-    "Most room that the encoder's stages may take on disk, in GB (1e9 bytes), counted with all that "
-    "--cache_dir holds; the stages of images that do not fit are encoded anew for each batch, with "
-    "the same results (0: of all images). Default: no limit.",
+    "Most room that the encoder's stages may take on disk, in GB (1e9 bytes), counted with all "
+    "that --cache_dir holds; stages that do not fit are encoded anew for each batch, with the same "
+    "results (0: all of them). Default: no limit.",
 )
 _DEVICES = flags.DEFINE_integer(
     "devices",

@@ -17,8 +17,9 @@ import pytest
 from toy import ENCODER, Noise, arrays, entries, run
 
 from posjax.images import open_source
-from posjax.runs import Recipe, cache, probe
+from posjax.runs import Recipe, Settings, cache, probe
 from posjax.runs.features import bytes_per_image
+from posjax.runs.run import _room
 
 # Encodes five images one by one, and says before each which one it is about to read.
 CHILD = """
@@ -316,3 +317,41 @@ def test_a_probe_gives_the_same_with_little_room(tmp_path, dtype):
         found = probe(encoder, images, tests, recipe, cache_dir=directory, cache_limit_gb=limit)
         assert found == whole
         assert len(entries(directory)) == kept
+
+
+@pytest.mark.parametrize(
+    ("limit", "held", "said"),
+    [
+        (None, 0, "5 MB in {cache}"),
+        (0.005, 0, "5 MB in {cache}, of which --cache_limit_gb allows 5 MB"),
+        (0.004, 0, "allows 4 MB: 1 of 4 image sets, less those that are there already, do not"),
+        (0.005, 2_000_000, "allows 5 MB with the 2 MB that are there: 2 of 4 image sets"),
+        (0.0, 0, "allows 0 MB: 4 of 4 image sets"),
+    ],
+)
+def test_the_plan_says_how_many_image_sets_are_streamed(tmp_path, limit, held, said):
+    stored = tmp_path / "cache"
+    stored.mkdir()
+    (stored / "file").write_bytes(b"x" * held)
+    settings = Settings(
+        encoder="resnet20",
+        weights="random",
+        paddings=("zeros", "valid"),
+        images="noise",
+        test_images=("noise",),
+        workdir=tmp_path,
+        cache_dir=stored,
+        cache_limit_gb=limit,
+    )
+    line = _room(settings, [[2_000_000, 1_000_000], [1_500_000, 500_000]])
+    assert said.format(cache=stored) in line
+    assert ("streamed" in line) == ("image sets" in said)
+
+
+def test_without_a_cache_the_plan_counts_one_encoder_at_a_time(tmp_path):
+    options = {"encoder": "resnet20", "weights": "random", "images": "noise"}
+    options |= {"paddings": ("zeros", "valid"), "test_images": ("noise",), "workdir": tmp_path}
+    sets = [[2_000_000, 1_000_000], [1_500_000, 500_000]]
+    line = _room(Settings(**options, cache_limit_gb=0.0025), sets)
+    assert line.startswith("3 MB at a time, deleted at the end, of which")
+    assert "1 of 4 image sets" in line
