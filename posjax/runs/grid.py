@@ -80,6 +80,8 @@ def train(
                 shards, mask = parallel.split(next(ahead), batch_size, devices)
                 state, loss = step(state, targets, shards, mask)
                 pending.append(loss)
+                # Steps that wait for the devices would pile up their batches in memory.
+                jax.block_until_ready(pending[-3:-2])
                 progress.advance(bar, len(rows), **figures)
             now = slice(epoch * steps, (epoch + 1) * steps)
             losses[now] = [parallel.gather(loss) for loss in pending]

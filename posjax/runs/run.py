@@ -250,7 +250,7 @@ def _room(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> str:
         text += f" with the {held / 1e6:,.0f} MB that are there"
     if streamed:
         text += (
-            f": {streamed} of {count} image sets, less those that are there already, do not fit and "
-            "are streamed (encoded anew for each batch, with the same results)"
+            f": {streamed} of {count} image sets, less those that are there already, do not fit "
+            "and are streamed (encoded anew for each batch, with the same results)"
         )
     return text
