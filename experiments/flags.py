@@ -131,6 +131,13 @@ _CACHE_DIR = flags.DEFINE_string(
     "Folder that keeps the encoder's stages for later runs. Default: they are deleted when their "
     "encoder is done.",
 )
+_CACHE_LIMIT_GB = flags.DEFINE_float(
+    "cache_limit_gb",
+    None,
+    "Most room that the encoder's stages may take on disk, in GB (1e9 bytes), counted with all "
+    "that --cache_dir holds; stages that do not fit are encoded anew for each batch, with the same "
+    "results (0: all of them). Default: no limit.",
+)
 _DEVICES = flags.DEFINE_integer(
     "devices",
     0,
@@ -183,6 +190,7 @@ def settings(program: str) -> Settings:
         feature_dtype=_FEATURE_DTYPE.value,
         workdir=Path(_WORKDIR.value or f"runs/{program}").expanduser(),
         cache_dir=Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None,
+        cache_limit_gb=_CACHE_LIMIT_GB.value,
         devices=_DEVICES.value,
     )
 

@@ -1,6 +1,7 @@
 """Many readouts of one shape, trained and scored at once on one read of the features."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,14 +74,17 @@ def train(
     with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
         figures: dict[str, str] = {}
         aligned = None
+        orders = (_order(len(features), batch_size, epoch) for epoch in range(first, epochs))
+        ahead = features.stream(itertools.chain.from_iterable(orders), stages)
         for epoch in range(first, epochs):
             pending = []
             for rows in _order(len(features), batch_size, epoch):
-                batch = features.rows(rows, stages)
-                shards, mask = parallel.split(batch, batch_size, devices)
+                shards, mask = parallel.split(next(ahead), batch_size, devices)
                 aligned = align(shards) if aligned is None else align_again(shards, aligned)
                 state, loss = step(state, targets, aligned, mask)
                 pending.append(loss)
+                # Steps that wait for the devices would pile up their batches in memory.
+                jax.block_until_ready(pending[-3:-2])
                 progress.advance(bar, len(rows), **figures)
             now = slice(epoch * steps, (epoch + 1) * steps)
             losses[now] = [parallel.gather(loss) for loss in pending]
@@ -123,9 +127,10 @@ def score(
     variables, goals = parallel.replicate((variables, goals), devices)
     scores = []
     with progress.bar(len(features), f"score {len(maps)}", "images") as bar:
-        for start in range(0, len(features), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(features)))
-            shards, _ = parallel.split(features.rows(rows, stages), batch_size, devices)
+        starts = range(0, len(features), batch_size)
+        orders = [np.arange(start, min(start + batch_size, len(features))) for start in starts]
+        for rows, batch in zip(orders, features.stream(orders, stages), strict=True):
+            shards, _ = parallel.split(batch, batch_size, devices)
             scores.append(parallel.join(step(variables, goals, shards), len(rows), axis=1))
             progress.advance(bar, len(rows))
     spcs, maes = (np.concatenate(values, axis=1) for values in zip(*scores, strict=True))

@@ -33,22 +33,34 @@ def probe(
     recipe: Recipe | None = None,
     *,
     cache_dir: Path | None = None,
+    cache_limit_gb: float | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Record]:
     """Trains readouts on the stages of `images` and scores them on each set of `test_images`.
 
     Every image passes through the encoder once. An encoder with random weights stands for its own
     seed alone, in place of the recipe's. Without `cache_dir` the features are deleted at
-    the end. By default `recipe` is the paper's, and `devices` are all local ones.
+    the end. Features that would take more than `cache_limit_gb` (1e9 bytes), counted with all that
+    `cache_dir` holds, are not stored, but encoded anew for each batch. By default `recipe` is the
+    paper's, and `devices` are all local ones.
 
     Raises:
         ValueError: stages that the encoder lacks, readouts that leave nothing of the features,
-            images that cannot be read.
+            images that cannot be read, features in `cache_dir` that are damaged.
+        OSError: there is no room for features, or they were deleted while they were written.
         FloatingPointError: a loss is not finite.
     """
     recipe = Recipe() if recipe is None else recipe
     devices = parallel.local_devices() if devices is None else devices
-    results = measure(encoder, images, test_images, recipe, cache_dir=cache_dir, devices=devices)
+    results = measure(
+        encoder,
+        images,
+        test_images,
+        recipe,
+        cache_dir=cache_dir,
+        cache_limit_gb=cache_limit_gb,
+        devices=devices,
+    )
     return [record for result in results for record in to_records(result)]
 
 
@@ -59,6 +71,7 @@ def measure(
     recipe: Recipe,
     *,
     cache_dir: Path | None,
+    cache_limit_gb: float | None = None,
     devices: Sequence[jax.Device],
     workdir: Workdir | None = None,
 ) -> Iterator[Result]:
@@ -82,6 +95,7 @@ def measure(
                     dtype=recipe.feature_dtype,
                     batch_size=recipe.batch_size,
                     devices=devices,
+                    limit_bytes=None if cache_limit_gb is None else int(cache_limit_gb * 1e9),
                 )
                 for name, source in {TRAINING: images, **test_images}.items()
             }

@@ -30,3 +30,8 @@ def advance(bar: tqdm, count: int, **figures: str) -> None:
     else:
         bar.set_postfix(figures, refresh=False)
         bar.update(count)
+
+
+def note(text: str) -> None:
+    """Says on standard error, above any bar, what is worth knowing even where it is no terminal."""
+    tqdm.write(text, file=sys.stderr)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from posjax.probes import constant_mae, position_map
 
 RESAMPLES = 2000
-CHUNK = 1 << 22  # values drawn at a time: bounds the memory, not the result's precision
+CHUNK = 1 << 19  # values drawn at a time: bounds the memory, not the result's precision
 
 
 @dataclasses.dataclass(frozen=True)

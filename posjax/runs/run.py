@@ -11,6 +11,7 @@ from posjax import encoders
 from posjax.images import Source, open_source
 from posjax.probes import Readout
 from posjax.runs import parallel
+from posjax.runs.cache import room_taken
 from posjax.runs.features import bytes_per_image
 from posjax.runs.frozen import freeze, stage_shapes
 from posjax.runs.probe import FEATURE_SIZE, measure, stage_names
@@ -33,6 +34,7 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     Raises:
         ValueError, FileNotFoundError: flags, images, weights or a workdir that do not fit
             together, before anything is encoded; an image that cannot be read.
+        OSError: there is no room for features, or they were deleted while they were written.
         FloatingPointError: a loss is not finite.
     """
     devices = parallel.local_devices(settings.devices)
@@ -100,6 +102,7 @@ def _probe_all(
             tests,
             settings,
             cache_dir=settings.cache_dir,
+            cache_limit_gb=settings.cache_limit_gb,
             devices=devices,
             workdir=workdir,
         ):
@@ -198,13 +201,16 @@ def _plan(
 ) -> str:
     per_encoder = len(list(settings.shapes())) * len(settings.maps)
     seeds = 1 if settings.weights == "random" else len(settings.seeds)
-    count = len(images) + sum(len(source) for source in tests.values())
+    counts = [len(images), *(len(source) for source in tests.values())]
     sizes = [
         bytes_per_image(stages, FEATURE_SIZE, settings.feature_dtype) for stages in shapes.values()
     ]
-    room = count * (sum(sizes) * encoders_count // len(sizes) if settings.cache_dir else max(sizes))
+    bytes_of_sets = [
+        [size * count for count in counts]
+        for size in sizes
+        for _ in range(encoders_count // len(sizes))
+    ]
     drawn = " (drawn anew for each seed)" if settings.weights == "random" else ""
-    where = f"in {settings.cache_dir}" if settings.cache_dir else "at a time, deleted at the end"
     lines = {
         "encoder": f"{settings.encoder}, {settings.weights} weights{drawn}",
         "paddings": ", ".join(settings.paddings),
@@ -213,9 +219,38 @@ def _plan(
         "normalize": f"{settings.normalize} ({', '.join(normalize)})",
         "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
         f"{per_encoder} maps and shapes × {seeds} seeds each, {settings.epochs} epochs",
-        "encoder passes": f"{encoders_count * count} images",
-        "features": f"{room / 1e6:,.0f} MB {where}",
+        "encoder passes": f"{encoders_count * sum(counts)} images",
+        "features": _room(settings, bytes_of_sets),
         "devices": devices,
         "workdir": str(settings.workdir),
     }
     return "\n".join(f"{name + ':':<16}{text}" for name, text in lines.items()) + "\n"
+
+
+def _room(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> str:
+    """What the features of each encoder's image sets take, and how many sets find no room."""
+    totals = [sum(sets) for sets in bytes_of_sets]
+    if settings.cache_dir:
+        text = f"{sum(totals) / 1e6:,.0f} MB in {settings.cache_dir}"
+    else:
+        text = f"{max(totals) / 1e6:,.0f} MB at a time, deleted at the end"
+    if settings.cache_limit_gb is None:
+        return text
+    taken = held = room_taken(settings.cache_dir) if settings.cache_dir else 0
+    count = streamed = 0
+    for sets in bytes_of_sets:
+        taken = taken if settings.cache_dir else 0
+        for room in sets:
+            fits = taken + room <= settings.cache_limit_gb * 1e9
+            taken += room if fits else 0
+            streamed += not fits
+            count += 1
+    text += f", of which --cache_limit_gb allows {settings.cache_limit_gb * 1e3:,.0f} MB"
+    if held:
+        text += f" with the {held / 1e6:,.0f} MB that are there"
+    if streamed:
+        text += (
+            f": {streamed} of {count} image sets, less those that are there already, do not fit "
+            "and are streamed (encoded anew for each batch, with the same results)"
+        )
+    return text

@@ -61,8 +61,9 @@ class Settings(Recipe):
     """A whole run: a recipe for every padding mode of an encoder.
 
     `num_train` and `num_test` are None for all images of a source that ends, and `endless_train`
-    and `endless_test` of one that does not. `cache_dir` is None
-    where features need not outlive the run; `devices` is 0 for all.
+    and `endless_test` of one that does not. `cache_dir` is None where features need not outlive the
+    run; what they take on disk is limited to `cache_limit_gb` (1e9 bytes; None for no limit);
+    `devices` is 0 for all.
     """
 
     encoder: str
@@ -80,6 +81,7 @@ class Settings(Recipe):
     normalize: str = "encoder"
     skip_bad_images: bool = False
     cache_dir: Path | None = None
+    cache_limit_gb: float | None = None
     devices: int = 0
 
     def __post_init__(self):
@@ -102,13 +104,17 @@ class Settings(Recipe):
         _check_least("devices", 0, self.devices)
         _check_least("endless_train", 1, self.endless_train)
         _check_least("endless_test", 1, self.endless_test)
+        if self.cache_limit_gb is not None and not 0 <= self.cache_limit_gb < math.inf:
+            raise ValueError(
+                f"--cache_limit_gb must be 0 or more and finite, found {self.cache_limit_gb}"
+            )
         for name in ("num_train", "num_test"):
             if getattr(self, name) is not None:
                 _check_least(name, 1, getattr(self, name))
 
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
-        elsewhere = ("workdir", "cache_dir", "devices")
+        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 

@@ -1,7 +1,8 @@
 """Features: addressed by all that determines them, there whole or not at all, encoded once."""
 
 import dataclasses
-import shutil
+import itertools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +10,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from PIL import Image
+from toy import ENCODER, VARIABLES, Noise, Stem, arrays, entries, run
 
 from posjax.images import open_source
 from posjax.layers import resize_bilinear
-from posjax.runs import features, parallel
-from posjax.runs.features import bytes_per_image, encode
-from posjax.runs.frozen import FrozenEncoder, statistics_of
-
-ONE = parallel.local_devices(1)
-
-
-class Stem(nn.Module):
-    """An encoder of two convolutions, for speed."""
-
-    @nn.compact
-    def __call__(self, images):
-        f1 = nn.relu(nn.Conv(4, (3, 3))(images))
-        return {"f1": f1, "f2": nn.relu(nn.Conv(6, (3, 3), (2, 2))(f1))}
+from posjax.runs import cache, features
+from posjax.runs.features import Features, bytes_per_image
+from posjax.runs.frozen import statistics_of
 
 
 class Forbidden(nn.Module):
@@ -35,42 +26,14 @@ class Forbidden(nn.Module):
         raise AssertionError("encoded once more")
 
 
-VARIABLES = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
-ENCODER = FrozenEncoder("stem", "random", "zeros", None, Stem(), VARIABLES, "abc", "none", 0)
-
-
-class Noise:
-    """Five images of 32 pixels; `at` is called with the index of each one that is read."""
-
-    name, skipped = "noise", ()
-
-    def __init__(self, at=lambda index: None, count=5):
-        self.keys = tuple(f"noise/{i}" for i in range(count))
-        self.at = at
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __getitem__(self, index):
-        index = range(len(self))[index]
-        self.at(index)
-        return np.random.default_rng(index).random((32, 32, 3), np.float32)
-
-    def digest(self):
-        return "noise"
-
-
 def refuse(index):
     raise AssertionError("read once more")
 
 
-def run(directory, encoder=ENCODER, source=None, **options):
-    options = {"dtype": "float32", "batch_size": 2, "devices": ONE} | options
-    return encode(encoder, source or Noise(), directory, **options)
-
-
-def entries(directory):
-    return sorted(path.name for path in directory.iterdir())
+@pytest.fixture
+def every_batch(monkeypatch):
+    """What is written is made safe after each batch."""
+    monkeypatch.setattr(cache, "SECONDS_BETWEEN", 0.0)
 
 
 def test_features_are_the_encoder_s_stages_of_the_normalised_images(tmp_path):
@@ -103,35 +66,42 @@ def test_the_room_on_disk_is_what_was_planned(tmp_path, dtype):
 
 
 def test_bfloat16_is_float32_but_for_its_rounding(tmp_path):
-    wide, narrow = run(tmp_path), run(tmp_path, dtype="bfloat16")
-    for name, stage in narrow.stages.items():
+    wide, narrow = arrays(run(tmp_path)), arrays(run(tmp_path, dtype="bfloat16"))
+    for name, stage in narrow.items():
         assert stage.dtype == jnp.bfloat16
-        error = np.abs(stage.astype(np.float32) - wide.stages[name])
+        error = np.abs(stage.astype(np.float32) - wide[name])
         assert error.max() > 0
-        assert (error <= 2.0**-8 * wide.stages[name]).all()
+        assert (error <= 2.0**-8 * wide[name]).all()
 
 
 def test_rows_are_the_chosen_images_of_the_chosen_stages(tmp_path):
     found = run(tmp_path)
-    rows = found.rows(np.array([4, 1]), ("f2",))
+    rows = found.rows(np.array([4, 1, 2, 2]), ("f2",))
     assert set(rows) == {"f2"}
-    np.testing.assert_array_equal(rows["f2"], found.stages["f2"][[4, 1]])
+    np.testing.assert_array_equal(rows["f2"], arrays(found)["f2"][[4, 1, 2, 2]])
+    assert found.rows(np.arange(0), ("f2",))["f2"].shape == (0, 16, 16, 6)
+
+
+@pytest.mark.parametrize("index", [-1, 5])
+def test_an_image_that_there_is_not_has_no_rows(tmp_path, index):
+    with pytest.raises(IndexError, match="has 5 images"):
+        run(tmp_path).rows(np.array([0, index]), ("f1",))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
 def test_a_last_smaller_batch_is_encoded_like_the_others(tmp_path, batch_size):
     found = run(tmp_path / "a", batch_size=batch_size)
-    for name, stage in run(tmp_path / "b").stages.items():
+    for name, stage in arrays(run(tmp_path / "b")).items():
         assert np.abs(stage).max(axis=(1, 2, 3)).all()
         np.testing.assert_allclose(found.stages[name], stage, atol=1e-6)
 
 
 def test_what_was_encoded_is_neither_read_nor_encoded_again(tmp_path):
     first = run(tmp_path, source=Noise(at=(seen := []).append))
-    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert sorted(seen) == [0, 0, 1, 2, 3, 4]  # the first one twice, for its size
     forbidden = dataclasses.replace(ENCODER, module=Forbidden())
     again = run(tmp_path, forbidden, Noise(at=refuse), batch_size=3)
-    jax.tree.map(np.testing.assert_array_equal, again.stages, first.stages)
+    jax.tree.map(np.testing.assert_array_equal, arrays(again), arrays(first))
     assert len(entries(tmp_path)) == 1
 
 
@@ -164,61 +134,37 @@ def test_weights_that_are_called_otherwise_are_the_same(tmp_path):
 
 
 def test_other_bytes_under_the_same_name_or_another_size_have_other_features(tmp_path):
-    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos, stored = tmp_path / "photos", tmp_path / "cache"
     photos.mkdir()
 
     def save(level):
         Image.new("RGB", (32, 32), (level, 9, 200)).save(photos / "a.png")
 
     def first_value(size=32):
-        return run(cache, source=open_source(str(photos), size=size)).stages["f2"][0, 3, 3]
+        found = run(stored, source=open_source(str(photos), size=size))
+        return found.rows(np.arange(1), ("f2",))["f2"][0, 3, 3]
 
     save(0)
     black = first_value()
     save(255)
     assert np.abs(first_value() - black).max() > 0.01
-    assert len(entries(cache)) == 2
+    assert len(entries(stored)) == 2
     first_value(size=40)
-    assert len(entries(cache)) == 3
+    assert len(entries(stored)) == 3
     save(0)
     np.testing.assert_array_equal(first_value(), black)
-    assert len(entries(cache)) == 3
+    assert len(entries(stored)) == 3
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_breaks_midway_leaves_nothing(tmp_path, error):
+def test_an_image_that_cannot_be_read_leaves_nothing(tmp_path, every_batch):
     def fail(index):
         if index == 3:
-            raise error("broken")
+            raise ValueError("broken")
 
-    with pytest.raises(error, match="broken"):
-        run(tmp_path, source=Noise(at=fail))
+    with pytest.raises(ValueError, match="broken"):
+        run(tmp_path, source=Noise(at=fail), batch_size=1)
     assert entries(tmp_path) == []
     assert len(run(tmp_path)) == 5
-
-
-def test_what_a_killed_process_left_is_harmless(tmp_path):
-    whole = jax.tree.map(np.array, run(tmp_path).stages)
-    (name,) = entries(tmp_path)
-    left = tmp_path / f".{name}.0123.tmp"
-    (tmp_path / name).rename(left)
-    (left / "f2.npy").write_bytes(b"half a fi")
-    again = run(tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, again.stages, whole)
-    assert entries(tmp_path) == sorted([left.name, name])
-
-
-def test_of_two_processes_that_encode_the_same_the_first_wins(tmp_path):
-    run(tmp_path / "other")
-    (name,) = entries(tmp_path / "other")
-
-    def other_finishes(index):
-        if index == 4 and not (tmp_path / "cache" / name).exists():
-            shutil.copytree(tmp_path / "other" / name, tmp_path / "cache" / name)
-
-    found = run(tmp_path / "cache", source=Noise(at=other_finishes))
-    assert len(found) == 5
-    assert entries(tmp_path / "cache") == [name]
 
 
 def test_features_that_are_not_finite_name_the_image(tmp_path):
@@ -236,6 +182,49 @@ def test_a_new_recipe_does_not_find_what_an_old_one_stored(tmp_path, monkeypatch
     monkeypatch.setattr(features, "RECIPE", features.RECIPE + 1)
     with pytest.raises(AssertionError, match="encoded once more"):
         run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()))
+
+
+def test_batches_are_read_ahead_by_one_in_a_thread_that_ends_with_them():
+    here = threading.current_thread()
+    read, threads = [], set()
+
+    class Watched(Features):
+        def rows(self, index, stages):
+            read.append(int(index[0]))
+            threads.add(threading.current_thread())
+            if index[0] == 3:
+                raise ValueError("image 3 is broken")
+            return super().rows(index, stages)
+
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    indices = iter([np.array([i]) for i in (5, 0, 3, 1, 2)])
+    batches = Watched({"f1": values, "f2": values}).stream(indices, ("f2",))
+    assert not read
+    first = next(batches)
+    assert first.keys() == {"f2"}
+    np.testing.assert_array_equal(first["f2"], values[[5]])
+    np.testing.assert_array_equal(next(batches)["f2"], values[[0]])
+    with pytest.raises(ValueError, match="image 3 is broken"):
+        next(batches)
+    assert read[:3] == [5, 0, 3]
+    assert read in ([5, 0, 3], [5, 0, 3, 1])
+    assert here not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_closed_early_nothing_more_is_read():
+    class Watched(Features):
+        def rows(self, index, stages):
+            threads.add(threading.current_thread())
+            return super().rows(index, stages)
+
+    threads = set()
+    endless = (np.array([i % 5]) for i in itertools.count())
+    batches = Watched({"f1": np.arange(5)}).stream(endless, ("f1",))
+    next(batches)
+    batches.close()
+    assert len(threads) == 1
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("damage", ["f1.npy lost", "f2.npy cut", "about.json lost"])

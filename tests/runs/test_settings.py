@@ -58,6 +58,9 @@ BAD_SETTINGS = [
     ("endless_train", 0),
     ("endless_test", 0),
     ("image_size", 1),
+    ("cache_limit_gb", -0.1),
+    ("cache_limit_gb", float("nan")),
+    ("cache_limit_gb", float("inf")),
     ("devices", -1),
 ]
 
@@ -115,8 +118,8 @@ def test_shapes_are_the_grid_of_all_axes():
 def test_science_is_all_but_where_results_go_and_what_computes_them():
     settings = Settings(**GOOD)
     names = {field.name for field in dataclasses.fields(Settings)}
-    assert settings.science().keys() == names - {"workdir", "cache_dir", "devices"}
-    elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "devices": 3}
+    elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "cache_limit_gb": 1.0, "devices": 3}
+    assert settings.science().keys() == names - elsewhere.keys()
     assert dataclasses.replace(settings, **elsewhere).science() == settings.science()
     assert dataclasses.replace(settings, epochs=3).science() != settings.science()
 

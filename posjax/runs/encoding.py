@@ -1,0 +1,139 @@
+"""Encoding: images pass through the frozen encoder, batch by batch, and come out as stages."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsIndex
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from posjax.images import Source, batches
+from posjax.layers import resize_bilinear
+from posjax.runs import parallel
+from posjax.runs.frozen import FrozenEncoder, statistics_of
+
+Encode = Callable[[Source], Iterator[dict[str, np.ndarray]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Some images of a source, in the order of `index`, as a source of their own."""
+
+    source: Source
+    index: Int[np.ndarray, " m"]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """That of the whole source."""
+        return self.source.name
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of the chosen images."""
+        return tuple(self.source.keys[i] for i in self.index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+        return self.source[int(self.index[index])]
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of the source's digest and the choice."""
+        return hashlib.sha256(f"{self.source.digest()} {self.index.tolist()}".encode()).hexdigest()
+
+
+def encode_with(
+    encoder: FrozenEncoder,
+    feature_size: tuple[int, int],
+    dtype: str,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> Encode:
+    """A function that yields the stages of a source's images in order, batch by batch.
+
+    It raises ValueError where an image cannot be read, or a stage is not finite; names it.
+    """
+    step = _encode_step(encoder.module, encoder.normalize, feature_size, dtype, tuple(devices))
+    variables = parallel.replicate(encoder.variables, devices)
+
+    def encode(source: Source) -> Iterator[dict[str, np.ndarray]]:
+        keys = iter(source.keys)
+
+        def collect(encoded: Any, count: int) -> dict[str, np.ndarray]:
+            stages, finite = parallel.join(encoded, count)
+            names = list(itertools.islice(keys, count))
+            if not finite.all():
+                raise ValueError(
+                    f"{encoder.name} under padding {encoder.padding} gives features of image "
+                    f"{names[int(np.argmin(finite))]} of {source.name} that are not finite in "
+                    f"{dtype}"
+                )
+            return stages
+
+        before = None
+        for images in batches(source, batch_size):
+            shards, _ = parallel.split(images, batch_size, devices)
+            # The devices work on this batch while the caller stores the one before.
+            now = step(variables, shards), len(images)
+            if before:
+                yield collect(*before)
+            before = now
+        if before:
+            yield collect(*before)
+
+    return encode
+
+
+def layout(
+    encoder: FrozenEncoder, source: Source, feature_size: tuple[int, int], dtype: str
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape [n, h, w, c] and dtype of every stage of a source, without computing any."""
+    image = jax.ShapeDtypeStruct((1, *source[0].shape), np.float32)
+    shapes = jax.eval_shape(encoder.module.apply, encoder.variables, image)
+    return {
+        name: jax.ShapeDtypeStruct(
+            (len(source), *stored_size(x.shape[1:3], feature_size), x.shape[3]), jnp.dtype(dtype)
+        )
+        for name, x in shapes.items()
+    }
+
+
+def stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[int, int]:
+    """`feature_size`, or the size of a stage that is no larger."""
+    smaller = size[0] <= feature_size[0] and size[1] <= feature_size[1]
+    return tuple(size) if smaller else tuple(feature_size)
+
+
+# Cached, because a compiled encoder serves all seeds and sources of images.
+@functools.cache
+def _encode_step(
+    module: nn.Module,
+    normalize: str,
+    feature_size: tuple[int, int],
+    dtype: str,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    mean, std = statistics_of(normalize)
+
+    def step(
+        variables: dict, images: Float[jax.Array, "n h w 3"]
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        stages = module.apply(variables, (images - mean) / std)
+        small = {
+            name: resize_bilinear(
+                x, stored_size(x.shape[1:3], feature_size), align_corners=True
+            ).astype(dtype)
+            for name, x in stages.items()
+        }
+        finite = jnp.stack([jnp.isfinite(x).all(axis=(1, 2, 3)) for x in small.values()]).all(0)
+        return small, finite
+
+    return parallel.pmap(step, devices)
