@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 AXIS = "devices"
 AUTO = "auto"
-HEARTBEAT_SECONDS = 30
+HEARTBEAT_SECONDS = 60
 
 T = TypeVar("T")
 
@@ -71,7 +71,8 @@ def joined(
         from_all(None)
     except BaseException as error:
         atexit.register(_leave)
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        # What the collectives of a CPU raise is now the one, now a mere ValueError.
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
             raise ConnectionError(
                 f"host {host()} of {hosts()} cannot go on, as when another host has stopped (see "
                 f"what that one says): {error}"
