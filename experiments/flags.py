@@ -143,6 +143,20 @@ _DEVICES = flags.DEFINE_integer(
     0,
     "Number of local devices to use, 0 for all; on a CPU, so many virtual devices are made.",
 )
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0 where several hosts work on one run, or auto where the cluster tells "
+    "it (SLURM, Cloud TPU, Open MPI). Every host gets the same flags. Default: one host.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of hosts. Default: what the cluster says."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id",
+    None,
+    "Number of this host, from 0, whose --workdir is the run's. Default: what the cluster says.",
+)
 
 
 def settings(program: str) -> Settings:
@@ -192,6 +206,9 @@ def settings(program: str) -> Settings:
         cache_dir=Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None,
         cache_limit_gb=_CACHE_LIMIT_GB.value,
         devices=_DEVICES.value,
+        coordinator_address=_COORDINATOR_ADDRESS.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
     )
 
 

@@ -14,13 +14,19 @@ SECONDS_BETWEEN = 60.0
 class Checkpoints:
     """The state of one group of readouts after whole epochs, in one folder.
 
-    Only the newest is kept. A save that was killed is ignored by the next start.
+    Only the newest is kept. A save that was killed is ignored by the next start. Of several hosts
+    only the first has them: nothing here waits for the others.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder.absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         self._manager = ocp.CheckpointManager(
-            self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=1)
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, create=False, multiprocessing_options=alone
+            ),
         )
         self._saved = time.monotonic()
 

@@ -48,7 +48,8 @@ def train(
 
     A readout's initial weights depend on its map and seed alone, and the order of the images on
     the epoch alone: a readout in a grid is the readout trained by itself. `log` is called with
-    the epoch and each readout's mean loss in it.
+    the epoch and each readout's mean loss in it. `features` are those of this host's images, and
+    so are `devices`; every host must call this, and `checkpoints` and `log` are the first's.
 
     Returns the variables, stacked along a first axis of r, and the losses.
 
@@ -56,9 +57,11 @@ def train(
         FloatingPointError: a loss is not finite; says of which readout, step and learning rate.
     """
     names = [f"map {m}, seed {s}" for m, s in zip(maps, seeds, strict=True)]
-    steps = -(-len(features) // batch_size)
+    count = sum(parallel.from_all(len(features)))
+    steps = -(-count // batch_size)
     schedule = step_decay(learning_rate, epochs, steps)
-    step, tx = _train_step(readout, learning_rate, epochs, steps, tuple(devices))
+    everywhere = parallel.everywhere(devices)
+    step, tx = _train_step(readout, learning_rate, epochs, steps, everywhere)
     align, align_again = _align_steps(readout, tuple(devices))
     goals = [target_for(readout, position_map(name, readout.map_size)) for name in maps]
     targets = parallel.replicate(jax.tree.map(lambda *x: jnp.stack(x), *goals), devices)
@@ -66,20 +69,23 @@ def train(
     variables = _initial(readout, features, stages, maps, seeds)
     state = State(variables, jax.vmap(tx.init)(variables["params"]))
     losses = np.zeros((epochs * steps, len(maps)), np.float32)
-    first, (state, losses) = 0, jax.device_get((state, losses))
-    if checkpoints is not None:
-        first, (state, losses) = checkpoints.restore((state, losses))
+    start = jax.device_get((state, losses))
+    first, (state, losses) = parallel.from_first(
+        lambda: (0, start) if checkpoints is None else checkpoints.restore(start)
+    )
     state, losses = parallel.replicate(state, devices), np.array(losses)
 
-    with progress.bar((epochs - first) * len(features), f"train {len(maps)}", "images") as bar:
+    room = _room(count, batch_size, epochs)
+    with progress.bar((epochs - first) * count, f"train {len(maps)}", "images") as bar:
         figures: dict[str, str] = {}
         aligned = None
-        orders = (_order(len(features), batch_size, epoch) for epoch in range(first, epochs))
-        ahead = features.stream(itertools.chain.from_iterable(orders), stages)
+        orders = (_order(count, batch_size, epoch) for epoch in range(first, epochs))
+        own = (parallel.own(rows) for order in orders for rows in order)
+        ahead = features.stream(own, stages)
         for epoch in range(first, epochs):
             pending = []
-            for rows in _order(len(features), batch_size, epoch):
-                shards, mask = parallel.split(next(ahead), batch_size, devices)
+            for rows in _order(count, batch_size, epoch):
+                shards, mask = parallel.split(next(ahead), room, devices)
                 aligned = align(shards) if aligned is None else align_again(shards, aligned)
                 state, loss = step(state, targets, aligned, mask)
                 pending.append(loss)
@@ -121,11 +127,16 @@ def score(
     batch_size: int = 32,
     devices: Sequence[jax.Device],
 ) -> tuple[Float[np.ndarray, "r n"], Float[np.ndarray, "r n"]]:
-    """SPC (NaN where undefined) and MAE of every readout on every image."""
+    """SPC (NaN where undefined) and MAE of every readout on every image, whichever host has it.
+
+    `features` and `devices` are this host's; every host must call this.
+    """
     goals = jnp.stack([jnp.asarray(position_map(name, readout.map_size)) for name in maps])
     step = _score_step(readout, tuple(devices))
     variables, goals = parallel.replicate((variables, goals), devices)
-    scores = []
+    none = np.zeros((len(maps), 0), np.float32)  # what a host without images has
+    scores = [(none, none)]
+    batch_size = -(-batch_size // parallel.hosts())
     with progress.bar(len(features), f"score {len(maps)}", "images") as bar:
         starts = range(0, len(features), batch_size)
         orders = [np.arange(start, min(start + batch_size, len(features))) for start in starts]
@@ -133,7 +144,8 @@ def score(
             shards, _ = parallel.split(batch, batch_size, devices)
             scores.append(parallel.join(step(variables, goals, shards), len(rows), axis=1))
             progress.advance(bar, len(rows))
-    spcs, maes = (np.concatenate(values, axis=1) for values in zip(*scores, strict=True))
+    own = (np.concatenate(values, axis=1) for values in zip(*scores, strict=True))
+    spcs, maes = (parallel.collect(values, axis=1) for values in own)
     return spcs, maes
 
 
@@ -151,7 +163,8 @@ def _initial(
     maps: Sequence[str],
     seeds: Sequence[int],
 ) -> Any:
-    sample = {s: jnp.asarray(a) for s, a in features.rows(np.arange(1), stages).items()}
+    row = np.arange(min(1, len(features)))  # sizes are all that counts
+    sample = {s: jnp.asarray(a) for s, a in features.rows(row, stages).items()}
     keys = [
         jax.random.fold_in(jax.random.key(seed), MAPS.index(name))
         for name, seed in zip(maps, seeds, strict=True)
@@ -163,6 +176,15 @@ def _order(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
     shuffled = np.random.default_rng(epoch).permutation(count)
     # In a batch the order is free, and features are read faster in the order of the disk.
     return [np.sort(shuffled[i : i + batch_size]) for i in range(0, count, batch_size)]
+
+
+def _room(count: int, batch_size: int, epochs: int) -> int:
+    """Rows of a batch that a host must have room for, in whatever step: all have one shape."""
+    hosts = parallel.hosts()
+    if hosts == 1:
+        return batch_size
+    batches = (rows for epoch in range(epochs) for rows in _order(count, batch_size, epoch))
+    return max((int(np.bincount(rows % hosts).max()) for rows in batches), default=1)
 
 
 def _over_readouts(readout: Readout, fn: Callable) -> Callable:

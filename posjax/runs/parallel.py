@@ -1,16 +1,172 @@
-"""Data parallelism: the only place that knows of `pmap`."""
+"""Data parallelism: the only place that knows of `pmap`, and of several hosts.
 
+A host is a process of a job under `jax.distributed`; without one there is a single host. Image i
+is that of host i % P: it encodes it, and counts it as the (i // P)-th of its own.
+"""
+
+import atexit
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from flax import jax_utils
-from jaxtyping import Float
+from jax.experimental import multihost_utils
+from jaxtyping import Float, Int
 
 AXIS = "devices"
+AUTO = "auto"
+HEARTBEAT_SECONDS = 60
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def joined(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> Iterator[None]:
+    """Makes this process one of the hosts of a job for good; without an address it stays alone.
+
+    `coordinator_address` is HOST:PORT of process 0, or `auto` where the cluster tells all three
+    (SLURM, Cloud TPU, Open MPI). It waits five minutes for the other hosts.
+
+    A host that fails within the block ends with status 1 as soon as its error is printed, and so
+    makes the others fail: with ConnectionError at once where they wait for it, else by an abort
+    of `jax.distributed` that says so, at most `HEARTBEAT_SECONDS` and some later.
+
+    Raises:
+        ValueError: the cluster is unknown, or hosts differ in their number of devices.
+        ConnectionError: another host has failed.
+    """
+    if coordinator_address is None:
+        yield
+        return
+    # The service would catch SIGTERM, and a scheduler's request to stop would be ignored.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            None if coordinator_address == AUTO else coordinator_address,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"--coordinator_address={coordinator_address}, --num_processes={num_processes}, "
+            f"--process_id={process_id}: {error}"
+        ) from error
+    try:
+        check_same({"local devices": len(jax.local_devices())})
+        yield
+        # At exit a host waits for the others, but not for as long as the first may still write.
+        from_all(None)
+    except BaseException as error:
+        atexit.register(_leave)
+        # What the collectives of a CPU raise is now the one, now a mere ValueError.
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            raise ConnectionError(
+                f"host {host()} of {hosts()} cannot go on, as when another host has stopped (see "
+                f"what that one says): {error}"
+            ) from error
+        raise
+
+
+def _leave() -> None:
+    # The exit of jax would wait for the other hosts, which wait for this one. They are aborted when
+    # the first host is gone, and may be about to tell an error of their own.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_first():
+        time.sleep(2)
+    os._exit(1)
+
+
+def hosts() -> int:
+    """The number of hosts, P."""
+    return jax.process_count()
+
+
+def host() -> int:
+    """Which of the hosts this one is, from 0."""
+    return jax.process_index()
+
+
+def is_first() -> bool:
+    """Whether this host is the one that writes and prints."""
+    return host() == 0
+
+
+def share(count: int) -> range:
+    """Which of `count` images are this host's."""
+    return range(host(), count, hosts())
+
+
+def own(images: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Those of the images that are this host's, by their place among its own."""
+    return images[images % hosts() == host()] // hosts()
+
+
+def collect(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Values of all images in order, on every host, from each host's of its own along `axis`."""
+    if hosts() == 1:
+        return values
+    every = [np.moveaxis(part, axis, 0) for part in from_all(values)]
+    whole = np.empty((sum(map(len, every)), *every[0].shape[1:]), values.dtype)
+    for first, part in enumerate(every):
+        whole[first :: hosts()] = part
+    return np.moveaxis(whole, 0, axis)
+
+
+def from_all(value: T) -> list[T]:
+    """Every host's value, on every host; each of them must call this, and waits for the others."""
+    if hosts() == 1:
+        return [value]
+    content = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.uint32(len(content)))
+    gathered = multihost_utils.process_allgather(_padded(content, sizes.max()))
+    return [pickle.loads(row[:n].tobytes()) for row, n in zip(gathered, sizes, strict=True)]
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` returns on the first host, on every host; on the others it is not called."""
+    if hosts() == 1:
+        return make()
+    content = np.frombuffer(pickle.dumps(make()) if is_first() else b"", np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(content))))
+    return pickle.loads(multihost_utils.broadcast_one_to_all(_padded(content, size))[:size])
+
+
+def _padded(content: np.ndarray, size: int) -> np.ndarray:
+    # Few different lengths, for each is compiled.
+    padded = np.zeros(1 << (int(size) - 1).bit_length(), np.uint8)
+    padded[: len(content)] = content
+    return padded
+
+
+def check_same(values: Mapping[str, Any]) -> None:
+    """Makes sure that all hosts have the same values.
+
+    Raises:
+        ValueError: they differ; tells the names, and the values of two hosts.
+    """
+    first, *others = from_all(dict(values))
+    different = {}
+    for index, other in enumerate(others, 1):
+        for name in sorted(first.keys() | other.keys()):
+            if first.get(name) != other.get(name):
+                here, there = first.get(name), other.get(name)
+                different.setdefault(name, f"{name}: {here!r} on host 0, {there!r} on host {index}")
+    if different:
+        raise ValueError(f"the hosts do not run the same: {'; '.join(different.values())}")
 
 
 def local_devices(count: int = 0) -> list[jax.Device]:
@@ -27,14 +183,36 @@ def local_devices(count: int = 0) -> list[jax.Device]:
     return found[:count] if count else found
 
 
+def everywhere(devices: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
+    """The devices of all hosts, each of which uses as many of its own as this one.
+
+    Each host must call this with its own local devices; the first call waits for the others.
+
+    Raises:
+        ValueError: the hosts use different numbers of devices.
+    """
+    return tuple(devices) if hosts() == 1 else _connected(tuple(devices))
+
+
+# Cached, because it connects the devices.
+@functools.cache
+def _connected(devices: tuple[jax.Device, ...]) -> tuple[jax.Device, ...]:
+    check_same({"devices used": len(devices)})
+    of_hosts = [[d for d in jax.devices() if d.process_index == p] for p in range(hosts())]
+    chosen = tuple(d for found in of_hosts for d in found[: len(devices)])
+    # Where devices of a CPU meet first, none may come half a minute late, as one may that compiles.
+    np.asarray(pmap(lambda x: jax.lax.psum(x, AXIS), chosen)(np.ones(len(devices))))
+    return chosen
+
+
 def pmap(
     fn: Callable, devices: Sequence[jax.Device], *, donate_argnums: tuple[int, ...] = ()
 ) -> Callable:
     """`fn` on every device, with the axis name `AXIS` for its collectives."""
     options = _compiler_options(devices[0].platform)
-    if not options:
+    if not options or hosts() > 1:
         return jax.pmap(fn, axis_name=AXIS, devices=devices, donate_argnums=donate_argnums)
-    # `pmap` itself takes no compiler options.
+    # `pmap` itself takes no compiler options, and inside of `jit` knows no other hosts.
     mapped = jax.pmap(fn, axis_name=AXIS, devices=devices)
     return jax.jit(mapped, donate_argnums=donate_argnums, compiler_options=options)
 
@@ -84,8 +262,10 @@ def split(
     rows = per_device * len(devices)
 
     def deal(array: np.ndarray) -> np.ndarray:
-        dealt = np.zeros((rows, *array.shape[1:]), array.dtype)
-        dealt[: len(array)] = array
+        dealt = array
+        if len(array) < rows:
+            dealt = np.zeros((rows, *array.shape[1:]), array.dtype)
+            dealt[: len(array)] = array
         return dealt.reshape(len(devices), per_device, *array.shape[1:])
 
     count = len(jax.tree.leaves(batch)[0])

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from posjax.images import Source
+from posjax.images import Source, select
 from posjax.probes import Readout
 from posjax.runs import grid, parallel
 from posjax.runs.checkpoints import Checkpoints
@@ -42,16 +41,19 @@ def probe(
     seed alone, in place of the recipe's. Without `cache_dir` the features are deleted at
     the end. Features that would take more than `cache_limit_gb` (1e9 bytes), counted with all that
     `cache_dir` holds, are not stored, but encoded anew for each batch. By default `recipe` is the
-    paper's, and `devices` are all local ones.
+    paper's, and `devices` are all local ones. Of several hosts (`parallel.joined`) each must call
+    this; all get all records.
 
     Raises:
         ValueError: stages that the encoder lacks, readouts that leave nothing of the features,
-            images that cannot be read, features in `cache_dir` that are damaged.
+            images that cannot be read, features in `cache_dir` that are damaged, hosts that do not
+            probe the same.
         OSError: there is no room for features, or they were deleted while they were written.
         FloatingPointError: a loss is not finite.
     """
     recipe = Recipe() if recipe is None else recipe
     devices = parallel.local_devices() if devices is None else devices
+    parallel.check_same({"recipe": recipe})
     results = measure(
         encoder,
         images,
@@ -78,26 +80,23 @@ def measure(
     """As `probe`: one result for each group of readouts, as soon as it is there.
 
     With a workdir, groups whose results it holds are read from it, and unfinished training goes
-    on from its checkpoint.
+    on from its checkpoint. Of several hosts each encodes its share of the images, and only the
+    first reads and writes the workdir, but for the features.
     """
     groups = {_group(encoder, *shape): shape for shape in recipe.shapes()}
-    found = {group: workdir.result(group) if workdir else None for group in groups}
+    found = parallel.from_first(
+        lambda: {group: workdir.result(group) if workdir else None for group in groups}
+    )
     with contextlib.ExitStack() as stack:
         features: dict[str | None, Features] = {}
         directory = cache_dir or stack.enter_context(_scratch(workdir))
         if not all(found.values()):
+            sources = {TRAINING: images, **test_images}
+            digests = {name: source.digest() for name, source in sources.items()}
+            parallel.check_same({"encoder": encoder.identity(), "images": digests})
             features = {
-                name: encode(
-                    encoder,
-                    source,
-                    directory,
-                    feature_size=FEATURE_SIZE,
-                    dtype=recipe.feature_dtype,
-                    batch_size=recipe.batch_size,
-                    devices=devices,
-                    limit_bytes=None if cache_limit_gb is None else int(cache_limit_gb * 1e9),
-                )
-                for name, source in {TRAINING: images, **test_images}.items()
+                name: _encode_share(encoder, source, directory, cache_limit_gb, recipe, devices)
+                for name, source in sources.items()
             }
         for group, shape in groups.items():
             result = found[group]
@@ -106,7 +105,7 @@ def measure(
                 result = _measure_group(
                     encoder, group, shape, sources, features, recipe, devices, workdir
                 )
-                if workdir:
+                if workdir and parallel.is_first():
                     workdir.keep(group, result)
             yield result
 
@@ -125,6 +124,37 @@ def stage_names(stages: str, available: Sequence[str]) -> tuple[str, ...]:
                 f"{', '.join(available)} joined by '+'"
             )
     return tuple(sorted(names))
+
+
+def _encode_share(
+    encoder: FrozenEncoder,
+    source: Source,
+    directory: Path,
+    cache_limit_gb: float | None,
+    recipe: Recipe,
+    devices: Sequence[jax.Device],
+) -> Features:
+    """The features of this host's images."""
+    own = select(source, parallel.share(len(source)))
+    features = None
+    if len(own):
+        features = encode(
+            encoder,
+            own,
+            directory,
+            feature_size=FEATURE_SIZE,
+            dtype=recipe.feature_dtype,
+            batch_size=-(-recipe.batch_size // parallel.hosts()),
+            devices=devices,
+            limit_bytes=None if cache_limit_gb is None else int(cache_limit_gb * 1e9),
+        )
+    if len(source) < parallel.hosts():
+        # The first host has an image in any case, and tells the others what stages look like.
+        empty = parallel.from_first(
+            lambda: {k: np.zeros((0, *a.shape[1:]), a.dtype) for k, a in features.stages.items()}
+        )
+        features = Features(empty) if features is None else features
+    return features
 
 
 def _group(
@@ -149,7 +179,7 @@ def _measure_group(
 ) -> Result:
     training = features[TRAINING]
     stages = stage_names(shape[0], tuple(training.stages))
-    size = sources[TRAINING][0].shape[0]
+    size = parallel.from_first(lambda: sources[TRAINING][0].shape[0])
     readout = Readout(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
     pairs = list(
         itertools.product(recipe.maps, recipe.seeds if encoder.seed is None else (encoder.seed,))
@@ -158,7 +188,7 @@ def _measure_group(
     common = {"batch_size": recipe.batch_size, "devices": devices}
     with contextlib.ExitStack() as stack:
         checkpoints = log = None
-        if workdir:
+        if workdir and parallel.is_first():
             checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints(group)))
             log = stack.enter_context(workdir.log(group, pairs))
         variables, losses = grid.train(
@@ -199,8 +229,9 @@ def _gallery(
     readout: Readout, variables: Any, source: Source, features: Features, stages: Sequence[str]
 ) -> Gallery:
     shown = np.arange(min(SHOWN, len(source)))
-    predictions = grid.predict(readout, variables, features.rows(shown, stages))
-    images = np.stack([source[int(i)] for i in shown])
+    own = grid.predict(readout, variables, features.rows(parallel.own(shown), stages))
+    predictions = parallel.collect(own, axis=1)
+    images = parallel.from_first(lambda: np.stack([source[int(i)] for i in shown]))
     return Gallery(
         *(np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8) for a in (images, predictions))
     )
@@ -213,7 +244,5 @@ def _scratch(workdir: Workdir | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="posjax-features-") as directory:
             yield Path(directory)
     else:
-        directory = workdir.path / "features"
-        yield directory
-        if directory.exists():
-            shutil.rmtree(directory)
+        yield workdir.features(parallel.host())
+        workdir.remove_features(parallel.host(), parallel.hosts())

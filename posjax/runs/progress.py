@@ -1,8 +1,10 @@
-"""Progress bars that are silent where the output is no terminal."""
+"""Progress bars, of the first host alone, that are silent where the output is no terminal."""
 
 import sys
 
 from tqdm import tqdm
+
+from posjax.runs import parallel
 
 
 def bar(total: int, what: str, unit: str) -> tqdm:
@@ -11,7 +13,7 @@ def bar(total: int, what: str, unit: str) -> tqdm:
         total=total,
         desc=what,
         unit=f" {unit}",
-        disable=None,
+        disable=None if parallel.is_first() else True,
         file=sys.stderr,
         dynamic_ncols=True,
         leave=False,

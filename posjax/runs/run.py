@@ -29,14 +29,20 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
 
     What is already finished in the workdir is not repeated. Random weights are drawn anew for
     each seed. `say` is given the plan before the work starts, and the table and the path of the
-    report after it.
+    report after it. Of several hosts only the first writes and says anything.
 
     Raises:
         ValueError, FileNotFoundError: flags, images, weights or a workdir that do not fit
             together, before anything is encoded; an image that cannot be read.
         OSError: there is no room for features, or they were deleted while they were written.
         FloatingPointError: a loss is not finite.
+        ConnectionError: another host has stopped.
     """
+    with parallel.joined(settings.coordinator_address, settings.num_processes, settings.process_id):
+        return _run(settings, title, say if parallel.is_first() else lambda _: None)
+
+
+def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
     images = _open(settings, "images", settings.images, "train", TRAIN_SEED)
@@ -53,9 +59,11 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
             **{name: source.digest() for name, source in tests.items()},
         },
         "normalize": _statistics(settings, weights),
-        "devices": describe_devices(devices),
+        "devices": describe_devices(devices, parallel.hosts()),
     }
-    workdir.claim(settings, about)
+    flags = {f"--{name}": value for name, value in settings.science().items()}
+    parallel.check_same(flags | about)
+    parallel.from_first(lambda: workdir.claim(settings, about))
     notes = _notes(settings.images, images, tests)
     if settings.normalize == "encoder":
         notes += [
@@ -70,9 +78,10 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
         say(f"note: {note}")
 
     results = _probe_all(settings, images, tests, frozen, devices, workdir)
-    report = write_report(workdir.path, settings, results, title=title, notes=notes)
-    say(text_table(results))
-    say(f"report: {report}")
+    if parallel.is_first():
+        report = write_report(workdir.path, settings, results, title=title, notes=notes)
+        say(text_table(results))
+        say(f"report: {report}")
     return results
 
 
@@ -86,7 +95,7 @@ def _probe_all(
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
-    written = workdir.count_records()
+    written = parallel.from_first(workdir.count_records)
     for padding, seed in frozen:
         encoder = freeze(
             settings.encoder,
@@ -109,9 +118,10 @@ def _probe_all(
             results.append(result)
             records.extend(to_records(result))
             # While finished results are read again, the file that tells them stays as it is.
-            if len(records) > written:
+            if parallel.is_first() and len(records) > written:
                 write_csv(workdir.path / "results.csv", records)
-    write_csv(workdir.path / "results.csv", records)
+    if parallel.is_first():
+        write_csv(workdir.path / "results.csv", records)
     return results
 
 

@@ -63,7 +63,8 @@ class Settings(Recipe):
     `num_train` and `num_test` are None for all images of a source that ends, and `endless_train`
     and `endless_test` of one that does not. `cache_dir` is None where features need not outlive the
     run; what they take on disk is limited to `cache_limit_gb` (1e9 bytes; None for no limit);
-    `devices` is 0 for all.
+    `devices` is 0 for all. The last three make the process one of several hosts, see
+    `parallel.joined`.
     """
 
     encoder: str
@@ -83,6 +84,9 @@ class Settings(Recipe):
     cache_dir: Path | None = None
     cache_limit_gb: float | None = None
     devices: int = 0
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
     def __post_init__(self):
         """Refuses what cannot run, by the name of its flag."""
@@ -111,10 +115,12 @@ class Settings(Recipe):
         for name in ("num_train", "num_test"):
             if getattr(self, name) is not None:
                 _check_least(name, 1, getattr(self, name))
+        _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
 
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
-        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices")
+        hosts = ("coordinator_address", "num_processes", "process_id")
+        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices", *hosts)
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
@@ -133,3 +139,18 @@ def _check_least(flag: str, least: int, *values: int) -> None:
     for value in values:
         if value < least:
             raise ValueError(f"--{flag} must be {least} or more, found {value}")
+
+
+def _check_hosts(address: str | None, count: int | None, index: int | None) -> None:
+    if address is None and (count is not None or index is not None):
+        raise ValueError("--num_processes and --process_id need --coordinator_address")
+    if address is None or address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"--coordinator_address must be HOST:PORT or auto, found {address!r}")
+    if count is None or index is None or not 0 <= index < count:
+        raise ValueError(
+            f"--coordinator_address={address} needs --num_processes and a --process_id below it, "
+            f"from 0; found {count} and {index}"
+        )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -75,6 +76,26 @@ class Workdir:
         """The folder of the checkpoints of a group."""
         return self.path / "checkpoints" / group
 
+    def features(self, host: int = 0) -> Path:
+        """The folder of the features of one host that need not outlive the run."""
+        return self.path / (f"features-{host}" if host else "features")
+
+    def remove_features(self, host: int = 0, hosts: int = 1) -> None:
+        """Deletes the features of one of several hosts, which may share the disk.
+
+        The first host deletes those of an earlier start with more hosts too; of the workdir of
+        another host nothing is left where it is on a disk of its own.
+        """
+        folders = [self.features(host)]
+        if host == 0:
+            in_use = {self.features(other) for other in range(hosts)}
+            folders += set(self.path.glob("features-*")) - in_use
+        for folder in folders:
+            if folder.exists():
+                shutil.rmtree(folder)
+        if host and self.path.exists() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     @contextlib.contextmanager
     def log(
         self, group: str, readouts: Sequence[tuple[str, int]]
@@ -121,10 +142,11 @@ def _leftover(path: Path) -> bool:
     return path.name.startswith(".config.json.") and path.suffix == ".tmp"
 
 
-def describe_devices(devices: Sequence[jax.Device]) -> str:
-    """For people: "8 × cpu", "1 × NVIDIA H100 (gpu)"."""
+def describe_devices(devices: Sequence[jax.Device], hosts: int = 1) -> str:
+    """For people: "8 × cpu", "1 × NVIDIA H100 (gpu)", "2 hosts with 8 × cpu each"."""
     kind, platform = devices[0].device_kind, devices[0].platform
-    return f"{len(devices)} × {platform if kind == platform else f'{kind} ({platform})'}"
+    text = f"{len(devices)} × {platform if kind == platform else f'{kind} ({platform})'}"
+    return text if hosts == 1 else f"{hosts} hosts with {text} each"
 
 
 def git_revision() -> str | None:

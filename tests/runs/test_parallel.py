@@ -54,10 +54,17 @@ def assert_close(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
 
+@pytest.fixture(scope="module")
+def of_one():
+    return {batch_size: train_and_score(ONE, batch_size) for batch_size in (12, 13)}
+
+
 # Of 13 images; both leave devices without an image, 12 all but one of them in the last batch.
 @pytest.mark.parametrize("batch_size", [12, 13])
-def test_eight_devices_train_and_score_as_one(batch_size):
-    assert_close(train_and_score(EIGHT, batch_size), train_and_score(ONE, batch_size))
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_several_devices_train_and_score_as_one(devices, batch_size, of_one):
+    found = train_and_score(parallel.local_devices(devices), batch_size)
+    assert_close(found, of_one[batch_size])
 
 
 def test_the_last_smaller_batch_of_the_test_images_counts_exactly():

@@ -118,10 +118,31 @@ def test_shapes_are_the_grid_of_all_axes():
 def test_science_is_all_but_where_results_go_and_what_computes_them():
     settings = Settings(**GOOD)
     names = {field.name for field in dataclasses.fields(Settings)}
+    hosts = {"coordinator_address": "h:1", "num_processes": 2, "process_id": 1}
     elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "cache_limit_gb": 1.0, "devices": 3}
+    elsewhere |= hosts
     assert settings.science().keys() == names - elsewhere.keys()
     assert dataclasses.replace(settings, **elsewhere).science() == settings.science()
     assert dataclasses.replace(settings, epochs=3).science() != settings.science()
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "index", "said"),
+    [
+        (None, 2, None, "need --coordinator_address"),
+        (None, None, 0, "need --coordinator_address"),
+        ("10.0.0.1", 2, 0, "HOST:PORT or auto, found '10.0.0.1'"),
+        ("h:x", 2, 0, "HOST:PORT or auto"),
+        ("h:1", None, 0, "found None and 0"),
+        ("h:1", 2, None, "found 2 and None"),
+        ("h:1", 2, 2, "found 2 and 2"),
+        ("h:1", 2, -1, "found 2 and -1"),
+    ],
+)
+def test_hosts_that_cannot_meet_are_refused(address, count, index, said):
+    hosts = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    with pytest.raises(ValueError, match=said):
+        Settings(**GOOD | hosts)
 
 
 def test_every_setting_has_a_flag_of_its_name():

@@ -213,3 +213,19 @@ def test_devices_in_words():
         device_kind, platform = "NVIDIA H100", "gpu"
 
     assert describe_devices.__wrapped__([Gpu()]) == "1 × NVIDIA H100 (gpu)"
+
+
+def test_each_host_deletes_its_own_features_and_the_first_what_is_left_of_more_hosts(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    for host in range(4):
+        (workdir.features(host) / "f").mkdir(parents=True)
+    workdir.remove_features(1, 2)
+    assert {path.name for path in workdir.path.iterdir()} == {"features"} | {
+        "features-2",
+        "features-3",
+    }
+    workdir.remove_features(0, 3)
+    assert [path.name for path in workdir.path.iterdir()] == ["features-2"]
+    workdir.remove_features(2, 3)  # on a disk of its own
+    assert not workdir.path.exists()
+    workdir.remove_features()

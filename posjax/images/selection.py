@@ -1,0 +1,56 @@
+"""Selections: some of the images of a source are a source of their own."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+import numpy as np
+from jaxtyping import Float
+
+from posjax.images.loader import Source
+
+
+def select(source: Source, indices: range) -> Source:
+    """The images of `source` at `indices`, in that order; the source itself where it is all.
+
+    Raises:
+        IndexError: an index is out of range.
+    """
+    return source if indices == range(len(source)) else _Selection(source, indices)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    source: Source
+    indices: range
+
+    def __post_init__(self):
+        if self.indices and not 0 <= min(self.indices) <= max(self.indices) < len(self.source):
+            raise IndexError(
+                f"{self.indices} of the {len(self.source)} images of {self.source.name}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The spec of the whole source."""
+        return self.source.name
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """One name per chosen image."""
+        return tuple(self.source.keys[index] for index in self.indices)
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """What the whole source left out."""
+        return self.source.skipped
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+        return self.source[self.indices[index]]
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of the source's digest and of which images are chosen."""
+        return hashlib.sha256(f"{self.source.digest()} {self.indices}".encode()).hexdigest()
