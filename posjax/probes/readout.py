@@ -83,7 +83,7 @@ class Readout(nn.Module):
         x = features
         for layer in range(1, self.depth + 1):
             width = features.shape[-1] if layer < self.depth else 1
-            x = _TapConv(width, self.kernel_size, self.padding, name=f"conv{layer}")(x)
+            x = TapConv(width, self.kernel_size, self.padding, name=f"conv{layer}")(x)
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
             x = nn.relu(x) if layer < self.depth else x
@@ -95,13 +95,16 @@ class Readout(nn.Module):
         return resize_bilinear(response[..., None], self.map_size, align_corners=False)[..., 0]
 
 
-class _TapConv(nn.Module):
+class TapConv(nn.Module):
+    """A convolution with zero padding and a bias, as matrix products."""
+
     features: int
     kernel_size: int
     padding: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        """The responses of all outputs."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
