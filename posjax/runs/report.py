@@ -218,7 +218,8 @@ def _galleries(workdir: Path, results: Sequence[Result]) -> str:
         firsts.setdefault(result.probe, result)
     shown = list(firsts.values())[:GALLERY_PROBES]
     fields = varying([*firsts])
-    text = "The first test images, and what the readout of the first seed draws on each of them."
+    of_seed = " of the first seed" if any(probe.seeded for probe in firsts) else ""
+    text = f"The first test images, and what the readout{of_seed} draws on each of them."
     if len(firsts) > len(shown):
         text += f" The first {len(shown)} of {len(firsts)} probes."
     parts = [page.paragraph(text)]
