@@ -89,7 +89,10 @@ def test_every_fifth_image_is_held_out(fitted):
         both.append(moments(whole, int(chosen.sum())))
     targets = np.stack([position_map(name, READOUT.map_size) for name in MAPS])
     expected = fit_ridge(READOUT, *both, shift, targets)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fitted, expected)
+    # Taps of an upsampled coordinate are collinear: weights move more than what they predict.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), fitted, expected)
+    np.testing.assert_allclose(fitted.held_out, expected.held_out, atol=1e-5)
+    np.testing.assert_allclose(fitted.error, expected.error, atol=1e-6)
 
 
 def test_what_was_fitted_is_not_fitted_again(fitted, tmp_path, monkeypatch):

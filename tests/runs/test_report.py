@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posjax.layers import MODES
-from posjax.probes import MAPS
+from posjax.probes import MAPS, position_map
 from posjax.runs import paper
 from posjax.runs.differences import paired_differences
 from posjax.runs.records import Gallery, PenaltyPath, Probe, Result, Scores, summarise
@@ -215,7 +215,10 @@ def test_a_closed_form_is_told_as_one_and_has_no_seeds(tmp_path):
         ["zeros", "H", "1 (end of the path)", ".0200"],
         ["zeros", "V", "0.1", ".0200"],
     ]
-    assert rows[1][4:] == [number(results[0].losses[0, 0], 4), ".0863"]
+    assert rows[1][4:] == [
+        number(results[0].losses[0, 0], 4),
+        number(position_map("H", SIZE).var(), 4),
+    ]
     assert "Of 1, 0.1, 0.01 it is" in page.text
     assert "Means over images; [low, high]: 95 % bootstrap interval over them" in text_table(
         results
