@@ -217,7 +217,7 @@ def test_a_closed_form_is_told_as_one_and_has_no_seeds(tmp_path):
     ]
     assert rows[1][4:] == [
         number(results[0].losses[0, 0], 4),
-        number(position_map("H", SIZE).var(), 4),
+        number(float(position_map("H", SIZE).var()), 4),
     ]
     assert "Of 1, 0.1, 0.01 it is" in page.text
     assert "Means over images; [low, high]: 95 % bootstrap interval over them" in text_table(
