@@ -75,7 +75,14 @@ _READOUT_PADDINGS = flags.DEFINE_list(
 _SEEDS = flags.DEFINE_list(
     "seeds", ["0", "1", "2"], "Seeds of the readout's initial weights, and of random encoders."
 )
-_SOLVER = flags.DEFINE_enum("solver", "sgd", SOLVERS, "How readouts are fitted.")
+_SOLVER = flags.DEFINE_enum(
+    "solver",
+    "sgd",
+    SOLVERS,
+    "How readouts are fitted: sgd (as in the paper), or ridge: linear readouts (depth 1, without "
+    "BatchNorm and sigmoid) in closed form, their penalty chosen on held-out training images; no "
+    "--epochs, no --learning_rate, no --seeds but those of random encoders.",
+)
 _SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
 _IMAGES = flags.DEFINE_string("images", None, f"Training images: {_SOURCES}. Default: dead_leaves.")
 _TEST_IMAGES = flags.DEFINE_multi_string(
@@ -177,7 +184,7 @@ def settings(program: str) -> Settings:
     def value(flag: flags.FlagHolder) -> Any:
         return default[flag.name] if flag.value is None else flag.value
 
-    return Settings(
+    chosen = Settings(
         encoder=value(_ENCODER),
         weights=os.path.expanduser(_WEIGHTS.value or "random"),
         paddings=tuple(_PADDINGS.value),
@@ -210,6 +217,13 @@ def settings(program: str) -> Settings:
         num_processes=_NUM_PROCESSES.value,
         process_id=_PROCESS_ID.value,
     )
+    for flag in (_EPOCHS, _LEARNING_RATE, _SEEDS):
+        if flag.present and flag.name in chosen.unused():
+            raise ValueError(
+                f"--{flag.name} means nothing to --solver={chosen.solver}"
+                f"{' with weights that are not random' if flag is _SEEDS else ''}: leave it out"
+            )
+    return chosen
 
 
 def _integers(flag: flags.FlagHolder) -> tuple[int, ...]:

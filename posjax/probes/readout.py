@@ -102,7 +102,7 @@ class Readout(nn.Module):
         for layer in range(1, self.depth + 1):
             width = channels if layer < self.depth else 1
             size = self.feature_size if self.depth == 1 else None
-            convolution = _TapConv(width, self.kernel_size, self.padding, size, name=f"conv{layer}")
+            convolution = TapConv(width, self.kernel_size, self.padding, size, name=f"conv{layer}")
             x = convolution(x)
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
@@ -134,14 +134,17 @@ def _fill(old: Float[Array, "n h w c"], group: list[Array]) -> Float[Array, "n h
     return old
 
 
-class _TapConv(nn.Module):
+class TapConv(nn.Module):
+    """A convolution with zero padding and a bias, as matrix products."""
+
     features: int
     kernel_size: int
     padding: int
     size: tuple[int, int] | None  # that the responses are brought to before they are summed
 
     @nn.compact
-    def __call__(self, parts: Aligned) -> Array:
+    def __call__(self, parts: Aligned) -> Float[Array, "n h2 w2 d"]:
+        """The responses of all outputs."""
         channels = [x.shape[-1] for x in parts]
         shape = (self.kernel_size, self.kernel_size, sum(channels), self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)

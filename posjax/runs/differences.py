@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from posjax.runs.records import Probe, Result, bootstrap_mean
 
-Rows = dict[int, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
+Rows = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
 
 
 @dataclasses.dataclass(frozen=True)

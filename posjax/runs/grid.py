@@ -1,7 +1,6 @@
 """Many readouts of one shape, trained and scored at once on one read of the features."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -44,7 +44,9 @@ def counterparts(summaries: Iterable[Summary]) -> list[Counterpart]:
 def _look_up(ours: Summary) -> tuple[str, str, float, float] | None:
     probe = ours.probe
     images = _images(ours.test_images)
-    if probe.encoder not in ENCODERS or images is None or probe.readout_padding != 0:
+    if probe.encoder not in ENCODERS or images is None:
+        return None
+    if probe.readout_padding != 0 or probe.solver != "sgd":
         return None
     encoder, tables = ENCODERS[probe.encoder], _tables()
     stages = "all" if probe.stages == _ALL_STAGES else probe.stages

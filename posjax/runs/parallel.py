@@ -249,6 +249,18 @@ def gather(tree: Any) -> Any:
     return jax.tree.map(first, tree)
 
 
+def total(tree: Any) -> Any:
+    """The sums over all devices of all hosts of arrays that lie on them, numpy in float64."""
+
+    def add(array: jax.Array) -> np.ndarray:
+        added = np.zeros(array.shape[1:])
+        for shard in array.addressable_shards:
+            added += np.asarray(shard.data).reshape(added.shape)
+        return added
+
+    return jax.tree.map(lambda *parts: sum(parts), *from_all(jax.tree.map(add, tree)))
+
+
 def split(
     batch: Any, batch_size: int, devices: Sequence[jax.Device]
 ) -> tuple[Any, Float[np.ndarray, "d b"]]:

@@ -11,12 +11,20 @@ import jax
 import numpy as np
 
 from posjax.images import Source, select
-from posjax.probes import Readout
-from posjax.runs import grid, parallel
+from posjax.probes import LinearReadout, Readout
+from posjax.runs import closed_form, grid, parallel
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.features import Features, encode
 from posjax.runs.frozen import FrozenEncoder
-from posjax.runs.records import Gallery, Probe, Record, Result, Scores, to_records
+from posjax.runs.records import (
+    Gallery,
+    PenaltyPath,
+    Probe,
+    Record,
+    Result,
+    Scores,
+    to_records,
+)
 from posjax.runs.settings import Recipe
 from posjax.runs.workdir import Workdir
 
@@ -35,14 +43,14 @@ def probe(
     cache_limit_gb: float | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Record]:
-    """Trains readouts on the stages of `images` and scores them on each set of `test_images`.
+    """Fits readouts to the stages of `images` and scores them on each set of `test_images`.
 
     Every image passes through the encoder once. An encoder with random weights stands for its own
-    seed alone, in place of the recipe's. Without `cache_dir` the features are deleted at
-    the end. Features that would take more than `cache_limit_gb` (1e9 bytes), counted with all that
-    `cache_dir` holds, are not stored, but encoded anew for each batch. By default `recipe` is the
-    paper's, and `devices` are all local ones. Of several hosts (`parallel.joined`) each must call
-    this; all get all records.
+    seed alone, in place of the recipe's; readouts in closed form have no others. Without
+    `cache_dir` the features are deleted at the end. Features that would take more than
+    `cache_limit_gb` (1e9 bytes), counted with all that `cache_dir` holds, are not stored, but
+    encoded anew for each batch. By default `recipe` is the paper's, and `devices` are all local
+    ones. Of several hosts (`parallel.joined`) each must call this; all get all records.
 
     Raises:
         ValueError: stages that the encoder lacks, readouts that leave nothing of the features,
@@ -83,7 +91,7 @@ def measure(
     on from its checkpoint. Of several hosts each encodes its share of the images, and only the
     first reads and writes the workdir, but for the features.
     """
-    groups = {_group(encoder, *shape): shape for shape in recipe.shapes()}
+    groups = {_group(encoder, *shape, recipe.solver): shape for shape in recipe.shapes()}
     found = parallel.from_first(
         lambda: {group: workdir.result(group) if workdir else None for group in groups}
     )
@@ -158,12 +166,18 @@ def _encode_share(
 
 
 def _group(
-    encoder: FrozenEncoder, stages: str, depth: int, kernel_size: int, readout_padding: int
+    encoder: FrozenEncoder,
+    stages: str,
+    depth: int,
+    kernel_size: int,
+    readout_padding: int,
+    solver: str,
 ) -> str:
     weights = f"seed{encoder.seed}" if encoder.weights == "random" else encoder.digest[:8]
     return (
         f"{encoder.name}-{weights}-{encoder.padding}-{stages}"
         f"-depth{depth}-kernel{kernel_size}-padding{readout_padding}"
+        f"{'' if solver == 'sgd' else f'-{solver}'}"
     )
 
 
@@ -180,35 +194,49 @@ def _measure_group(
     training = features[TRAINING]
     stages = stage_names(shape[0], tuple(training.stages))
     size = parallel.from_first(lambda: sources[TRAINING][0].shape[0])
-    readout = Readout(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
-    pairs = list(
-        itertools.product(recipe.maps, recipe.seeds if encoder.seed is None else (encoder.seed,))
-    )
+    linear = recipe.solver == "ridge"
+    kind = LinearReadout if linear else Readout
+    readout = kind(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
+    pairs = list(itertools.product(recipe.maps, _seeds(encoder, recipe)))
     maps, seeds = zip(*pairs, strict=True)
     common = {"batch_size": recipe.batch_size, "devices": devices}
+    path = None
     with contextlib.ExitStack() as stack:
         checkpoints = log = None
         if workdir and parallel.is_first():
             checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints(group)))
+        if workdir and parallel.is_first() and not linear:
             log = stack.enter_context(workdir.log(group, pairs))
-        variables, losses = grid.train(
-            readout,
-            training,
-            stages,
-            maps,
-            seeds,
-            epochs=recipe.epochs,
-            learning_rate=recipe.learning_rate,
-            checkpoints=checkpoints,
-            log=log,
-            **common,
-        )
+        if linear:
+            ridge = closed_form.fit(
+                readout, training, stages, maps, checkpoints=checkpoints, **common
+            )
+            variables, losses = ridge.variables, ridge.error[None].astype(np.float32)
+            path = PenaltyPath(ridge.penalties, ridge.held_out, ridge.penalty)
+        else:
+            variables, losses = grid.train(
+                readout,
+                training,
+                stages,
+                maps,
+                seeds,
+                epochs=recipe.epochs,
+                learning_rate=recipe.learning_rate,
+                checkpoints=checkpoints,
+                log=log,
+                **common,
+            )
     firsts = np.array([maps.index(name) for name in recipe.maps])
     first = jax.tree.map(lambda array: array[firsts], variables)
     tests = {name: source for name, source in sources.items() if name is not TRAINING}
     return Result(
         probe=Probe(
-            encoder.name, encoder.weights, encoder.padding, "+".join(stages), *shape[1:], "sgd"
+            encoder.name,
+            encoder.weights,
+            encoder.padding,
+            "+".join(stages),
+            *shape[1:],
+            recipe.solver,
         ),
         maps=maps,
         seeds=seeds,
@@ -222,7 +250,14 @@ def _measure_group(
             name: _gallery(readout, first, source, features[name], stages)
             for name, source in tests.items()
         },
+        path=path,
     )
+
+
+def _seeds(encoder: FrozenEncoder, recipe: Recipe) -> tuple[int | None, ...]:
+    if encoder.seed is not None:
+        return (encoder.seed,)
+    return (None,) if recipe.solver == "ridge" else recipe.seeds
 
 
 def _gallery(

@@ -30,6 +30,11 @@ class Probe:
     readout_padding: int
     solver: str
 
+    @property
+    def seeded(self) -> bool:
+        """Whether seeds enter: closed forms need none, but random encoders do."""
+        return self.solver == "sgd" or self.weights == "random"
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -48,16 +53,29 @@ class Gallery:
 
 
 @dataclasses.dataclass(frozen=True)
+class PenaltyPath:
+    """How each of r penalties was chosen: the p that were tried, and their held-out errors."""
+
+    penalties: Float[np.ndarray, " p"]
+    held_out: Float[np.ndarray, "p r"]
+    chosen: Float[np.ndarray, " r"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
-    """All that a group of r readouts gave: one for every pair of `maps[i]` and `seeds[i]`."""
+    """All that a group of r readouts gave: one for every pair of `maps[i]` and `seeds[i]`.
+
+    Of a closed form, `losses` are a single step, and seeds are None unless the encoder has one.
+    """
 
     probe: Probe
     maps: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int | None, ...]
     map_size: int
     losses: Float[np.ndarray, "steps r"]
     scores: dict[str, Scores]
     galleries: dict[str, Gallery]
+    path: PenaltyPath | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +95,7 @@ class Record:
     kernel_size: int
     readout_padding: int
     solver: str
-    seed: int
+    seed: int | None
     test_images: str
     n_images: int
     spc: float | None
@@ -217,6 +235,8 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
 def save_result(path: Path, result: Result) -> None:
     """Writes a result to an .npz file, whole or not at all."""
     arrays = {"losses": result.losses}
+    if result.path is not None:
+        arrays |= {f"path.{k}": v for k, v in vars(result.path).items()}
     for i, (scores, gallery) in enumerate(
         zip(result.scores.values(), result.galleries.values(), strict=True)
     ):
@@ -244,6 +264,7 @@ def load_result(path: Path) -> Result:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
             sets = list(enumerate(about["test_images"]))
+            tried = {k[5:]: arrays[k] for k in arrays if k.startswith("path.")}
             return Result(
                 probe=Probe(**about["probe"]),
                 maps=tuple(about["maps"]),
@@ -254,6 +275,7 @@ def load_result(path: Path) -> Result:
                 galleries={
                     t: Gallery(arrays[f"{i}.images"], arrays[f"{i}.predictions"]) for i, t in sets
                 },
+                path=PenaltyPath(**tried) if tried else None,
             )
     # Damage makes zipfile, zlib and numpy raise almost anything; to the caller it is one error.
     except Exception as error:

@@ -36,6 +36,17 @@ _TERMS = {
     " left out of the mean SPC, and their number is told; their MAE counts.",
 }
 
+# Where readouts are fitted in closed form, and where seeds do not enter at all.
+_RIDGE = (
+    "Readouts are linear, one convolution and a bias, and fitted in closed form: no learning rate"
+    " and no initial weights enter. Their predictions may leave [0, 1] and are scored as they are."
+)
+_RIDGE_TERMS = {"seed": "Draws the weights of the encoder; the readouts need none."}
+_SEEDLESS_TERMS = {
+    "[a, b]": "95 % interval of a bootstrap that draws images with replacement. Other training"
+    " images are not in it."
+}
+
 T = TypeVar("T")
 
 
@@ -72,11 +83,17 @@ def write_report(
         sections["Tables"] = tables.scores(summaries)
         sections["Differences between paddings"] = tables.differences(paired_differences(results))
         sections["Predicted maps"] = _galleries(workdir, results)
-        sections["Training"] = _losses(workdir, results)
+        if settings.solver == "ridge":
+            sections["Penalties"] = tables.penalties(results)
+        else:
+            sections["Training"] = _losses(workdir, results)
         sections["Beside the paper"] = tables.beside_paper(summaries)
     else:
         notes = (*notes, "There are no results yet.")
-    opening = page.notes(notes) + page.paragraph(_INTRODUCTION) + page.definitions(_TERMS)
+    opening = page.notes(notes) + page.paragraph(_INTRODUCTION)
+    if settings.solver == "ridge":
+        opening += page.paragraph(_RIDGE)
+    opening += page.definitions(_terms(settings))
     path = workdir / "report.html"
     write_atomically(path, page.document(title, opening, sections).encode())
     return path
@@ -108,12 +125,22 @@ def text_table(results: Sequence[Result]) -> str:
                 table.append([text, *(cells.get((probe, name), "") for name in shown)])
             table.append(["best constant", *(constants.get(name, "") for name in shown)])
             lines += [*_aligned(table), ""]
-    lines.append("Means over seeds and images; [low, high]: 95 % bootstrap interval over both.")
+    means = "seeds and images" if tables.seeded(summaries) else "images"
+    over = "both" if tables.seeded(summaries) else "them"
+    lines.append(f"Means over {means}; [low, high]: 95 % bootstrap interval over {over}.")
     if any(row.spc_undefined for row in summaries):
         lines.append(
             "(u): SPC undefined on u of all predictions, which were constant, and left out."
         )
     return "\n".join(lines)
+
+
+def _terms(settings: Settings) -> dict[str, str]:
+    if settings.solver == "sgd":
+        return _TERMS
+    if settings.weights == "random":
+        return _TERMS | _RIDGE_TERMS
+    return {k: v for k, v in (_TERMS | _SEEDLESS_TERMS).items() if k != "seed"}
 
 
 def _spc(row: Summary) -> str:
@@ -134,13 +161,20 @@ def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
     trained = settings.images
     if settings.num_train is not None:
         trained += f" ({count(settings.num_train, 'image')})"
-    elif results:
+    elif results and settings.solver == "sgd":
         batches = len(results[0].losses) // settings.epochs
         trained += f" ({'1 batch' if batches == 1 else f'{batches:,} batches'} an epoch)"
     tested = (
         f"{name} ({count(counts[name], 'image')})" if name in counts else name
         for name in settings.test_images
     )
+    if settings.solver == "ridge":
+        training = f"ridge, in closed form; batches of {settings.batch_size}"
+    else:
+        training = (
+            f"{settings.solver}, {count(settings.epochs, 'epoch')}, batches of"
+            f" {settings.batch_size}, learning rate {settings.learning_rate:g}"
+        )
     values = {
         "encoder": settings.encoder,
         "weights": settings.weights,
@@ -150,13 +184,12 @@ def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
         "stages": settings.stages,
         "readout": f"depth {listed(settings.depths)}; kernel size"
         f" {listed(settings.kernel_sizes)}; padding {listed(settings.readout_paddings)}",
-        "seeds": settings.seeds,
+        "seeds": "none" if "seeds" in settings.unused() else settings.seeds,
         "training images": trained,
         "test images": tested,
         "image size": f"{settings.image_size} × {settings.image_size} pixels",
         "normalisation": settings.normalize,
-        "training": f"{settings.solver}, {count(settings.epochs, 'epoch')}, batches of"
-        f" {settings.batch_size}, learning rate {settings.learning_rate:g}",
+        "training": training,
         "features kept as": settings.feature_dtype,
     }
     return {k: v if isinstance(v, str) else listed(v) for k, v in values.items()}
@@ -185,7 +218,8 @@ def _galleries(workdir: Path, results: Sequence[Result]) -> str:
         firsts.setdefault(result.probe, result)
     shown = list(firsts.values())[:GALLERY_PROBES]
     fields = varying([*firsts])
-    text = "The first test images, and what the readout of the first seed draws on each of them."
+    of_seed = " of the first seed" if any(probe.seeded for probe in firsts) else ""
+    text = f"The first test images, and what the readout{of_seed} draws on each of them."
     if len(firsts) > len(shown):
         text += f" The first {len(shown)} of {len(firsts)} probes."
     parts = [page.paragraph(text)]

@@ -10,7 +10,7 @@ import jax
 from posjax import encoders
 from posjax.images import Source, open_source
 from posjax.probes import Readout
-from posjax.runs import parallel
+from posjax.runs import closed_form, parallel
 from posjax.runs.cache import room_taken
 from posjax.runs.features import bytes_per_image
 from posjax.runs.frozen import freeze, stage_shapes
@@ -50,6 +50,9 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         spec: _open(settings, "test_images", spec, "test", TEST_SEED)
         for spec in settings.test_images
     }
+    if settings.solver == "ridge":
+        closed_form.check_images(len(images))
+        closed_form.check_room(_columns(settings, shapes), devices)
     workdir = Workdir(settings.workdir)
     weights = _check_weights(settings)
     about = {
@@ -73,7 +76,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         ]
     seeds = settings.seeds if settings.weights == "random" else (None,)
     frozen = list(itertools.product(settings.paddings, seeds))
-    say(_plan(settings, shapes, images, tests, len(frozen), about["normalize"], about["devices"]))
+    say(_plan(settings, shapes, images, tests, len(frozen), about["normalize"], devices))
     for note in notes:
         say(f"note: {note}")
 
@@ -139,6 +142,15 @@ def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int
     for _, *readout in settings.shapes():
         Readout(*readout, feature_size=FEATURE_SIZE, map_size=map_size)
     return shapes
+
+
+def _columns(settings: Settings, shapes: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> int:
+    """How many columns the Gram matrix of the largest readout has."""
+    channels = {name: shape[2] for name, shape in next(iter(shapes.values())).items()}
+    return max(
+        kernel_size**2 * sum(channels[name] for name in stage_names(stages, tuple(channels)))
+        for stages, _, kernel_size, _ in settings.shapes()
+    )
 
 
 def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
@@ -207,10 +219,13 @@ def _plan(
     tests: Mapping[str, Source],
     encoders_count: int,
     normalize: Sequence[str],
-    devices: str,
+    devices: Sequence[jax.Device],
 ) -> str:
     per_encoder = len(list(settings.shapes())) * len(settings.maps)
-    seeds = 1 if settings.weights == "random" else len(settings.seeds)
+    ridge = settings.solver == "ridge"
+    seeds = 1 if settings.weights == "random" or ridge else len(settings.seeds)
+    each = "" if ridge else f" × {seeds} seeds each"
+    fitted = "in closed form" if ridge else f"{settings.epochs} epochs"
     counts = [len(images), *(len(source) for source in tests.values())]
     sizes = [
         bytes_per_image(stages, FEATURE_SIZE, settings.feature_dtype) for stages in shapes.values()
@@ -228,12 +243,18 @@ def _plan(
         "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
         "normalize": f"{settings.normalize} ({', '.join(normalize)})",
         "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
-        f"{per_encoder} maps and shapes × {seeds} seeds each, {settings.epochs} epochs",
+        f"{per_encoder} maps and shapes{each}, {fitted}",
         "encoder passes": f"{encoders_count * sum(counts)} images",
         "features": _room(settings, bytes_of_sets),
-        "devices": devices,
+        "devices": describe_devices(devices, parallel.hosts()),
         "workdir": str(settings.workdir),
     }
+    if ridge:
+        columns = _columns(settings, shapes)
+        lines["Gram matrix"] = (
+            f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
+            f"{closed_form.check_room(columns, devices) / 1e6:,.0f} MB of memory in all"
+        )
     return "\n".join(f"{name + ':':<16}{text}" for name, text in lines.items()) + "\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from posjax import encoders, images, layers, probes
 from posjax.encoders.resnet import IMAGENET_BLOCKS
 
-SOLVERS = ("sgd",)
+SOLVERS = ("sgd", "ridge")
 NORMALIZATIONS = ("encoder", *images.STATISTICS)
 FEATURE_DTYPES = ("bfloat16", "float32")
 
@@ -19,6 +19,8 @@ class Recipe:
     """Which readouts are trained, and how; tuples are axes of a grid.
 
     `stages` are names joined by "+" (`f1+f3`), or `all`. The defaults are the paper's recipe.
+    The solver `ridge` fits linear readouts, of depth 1, in closed form: `epochs`, `learning_rate`
+    and, where the weights are of a file, `seeds` mean nothing to it.
     """
 
     stages: tuple[str, ...] = ("all",)
@@ -41,6 +43,11 @@ class Recipe:
         for axis in ("stages", "maps", "depths", "kernel_sizes", "readout_paddings", "seeds"):
             _check_axis(axis, getattr(self, axis))
         _check_least("depths", 1, *self.depths)
+        if self.solver == "ridge" and self.depths != (1,):
+            raise ValueError(
+                "--depths must be 1 with --solver=ridge, whose readouts are linear, found "
+                f"{', '.join(map(str, self.depths))}"
+            )
         _check_least("kernel_sizes", 1, *self.kernel_sizes)
         _check_least("readout_paddings", 0, *self.readout_paddings)
         _check_least("seeds", 0, *self.seeds)
@@ -120,8 +127,14 @@ class Settings(Recipe):
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
         hosts = ("coordinator_address", "num_processes", "process_id")
-        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices", *hosts)
+        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices", *hosts, *self.unused())
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
+
+    def unused(self) -> tuple[str, ...]:
+        """The names of the settings that mean nothing to the solver."""
+        if self.solver == "sgd":
+            return ()
+        return ("epochs", "learning_rate", *(() if self.weights == "random" else ("seeds",)))
 
 
 def _check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

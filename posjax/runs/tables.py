@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from posjax.probes import position_map
 from posjax.runs import page, paper
 from posjax.runs.differences import Difference
-from posjax.runs.records import Summary
+from posjax.runs.records import Result, Summary
 from posjax.runs.wording import (
     Interval,
     count,
@@ -42,7 +43,8 @@ def differences(rows: Sequence[Difference]) -> str:
     reference = rows[0].reference
     parts = [
         page.paragraph(
-            f"Scores of each padding less those of {reference}, on the same seeds and images: an"
+            f"Scores of each padding less those of {reference}, on the same"
+            f" {'seeds and ' if seeded(rows) else ''}images: an"
             " SPC difference below 0, or an MAE difference above 0, means less position than under"
             f" {reference}. Intervals as above; one that spans 0 leaves the sign open. Pairs in"
             " which either SPC is undefined are left out of the SPC difference."
@@ -58,12 +60,56 @@ def differences(rows: Sequence[Difference]) -> str:
     return "\n".join(parts)
 
 
+def penalties(results: Sequence[Result]) -> str:
+    """The penalties that were chosen and their errors, as HTML: a row per readout."""
+    fields = varying([result.probe for result in results])
+    with_seeds = any(seed is not None for result in results for seed in result.seeds)
+    head = [
+        *(field.replace("_", " ") for field in fields),
+        *(["seed"] if with_seeds else []),
+        "map",
+    ]
+    labels = len(head)
+    head += ["penalty", "error, held-out images", "error, all training images", "best constant"]
+    lines = []
+    for result in results:
+        path = result.path
+        variances = {m: position_map(m, result.map_size).var() for m in result.maps}
+        for i, (name, seed) in enumerate(zip(result.maps, result.seeds, strict=True)):
+            ends = (path.penalties.min(), path.penalties.max())
+            at_end = " (end of the path)" if path.chosen[i] in ends else ""
+            errors = (path.held_out[:, i].min(), result.losses[-1, i], variances[name])
+            lines.append(
+                [
+                    *(str(getattr(result.probe, field)) for field in fields),
+                    *([str(seed)] if with_seeds else []),
+                    name,
+                    f"{path.chosen[i]:g}{at_end}",
+                    *(number(float(error), 4) for error in errors),
+                ]
+            )
+    tried = listed(f"{penalty:g}" for penalty in results[0].path.penalties)
+    text = (
+        "The penalty on the squared weights is in units of the mean variance of a feature. Of"
+        f" {tried} it is the one whose fit to the other training images has the smallest mean"
+        " squared error on every fifth of them; then all are fitted."
+    )
+    return page.paragraph(text) + page.table(
+        "Penalties and mean squared errors", head, lines, labels
+    )
+
+
 def beside_paper(summaries: Sequence[Summary]) -> str:
     """The paper's numbers and ours, as HTML; a sentence where it has none of this kind."""
     encoders = distinct(row.probe.encoder for row in summaries)
     if not set(encoders) & set(paper.ENCODERS):
         return page.paragraph(
             f"The paper has no numbers for {listed(encoders)}: it probes VGG-16 and ResNet-152."
+        )
+    if all(row.probe.solver == "ridge" for row in summaries):
+        return page.paragraph(
+            "The paper has no numbers for linear readouts in closed form: its readouts have"
+            " BatchNorm and a sigmoid, and are trained by SGD."
         )
     rows = paper.counterparts(summaries)
     if not rows:
@@ -95,10 +141,18 @@ def beside_paper(summaries: Sequence[Summary]) -> str:
 
 
 def sample(rows: Sequence[Summary | Difference]) -> str:
-    """What the rows are means over: `3 seeds and 96 images`."""
+    """What the rows are means over: `3 seeds and 96 images`; `96 images` where no seed enters."""
+    images = count(rows[0].n_images, "image")
+    if not seeded(rows):
+        return images
     seeds = {row.n_seeds for row in rows}
     fewest = f"{min(seeds)} to " if len(seeds) > 1 else ""
-    return f"{fewest}{count(max(seeds), 'seed')} and {count(rows[0].n_images, 'image')}"
+    return f"{fewest}{count(max(seeds), 'seed')} and {images}"
+
+
+def seeded(rows: Sequence[Summary | Difference]) -> bool:
+    """Whether any of the rows is a mean over seeds."""
+    return any(row.probe.seeded for row in rows)
 
 
 def by_test_images(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -181,6 +181,7 @@ def test_other_flags_on_the_same_workdir_are_refused(finished):
         (["--skip_bad_images", "False"], "False"),
         (["--num_test=0"], "--num_test"),
         (["--pool_padding=lowest"], "resnet20"),
+        (["--solver=ridge"], "--epochs means nothing to --solver=ridge"),
     ],
 )
 def test_bad_flags_are_named_before_any_work(flags, message, tmp_path):

@@ -12,6 +12,7 @@ from posjax.images import open_source
 from posjax.runs import FrozenEncoder, Recipe, probe
 from posjax.runs.parallel import local_devices
 from posjax.runs.probe import measure, stage_names
+from posjax.runs.records import to_records
 from posjax.runs.workdir import Workdir
 
 SIZE = 32
@@ -156,6 +157,44 @@ def test_what_a_workdir_holds_is_not_measured_again(probed, encoder, tmp_path):
         assert found.probe == kept.probe
         np.testing.assert_array_equal(found.losses, kept.losses)
         np.testing.assert_array_equal(found.scores["noise"].mae, kept.scores["noise"].mae)
+
+
+RIDGE = dataclasses.replace(RECIPE, solver="ridge", maps=("H", "V"))
+
+
+def test_closed_forms_have_no_seed_and_are_not_repeated(probed, encoder, tmp_path):
+    workdir, options = Workdir(tmp_path), {"cache_dir": probed[3], "devices": ONE}
+    first, second = measure(encoder, *make_sources(), RIDGE, workdir=workdir, **options)
+    rows = [row for result in (first, second) for row in to_records(result)]
+    assert [(r.stages, r.test_images, r.map, r.solver, r.seed) for r in rows] == [
+        (stages, test_images, name, "ridge", None)
+        for stages in ("f3", "f1+f2")
+        for test_images in ("noise", "black")
+        for name in "HV"
+    ]
+    assert first.losses.shape == (1, 2)
+    assert set(first.path.chosen) <= set(first.path.penalties)
+    assert first.galleries["noise"].predictions.shape == (2, 4, SIZE, SIZE)
+    names = [f"stem-01234567-zeros-{s}-depth1-kernel3-padding0-ridge" for s in ("f3", "f2+f1")]
+    assert {p.stem for p in (tmp_path / "probes").iterdir()} == set(names)
+    kept = tmp_path / "probes" / f"{names[1]}.npz"
+    kept.unlink()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "probes").iterdir()}
+    # The readouts are still there, and are only scored again.
+    again = list(measure(encoder, *make_sources(), RIDGE, workdir=workdir, **options))
+    assert [row for result in again for row in to_records(result)] == rows
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert kept.exists()
+
+
+def test_closed_forms_of_random_weights_have_the_encoders_seed(probed, encoder):
+    random = dataclasses.replace(encoder, weights="random", seed=4)
+    recipe = dataclasses.replace(RIDGE, stages=("f3",))
+    records = probe(random, *make_sources(), recipe, cache_dir=probed[3], devices=ONE)
+    assert [(r.weights, r.seed, r.map) for r in records] == [
+        ("random", 4, "H"),
+        ("random", 4, "V"),
+    ] * 2
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def test_probes_are_summarised_apart():
 
 def make_record(**values):
     types = {"int": 7, "str": "a,b", "float": 0.123456789, "float | None": 1234567.89}
+    types["int | None"] = 7
     fields = {
         f.name: types[f.type.__name__ if isinstance(f.type, type) else str(f.type)]
         for f in dataclasses.fields(Record)
@@ -199,6 +200,8 @@ def test_results_csv(tmp_path):
     assert (first["mae"], first["spc"]) == ("0.123457", "1.23457e+06")
     assert (second["spc"], second["spc_low"], second["spc_high"]) == ("", "", "")
     assert second["mae"] == "1e-09"
+    write_csv(path, [make_record(seed=None)])
+    assert next(csv.DictReader(path.read_text().splitlines()))["seed"] == ""
     write_csv(path, [])
     assert path.read_text() == COLUMNS + "\n"
 
@@ -223,6 +226,15 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     save_result(tmp_path / "group.npz", result)
     assert_same(load_result(tmp_path / "group.npz"), result)
     assert [p.name for p in tmp_path.iterdir()] == ["group.npz"]
+
+
+def test_a_path_of_penalties_and_missing_seeds_are_read_as_they_were_written(tmp_path):
+    path = records.PenaltyPath(np.array([1.0, 0.1]), np.ones((2, 4)), np.full(4, 0.1))
+    result = make_result(seeds=(None,) * 4, probe=dataclasses.replace(PROBE, solver="ridge"))
+    result = dataclasses.replace(result, path=path)
+    save_result(tmp_path / "group.npz", result)
+    assert_same(load_result(tmp_path / "group.npz"), result)
+    assert {row.seed for row in to_records(result)} == {None}
 
 
 @pytest.mark.parametrize("part", [0, 0.001, 0.01, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999])

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from posjax.layers import MODES
-from posjax.probes import MAPS
+from posjax.probes import MAPS, position_map
 from posjax.runs import paper
 from posjax.runs.differences import paired_differences
-from posjax.runs.records import Gallery, Probe, Result, Scores, summarise
+from posjax.runs.records import Gallery, PenaltyPath, Probe, Result, Scores, summarise
 from posjax.runs.report import text_table, write_report
 from posjax.runs.settings import Settings
 from posjax.runs.wording import estimate, number
@@ -189,6 +189,66 @@ def test_a_single_value_has_no_interval(tmp_path):
     assert row == ["reflect", number(alone.scores["black"].mae.item())]
 
 
+def ridge_result(padding="zeros", maps=("H", "V"), seeds=(None,), **probe):
+    found = result(padding, maps, seeds, losses=1, solver="ridge", **probe)
+    r = len(found.maps)
+    held_out = np.linspace(0.02, 0.03, 3)[:, None] * np.ones(r)
+    path = PenaltyPath(np.array([1.0, 0.1, 0.01]), held_out, np.array([1.0, *[0.1] * (r - 1)]))
+    return Result(**vars(found) | {"path": path})
+
+
+def test_a_closed_form_is_told_as_one_and_has_no_seeds(tmp_path):
+    results = [ridge_result(), ridge_result("valid")]
+    page = report(tmp_path, results, solver="ridge", maps=("H", "V"), weights="w.npz")
+    facts = dict(page.tables[0][1])
+    assert facts["seeds"] == "none"
+    assert facts["training"] == "ridge, in closed form; batches of 32"
+    assert facts["training images"] == "dead_leaves"
+    for text in ("may leave [0, 1]", "Means over 4 images.", "on the same images", "draws images"):
+        assert text in page.text
+    assert "seed" not in page.text.replace("seeds none", "")
+    assert "The paper has no numbers for linear readouts" in page.text
+    assert not (tmp_path / "figures" / "losses.png").exists()
+    (rows,) = page.named("Penalties")
+    assert rows[0][:3] == ["padding", "map", "penalty"]
+    assert [row[:4] for row in rows[1:3]] == [
+        ["zeros", "H", "1 (end of the path)", ".0200"],
+        ["zeros", "V", "0.1", ".0200"],
+    ]
+    assert rows[1][4:] == [
+        number(results[0].losses[0, 0], 4),
+        number(float(position_map("H", SIZE).var()), 4),
+    ]
+    assert "Of 1, 0.1, 0.01 it is" in page.text
+    assert "Means over images; [low, high]: 95 % bootstrap interval over them" in text_table(
+        results
+    )
+    assert "seed" not in text_table(results)
+
+
+def test_closed_forms_of_random_encoders_have_the_encoders_seeds(tmp_path):
+    results = [
+        ridge_result(padding, seeds=(s,), weights="random")
+        for padding in ("zeros", "valid")
+        for s in (0, 1)
+    ]
+    page = report(tmp_path, results, solver="ridge", weights="random", seeds=(0, 1))
+    assert dict(page.tables[0][1])["seeds"] == "0, 1"
+    assert "Means over 2 seeds and 4 images." in page.text
+    assert "Draws the weights of the encoder" in page.text
+    (rows,) = page.named("Penalties")
+    assert rows[0][:3] == ["padding", "seed", "map"]
+    assert [row[1] for row in rows[1:]] == ["0", "0", "1", "1"] * 2
+
+
+def test_closed_forms_are_paired_without_seeds():
+    zeros, valid = ridge_result(), ridge_result("valid")
+    rows = paired_differences([zeros, valid])
+    assert [(row.map, row.n_seeds) for row in rows] == [("H", 1), ("V", 1)]
+    expected = np.mean(valid.scores[PHOTOS].mae[0] - zeros.scores[PHOTOS].mae[0])
+    assert rows[0].mae[0] == pytest.approx(expected)
+
+
 def test_what_varies_among_probes_has_a_column(tmp_path):
     page = report(tmp_path, [result(), result(depth=3, kernel_size=5)])
     head, *rows = page.named("SPC")[0]
@@ -258,6 +318,7 @@ def test_the_differences_are_in_the_page(tmp_path):
         ({"readout_padding": 1}, "/photos", "H", None),
         ({"encoder": "vgg16_bn"}, "/photos", "H", None),
         ({}, "dead_leaves", "H", None),
+        ({"solver": "ridge"}, "/photos", "H", None),
     ],
 )
 def test_the_paper_is_asked_for_the_same_thing(probe, test_images, name, expected):

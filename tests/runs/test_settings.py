@@ -145,6 +145,21 @@ def test_hosts_that_cannot_meet_are_refused(address, count, index, said):
         Settings(**GOOD | hosts)
 
 
+def test_ridge_is_linear_and_leaves_out_what_it_has_no_use_for():
+    with pytest.raises(ValueError, match=r"--depths must be 1 with --solver=ridge.*found 1, 3"):
+        Recipe(solver="ridge", depths=(1, 3))
+    assert Settings(**GOOD).unused() == ()
+    random = Settings(**GOOD | {"solver": "ridge"})
+    of_file = Settings(**GOOD | {"solver": "ridge", "weights": "a.npz"})
+    assert random.unused() == ("epochs", "learning_rate")
+    assert of_file.unused() == ("epochs", "learning_rate", "seeds")
+    sgd = Settings(**GOOD).science()
+    assert random.science() == {k: v for k, v in sgd.items() if k not in random.unused()} | {
+        "solver": "ridge"
+    }
+    assert "seeds" not in of_file.science()
+
+
 def test_every_setting_has_a_flag_of_its_name():
     source = Path(__file__).parents[2] / "experiments" / "flags.py"
     flags = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source.read_text()))

@@ -1,0 +1,292 @@
+"""Ridge: the linear readout in closed form, from one sum over the images.
+
+A linear readout predicts U(X w + b): X are the columns of the features, one for each tap and
+channel of the kernel, a row for each pixel of the response, and U is the bilinear upsampling to
+the map's size. For a target t its weights and bias minimise
+
+    mean over images of mean over pixels of (U(X w + b) - t)²  +  λ |w|².
+
+The bias is not penalised, and nothing is squashed into [0, 1]. λ is a relative penalty times the
+mean diagonal of the centred Gram matrix, that is the mean variance of a column of U X: the same
+penalty means the same for features of any scale and for any number of images. Columns are not
+standardised, as weight decay does not standardise them either.
+
+With the QR decomposition U / √pixels = Q R, which is separable, the error is |Z w + b R1 - Qᵀt|²
+plus a constant, for Z = R X. All that it needs to know of the images is Σ ZᵀZ and Σ Z, whatever
+the targets and the penalties are. The penalty of each target is the one of `PENALTIES` with the
+smallest error, a quadratic form, on images that were held out; then all images are fitted.
+
+Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, sections 3.4.1 and 7.10.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from posjax.layers import interpolation_matrix, resize_bilinear
+from posjax.probes.readout import Aligned, Readout, Stages, TapConv
+
+# Relative to the mean variance of a column. Below the last, the rounding of float32 products
+# weighs as much as the penalty; above the first, predictions are all but constant.
+PENALTIES = tuple(10.0**e for e in range(3, -6, -1))
+BLOCKS = 8  # of columns: what is below their diagonal, 7/16 of the Gram matrix, is not computed
+
+
+class LinearReadout(Readout):
+    """A readout of one convolution and nothing else: predictions may leave [0, 1].
+
+    Attributes as those of `Readout`; `depth` is 1.
+    """
+
+    def __post_init__(self):
+        """Refuses a readout that cannot exist."""
+        super().__post_init__()
+        if self.depth != 1:
+            raise ValueError(f"a linear readout has depth 1, found {self.depth}")
+
+    @nn.compact
+    def respond(
+        self,
+        features: Aligned,
+        *,
+        train: bool = False,
+        mask: Float[Array, " n"] | None = None,
+        axis_name: str | None = None,
+    ) -> Float[Array, "n h2 w2"]:
+        """The response at `response_size`; no other argument matters, for want of a BatchNorm."""
+        conv = TapConv(1, self.kernel_size, self.padding, self.feature_size, name="conv1")
+        return conv(features)[..., 0]
+
+
+def columns_of(readout: Readout, stages: Stages) -> Float[Array, "n h w c"]:
+    """The stages at `feature_size`, concatenated in the order of their names, in float32."""
+    aligned = (
+        resize_bilinear(x, readout.feature_size, align_corners=True) for x in readout.align(stages)
+    )
+    return jnp.concatenate(list(aligned), axis=-1)
+
+
+class Sums(NamedTuple):
+    """Sums over images, on a device: a block for each range of columns, and the rows' sum."""
+
+    gram: tuple[Float[Array, "_ _"], ...]
+    total: Float[Array, "p d"]
+
+
+class Compensated(NamedTuple):
+    """Float32 sums, and what was lost in rounding them: together as good as float64."""
+
+    value: Sums
+    lost: Sums
+
+
+class Moments(NamedTuple):
+    """Σ ZᵀZ and Σ Z over `count` images, in float64, see the head of this file."""
+
+    count: int
+    gram: Float[np.ndarray, "d d"]
+    total: Float[np.ndarray, "p d"]
+
+
+class Ridge(NamedTuple):
+    """Readouts of t targets, stacked along a first axis, and how their penalties were chosen.
+
+    `held_out` are the mean squared errors of the path `penalties` on the images held out;
+    `penalty` is each target's choice, and `error` its error on all images, fitted as they are.
+    """
+
+    variables: dict[str, Any]
+    penalties: Float[np.ndarray, " p"]
+    held_out: Float[np.ndarray, "p t"]
+    penalty: Float[np.ndarray, " t"]
+    error: Float[np.ndarray, " t"]
+
+
+def no_sums(readout: Readout, channels: int) -> Compensated:
+    """The sums over no images."""
+    columns = readout.kernel_size**2 * channels
+    rows = [len(r) for _, r in _factors(readout)]
+    sums = Sums(
+        tuple(jnp.zeros((b - a, columns - a)) for a, b in _blocks(columns)),
+        jnp.zeros((rows[0] * rows[1], columns)),
+    )
+    return Compensated(sums, jax.tree.map(jnp.zeros_like, sums))
+
+
+def add_images(
+    readout: Readout,
+    sums: Compensated,
+    features: Float[Array, "n h w c"],
+    shift: Float[Array, " c"],
+    mask: Float[Array, " n"],
+) -> Compensated:
+    """The sums with those of n more images, of which only those with mask 1 count.
+
+    `shift` is taken off the features: a bias makes up for it, and float32 keeps the digits that
+    means far from 0 would cost. Images are added one by one, so that what they add does not
+    depend on their batch or device.
+    """
+
+    def add(sums: Compensated, image: tuple[Array, Array]) -> tuple[Compensated, None]:
+        z = image[1] * _whitened(readout, image[0], shift)
+        product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+        gram = tuple(product(z[:, a:b].T, z[:, a:]) for a, b in _blocks(z.shape[1]))
+        more = Sums(gram, z)
+        value = jax.tree.map(jnp.add, sums.value, more)
+        lost = jax.tree.map(_add_lost, sums.lost, sums.value, more, value)
+        return Compensated(value, lost), None
+
+    return lax.scan(add, sums, (features, mask))[0]
+
+
+def moments(sums: Sums, count: int) -> Moments:
+    """The moments of `count` images, from their sums in float64.
+
+    Raises:
+        FloatingPointError: a sum is not finite: the features are too large for float32.
+    """
+    columns = sums.total.shape[1]
+    gram = np.empty((columns, columns))
+    for (a, b), block in zip(_blocks(columns), sums.gram, strict=True):
+        gram[a:b, a:] = block
+        gram[b:, a:b] = block[:, b - a :].T
+    # No entry of a Gram matrix is larger than the largest of its diagonal.
+    if not (np.isfinite(np.diagonal(gram)).all() and np.isfinite(sums.total).all()):
+        raise FloatingPointError(
+            f"the Gram matrix of {columns} columns is not finite: features beyond 1e18 are too "
+            "large to be squared in float32"
+        )
+    return Moments(count, gram, sums.total)
+
+
+def fit_ridge(
+    readout: LinearReadout,
+    fitted: Moments,
+    held_out: Moments,
+    shift: Float[np.ndarray, " c"],
+    targets: Float[np.ndarray, "t h w"],
+    penalties: Sequence[float] = PENALTIES,
+) -> Ridge:
+    """Fits a readout to every target, with the penalty that is best for `held_out`.
+
+    `penalties` are relative to the mean variance of a column, above 0; of equal errors the first
+    wins. In the end both sets of images are fitted together.
+
+    Raises:
+        ValueError: the targets have not the readout's map size.
+        FloatingPointError: an error is not finite.
+    """
+    if targets.shape[1:] != tuple(readout.map_size):
+        raise ValueError(
+            f"the targets are {targets.shape[1:]}, the readout predicts {readout.map_size}"
+        )
+    goals = _goals(readout, targets)
+    errors = np.stack([_error(held_out, goals, *s) for s in _solve(fitted, goals, penalties)])
+    best = errors.argmin(axis=0)
+
+    count = fitted.count + held_out.count
+    whole = Moments(count, fitted.gram + held_out.gram, fitted.total + held_out.total)
+    weights = np.empty((whole.gram.shape[0], len(targets)))
+    bias, error = np.empty(len(targets)), np.empty(len(targets))
+    chosen = np.unique(best)
+    solutions = _solve(whole, goals, [penalties[i] for i in chosen])
+    for i, (w, b) in zip(chosen, solutions, strict=True):
+        mine = best == i
+        weights[:, mine], bias[mine] = w[:, mine], b[mine]
+        error[mine] = _error(whole, goals, w, b)[mine]
+    if not (np.isfinite(errors).all() and np.isfinite(error).all()):
+        raise FloatingPointError(f"held-out errors {errors} and training errors {error}")
+    kernel = weights.T.reshape(len(targets), readout.kernel_size, readout.kernel_size, -1, 1)
+    bias -= np.einsum("tijcd,c->t", kernel, shift.astype(np.float64))
+    conv = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)[:, None]}
+    path = np.array(penalties, np.float64)
+    return Ridge({"params": {"conv1": conv}}, path, errors, path[best], error)
+
+
+class _Goals(NamedTuple):
+    """Qᵀt for every target, R1, and the squared error that no response can take away."""
+
+    whitened: Float[np.ndarray, "p t"]
+    ones: Float[np.ndarray, " p"]
+    residual: Float[np.ndarray, " t"]
+
+
+def _goals(readout: Readout, targets: Float[np.ndarray, "t h w"]) -> _Goals:
+    (q_rows, r_rows), (q_columns, r_columns) = _factors(readout)
+    scaled = targets.astype(np.float64) / np.sqrt(targets[0].size)
+    whitened = np.einsum("ha,thw,wb->abt", q_rows, scaled, q_columns).reshape(-1, len(targets))
+    ones = np.outer(r_rows.sum(axis=1), r_columns.sum(axis=1)).ravel()
+    residual = (scaled**2).sum(axis=(1, 2)) - (whitened**2).sum(axis=0)
+    return _Goals(whitened, ones, residual)
+
+
+def _solve(
+    moments: Moments, goals: _Goals, penalties: Sequence[float]
+) -> Iterator[tuple[Float[np.ndarray, "d t"], Float[np.ndarray, " t"]]]:
+    """Weights and biases on shifted columns, for one penalty after the other."""
+    mean = goals.ones @ moments.total / moments.count
+    goal_mean = goals.ones @ goals.whitened
+    cross = moments.total.T @ goals.whitened / moments.count - np.outer(mean, goal_mean)
+    centred = moments.gram / moments.count
+    for row, value in zip(centred, mean, strict=True):  # an outer product would be another matrix
+        row -= value * mean
+    diagonal = np.einsum("ii->i", centred)  # a view
+    variances = diagonal.copy()
+    # Columns that are all constant leave nothing to divide by, and no weight.
+    scale = variances.mean() or 1.0
+    for penalty in penalties:
+        diagonal[:] = variances + penalty * scale
+        weights = np.linalg.solve(centred, cross)
+        yield weights, goal_mean - mean @ weights
+
+
+def _error(
+    moments: Moments,
+    goals: _Goals,
+    weights: Float[np.ndarray, "d t"],
+    bias: Float[np.ndarray, " t"],
+) -> Float[np.ndarray, " t"]:
+    """Mean squared errors at the map's size."""
+    squares = np.sum(weights * (moments.gram @ weights), axis=0)
+    rest = bias * goals.ones[:, None] - goals.whitened
+    products = np.sum((moments.total @ weights) * rest, axis=0)
+    return (squares + 2 * products) / moments.count + np.sum(rest**2, axis=0) + goals.residual
+
+
+def _whitened(
+    readout: Readout, image: Float[Array, "h w c"], shift: Float[Array, " c"]
+) -> Float[Array, "p d"]:
+    edge, (height, width) = readout.padding, readout.response_size
+    # After the padding, so that every column is shifted as a whole.
+    shifted = jnp.pad(image, ((edge, edge), (edge, edge), (0, 0))) - shift
+    taps = [(i, j) for i in range(readout.kernel_size) for j in range(readout.kernel_size)]
+    columns = jnp.concatenate([shifted[i : i + height, j : j + width] for i, j in taps], axis=-1)
+    rows, across = (jnp.asarray(r, image.dtype) for _, r in _factors(readout))
+    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    whitened = product("ah,hwd,bw->abd", rows, columns, across)
+    return whitened.reshape(-1, columns.shape[-1])
+
+
+def _add_lost(lost: Array, before: Array, more: Array, after: Array) -> Array:
+    # Knuth's two-sum: exact, and blind to which of the two is larger.
+    part = after - before
+    return lost + ((before - (after - part)) + (more - part))
+
+
+def _factors(readout: Readout) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Q and R of the upsampling along rows and along columns, divided by √pixels."""
+    sizes = zip(readout.response_size, readout.map_size, strict=True)
+    return [np.linalg.qr(interpolation_matrix(a, b, False) / np.sqrt(b)) for a, b in sizes]
+
+
+def _blocks(columns: int) -> list[tuple[int, int]]:
+    bounds = np.linspace(0, columns, min(BLOCKS, columns) + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
