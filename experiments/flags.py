@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+from experiments.compilation import keep_compiled
 from posjax import encoders, layers, probes
 from posjax.runs import Settings
 from posjax.runs.settings import FEATURE_DTYPES, NORMALIZATIONS, SOLVERS
@@ -145,6 +146,13 @@ _CACHE_LIMIT_GB = flags.DEFINE_float(
     "that --cache_dir holds; stages that do not fit are encoded anew for each batch, with the same "
     "results (0: all of them). Default: no limit.",
 )
+_COMPILE_CACHE = flags.DEFINE_string(
+    "compile_cache",
+    None,
+    "Folder that keeps compiled programs, so that later runs need not compile them; empty to keep "
+    "none. Default: posjax/compiled in $XDG_CACHE_HOME or ~/.cache, unless "
+    "$JAX_COMPILATION_CACHE_DIR names another.",
+)
 _DEVICES = flags.DEFINE_integer(
     "devices",
     0,
@@ -178,6 +186,7 @@ def settings(program: str) -> Settings:
     if _DEVICES.value > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", _DEVICES.value)
+    keep_compiled(_COMPILE_CACHE.value)
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
     default = _PAPER if asked else _DEMONSTRATION
 

@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import flax
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
-from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError
 
 from posjax.encoders import checkpoint_files
 from posjax.encoders.factory import create
@@ -216,6 +213,10 @@ def _fetch(name: str) -> tuple[str, Pin]:
     That version is the pinned one, or the one that the first load on this machine recorded, or
     else the newest, which the caller records once its digest is verified.
     """
+    # It takes a while to import, and most runs never need it.
+    import huggingface_hub
+    from huggingface_hub.errors import HTTPError
+
     repo = f"timm/{name}.tv_in1k"
     pin = PINNED[name] or _recorded(name)
     if pin:
@@ -227,7 +228,7 @@ def _fetch(name: str) -> tuple[str, Pin]:
         # Asked even for a pinned version: without a network it fails at once, while the download
         # retries for half a minute.
         newest = huggingface_hub.get_hf_file_metadata(url, timeout=_TIMEOUT)
-        pin = pin or _pin_of(newest, url)
+        pin = pin or _pin_of(newest.commit_hash, newest.etag, url)
         return huggingface_hub.hf_hub_download(repo, FILE, revision=pin.revision), pin
     except (OSError, HTTPError) as error:
         raise FileNotFoundError(
@@ -237,11 +238,13 @@ def _fetch(name: str) -> tuple[str, Pin]:
         ) from error
 
 
-def _pin_of(newest: huggingface_hub.HfFileMetadata, url: str) -> Pin:
+def _pin_of(commit: str | None, etag: str | None, url: str) -> Pin:
     # For large files the hub's entity tag is the SHA-256 under which they are stored.
-    if not (newest.commit_hash and re.fullmatch("[0-9a-f]{64}", newest.etag or "")):
-        raise ValueError(f"the hub names no commit and SHA-256 of {url}, but {newest}")
-    return Pin(newest.commit_hash, newest.etag)
+    if not (commit and re.fullmatch("[0-9a-f]{64}", etag or "")):
+        raise ValueError(
+            f"the hub names no commit and SHA-256 of {url}, but {commit!r} and {etag!r}"
+        )
+    return Pin(commit, etag)
 
 
 def _recorded(name: str) -> Pin | None:
@@ -258,5 +261,7 @@ def _record(name: str, pin: Pin) -> None:
 
 
 def _record_path(name: str) -> Path:
+    from huggingface_hub import constants  # as in `_fetch`
+
     cache = Path(constants.HF_HUB_CACHE)
     return cache.with_name(f"{cache.name}-posjax-pins") / f"{name}.json"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, SupportsIndex, runtime_checkable
 
-import grain
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
@@ -63,6 +62,9 @@ def batches(
     """
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads start at 1, got {batch_size} and {threads}")
+    # It brings orbax with it and takes a while to import, which --help need not wait for.
+    import grain
+
     options = grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(batch_size, 2 * threads)
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 SECONDS_BETWEEN = 60.0
 
@@ -19,7 +18,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
+        # It takes a while to import, which --help and runs without a workdir need not wait for.
+        import orbax.checkpoint as ocp
+
         self._folder = folder.absolute()
+        self._args = ocp.args
         self._folder.mkdir(parents=True, exist_ok=True)
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         self._manager = ocp.CheckpointManager(
@@ -46,7 +49,7 @@ class Checkpoints:
         if epoch is None:
             return 0, template
         try:
-            state = self._manager.restore(epoch, args=ocp.args.StandardRestore(template))
+            state = self._manager.restore(epoch, args=self._args.StandardRestore(template))
             found, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
             if found != expected:
                 raise ValueError(f"arrays of the shapes {found}, expected {expected}")
@@ -63,6 +66,6 @@ class Checkpoints:
 
     def save(self, epoch: int, state: Any) -> None:
         """Saves numpy arrays as the state after `epoch` epochs."""
-        self._manager.save(epoch, args=ocp.args.StandardSave(state))
+        self._manager.save(epoch, args=self._args.StandardSave(state))
         self._manager.wait_until_finished()
         self._saved = time.monotonic()

@@ -16,7 +16,6 @@ from posjax.runs.features import bytes_per_image
 from posjax.runs.frozen import freeze, stage_shapes
 from posjax.runs.probe import FEATURE_SIZE, measure, stage_names
 from posjax.runs.records import Record, Result, to_records, write_csv
-from posjax.runs.report import text_table, write_report
 from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir, describe_devices
 
@@ -43,6 +42,10 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
 
 
 def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
+    # matplotlib comes with it: --help need not wait for that, nor should a run learn at its end
+    # that it is missing.
+    from posjax.runs.report import text_table, write_report
+
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
     images = _open(settings, "images", settings.images, "train", TRAIN_SEED)

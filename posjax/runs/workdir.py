@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from posjax.runs.records import Result, load_result, save_result, write_atomically
 from posjax.runs.settings import Settings
@@ -101,6 +100,9 @@ class Workdir:
         self, group: str, readouts: Sequence[tuple[str, int]]
     ) -> Iterator[Callable[[int, np.ndarray], None]]:
         """A function that writes the epoch's loss of each (map, seed) as TensorBoard events."""
+        # It takes a while to import, which --help and runs without a workdir need not wait for.
+        from tensorboardX import SummaryWriter
+
         with SummaryWriter(str(self.path / "tensorboard" / group)) as writer:
 
             def log(epoch: int, losses: np.ndarray) -> None:

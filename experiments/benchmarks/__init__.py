@@ -1,0 +1,1 @@
+"""What the benchmark measures, and the PyTorch code that it measures against."""

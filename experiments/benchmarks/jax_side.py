@@ -1,0 +1,172 @@
+"""Cases of posjax: functions that make something ready and return what is to be timed."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from posjax import encoders, layers, probes
+from posjax.probes.trainer import State, optimizer, target_for, train_step
+from posjax.runs import grid, parallel
+from posjax.runs.features import Features
+
+FEATURE_SIZE = (28, 28)
+MAPS = ("H", "V", "G", "HS", "VS")
+
+
+def forward(encoder: str, padding: str, batch: int, size: int, plain: bool = False) -> Callable:
+    """All stages of an encoder with random weights; `plain` pads by copying the whole map."""
+    compiled, variables, images = _forward(encoder, padding, batch, size, plain)
+    return lambda: jax.block_until_ready(compiled(variables, images))
+
+
+def difference(encoder: str, padding: str, batch: int, size: int) -> dict[str, float]:
+    """The largest difference of any stage from that of the plain implementation."""
+    ours, plain = (
+        compiled(variables, images)
+        for compiled, variables, images in (
+            _forward(encoder, padding, batch, size, plain) for plain in (False, True)
+        )
+    )
+    largest = {stage: float(jnp.max(jnp.abs(ours[stage] - plain[stage]))) for stage in ours}
+    scales = {stage: float(jnp.max(jnp.abs(plain[stage]))) for stage in ours}
+    return {
+        "max_difference": max(largest.values()),
+        "max_relative_difference": max(largest[s] / scales[s] for s in ours),
+    }
+
+
+def encoder_pass(encoder: str, images: int, batch: int, size: int) -> Callable:
+    """`images` images through the zero-padded encoder, in batches."""
+    compiled, variables, one = _forward(encoder, "zeros", batch, size, False)
+
+    def run() -> None:
+        for _ in range(0, images, batch):
+            jax.block_until_ready(compiled(variables, one))
+
+    return run
+
+
+def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Callable:
+    """`epochs` epochs of `count` readouts on stored stages of the shapes of a VGG-16."""
+    stages = Features({k: v.astype(jnp.bfloat16) for k, v in _stages(images).items()})
+    pairs = [(name, seed) for seed in range(-(-count // len(MAPS))) for name in MAPS][:count]
+    maps, seeds = zip(*pairs, strict=True)
+    readout = probes.Readout(map_size=(size, size))
+    devices = parallel.local_devices()
+    return lambda: grid.train(
+        readout,
+        stages,
+        tuple(stages.stages),
+        maps,
+        seeds,
+        epochs=epochs,
+        batch_size=batch,
+        devices=devices,
+    )
+
+
+def training_step(depth: int, batch: int, size: int) -> Callable:
+    """One step of one readout on a batch of stages that lies in memory."""
+    readout = probes.Readout(depth=depth, map_size=(size, size))
+    stages = {name: jnp.asarray(array) for name, array in _stages(batch).items()}
+    tx = optimizer()
+    target = target_for(readout, probes.position_map("H", size))
+    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: State, stages: dict[str, jax.Array]) -> tuple[State, jax.Array]:
+        return train_step(readout, tx, state, readout.align(stages), target)
+
+    state = State(variables, tx.init(variables["params"]))
+
+    def run() -> None:
+        nonlocal state
+        state, loss = step(state, stages)
+        jax.block_until_ready((state, loss))
+
+    return run
+
+
+def about() -> dict[str, str]:
+    """What this side computes on."""
+    device = jax.devices()[0]
+    return {"device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})"}
+
+
+# Cached, because a mode is timed twice and compared once.
+@functools.lru_cache(maxsize=3)
+def _forward(
+    encoder: str, padding: str, batch: int, size: int, plain: bool
+) -> tuple[Callable, Any, jax.Array]:
+    module = encoders.create(encoder, padding=padding)
+    images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
+    images, variables = jnp.asarray(images), _variables(encoder)
+    lowered = jax.jit(module.apply)
+    if plain:
+        with mock.patch("posjax.encoders.blocks.conv", mock.Mock(wraps=_plain_conv)) as conv:
+            compiled = lowered.lower(variables, images).compile()
+        if not conv.called:
+            raise AssertionError("the encoder does not convolve by posjax.encoders.blocks.conv")
+    else:
+        compiled = lowered.lower(variables, images).compile()
+    return compiled, variables, images
+
+
+@functools.lru_cache(maxsize=1)
+def _variables(encoder: str) -> Any:
+    """He-normal kernels, drawn without compiling anything."""
+    module, images = encoders.create(encoder), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    rng = np.random.default_rng(1)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        if len(leaf.shape) == 1:
+            ones = path[-1].key in ("scale", "var")
+            return jnp.asarray(np.full(leaf.shape, float(ones), np.float32))
+        deviation = (2 / (leaf.shape[0] * leaf.shape[1] * leaf.shape[3])) ** 0.5
+        return jnp.asarray(deviation * rng.standard_normal(leaf.shape, np.float32))
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def _plain_conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int = 1,
+    mode: str = "zeros",
+) -> jax.Array:
+    widths = layers.conv_widths(kernel.shape[:2], mode)
+
+    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            layers.pad(x, widths, mode),
+            kernel,
+            (stride, stride),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    y = convolve(x, kernel)
+    if mode == "partial":
+        taps = jnp.ones((*kernel.shape[:2], 1, 1), x.dtype)
+        inside = convolve(jnp.ones((1, *x.shape[1:3], 1), x.dtype), taps)
+        y = y * (taps.size / inside)
+    return y if bias is None else y + bias
+
+
+def _stages(count: int) -> dict[str, np.ndarray]:
+    # Stored stages of a VGG-16: those above 28 pixels a side are stored at 28.
+    sides, channels = (28, 28, 28, 28, 14), (64, 128, 256, 512, 512)
+    rng = np.random.default_rng(0)
+    return {
+        f"f{i}": rng.random((count, side, side, width), dtype=np.float32)
+        for i, (side, width) in enumerate(zip(sides, channels, strict=True), 1)
+    }

@@ -1,0 +1,101 @@
+"""The released recipe in PyTorch: one map, the encoder computed anew in every epoch.
+
+Prints one line of JSON with the seconds of each epoch and of the evaluation.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from experiments.benchmarks.torch_side import (
+    DEVICE,
+    Readout,
+    frozen_encoder,
+    step_for,
+    synchronize,
+)
+
+
+class Photographs(Dataset):
+    """The images of a folder, resized to a square: float32 [3, size, size] in [0, 1]."""
+
+    def __init__(self, folder: str, count: int, size: int) -> None:
+        self.paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())[:count]
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self.paths[index]) as image:
+            square = image.convert("RGB").resize((self.size,) * 2, Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
+
+
+def main() -> None:
+    """Trains one readout and scores it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--test_images", required=True)
+    for name in ("num_train", "num_test", "epochs", "batch", "size"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    args = parser.parse_args()
+
+    # Decoding beside the encoder: processes that the encoder need not wait for.
+    options = {"batch_size": args.batch, "num_workers": min(2, len(os.sched_getaffinity(0)))}
+    train = DataLoader(
+        Photographs(args.images, args.num_train, args.size),
+        shuffle=True,
+        persistent_workers=True,
+        **options,
+    )
+    test = DataLoader(Photographs(args.test_images, args.num_test, args.size), **options)
+    encoder = frozen_encoder("vgg16")
+    readout = Readout(1, args.size).to(DEVICE, memory_format=torch.channels_last)
+    target = torch.linspace(0, 1, args.size, device=DEVICE).expand(args.size, args.size)
+    step = step_for(readout, target)
+
+    epochs = []
+    for _ in range(args.epochs):
+        start = time.perf_counter()
+        for images in train:
+            step(_stages(encoder, images))
+        synchronize()
+        epochs.append(time.perf_counter() - start)
+    readout.eval()
+    start = time.perf_counter()
+    for images in test:
+        stages = _stages(encoder, images)
+        with torch.inference_mode():
+            prediction = readout(stages)
+            scores = (_spc(prediction, target), (prediction - target).abs().mean((1, 2)))
+            [score.cpu() for score in scores]
+    print(json.dumps({"epochs": epochs, "evaluation": time.perf_counter() - start}))
+
+
+def _stages(encoder: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    images = images.to(DEVICE, non_blocking=True).float().div_(255)
+    images = images.contiguous(memory_format=torch.channels_last)
+    # no_grad: what comes from inference_mode could not stand under a gradient.
+    with torch.no_grad():
+        return encoder(images)
+
+
+def _spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    # Ties in the order of the pixels: quicker than scipy's ranks, and good enough for a clock.
+    ranks = [
+        x.flatten(-2).argsort(dim=-1).argsort(dim=-1).double() for x in (prediction, target[None])
+    ]
+    a, b = (r - r.mean(dim=-1, keepdim=True) for r in ranks)
+    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+
+
+if __name__ == "__main__":
+    main()

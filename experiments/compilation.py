@@ -1,0 +1,55 @@
+"""Compiled programs, kept on disk from one run to the next."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+from absl import logging
+
+
+def keep_compiled(folder: str | None) -> None:
+    """Lets JAX find compiled programs in `folder` and leave new ones there.
+
+    None stands for the folder that JAX_COMPILATION_CACHE_DIR names, or else for posjax/compiled in
+    the user's cache; an empty text keeps nothing. To be called before anything is compiled.
+
+    Raises:
+        ValueError: `folder` cannot be written to.
+    """
+    if folder == "":
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    # The programs are many and small; what JAX takes for too quick to keep adds up to seconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if folder is None and jax.config.jax_compilation_cache_dir:
+        return
+    # One home may serve several machines, and what was compiled for one processor may use
+    # instructions that another lacks.
+    path = (Path(folder).expanduser() if folder else _default_folder()) / _processor()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        if folder:
+            raise ValueError(f"--compile_cache={folder} cannot be written to: {error}") from error
+        logging.warning("compiled programs are not kept, %s cannot be written: %s", path, error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(path))
+
+
+def _default_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "posjax" / "compiled"
+
+
+def _processor() -> str:
+    """A short name of what this processor can do."""
+    about = [platform.machine(), platform.processor()]
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        lines = listed.read_text().splitlines()
+        # "flags" on x86, "Features" on ARM.
+        about += sorted({x for x in lines if x.lower().startswith(("flags", "features"))})
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]

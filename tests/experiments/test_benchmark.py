@@ -1,0 +1,68 @@
+"""The benchmark, with tiny sizes and without PyTorch."""
+
+import importlib.util
+import json
+import statistics
+
+import pytest
+
+from experiments import benchmark
+from experiments.benchmarks import sections
+
+
+def test_padding_gives_ratios_with_their_spread_and_the_machine(tmp_path, capsys):
+    out = tmp_path / "new" / "benchmark.json"
+    benchmark.main(["--small", "--sections=padding", "--turns=2", f"--out={out}"])
+    found = json.loads(out.read_text())
+    assert int(found["machine"]["cores"]) >= 1
+    assert "GiB" in found["machine"]["memory"]
+    assert "cpu" in found["machine"]["posjax"]
+    assert {"python", "jax", "flax"} <= found["versions"].keys()
+    assert found["turns"] == 2
+    assert [row["name"] for row in found["rows"]] == [
+        "vgg16 partial over zeros",
+        "vgg16 partial over plain",
+    ]
+    for row in found["rows"]:
+        ratios = [a / b for a, b in zip(row["a_seconds"], row["b_seconds"], strict=True)]
+        assert len(ratios) == 2
+        assert row["ratio"] == pytest.approx(statistics.median(ratios))
+        assert (row["ratio_min"], row["ratio_max"]) == (min(ratios), max(ratios))
+        assert row["a_median"] == pytest.approx(statistics.median(row["a_seconds"]))
+        assert row["sizes"] == {"batch": 2, "size": 32}
+    notes = found["rows"][1]["notes"]
+    assert 0 <= notes["max_relative_difference"] < 1e-5
+    printed = capsys.readouterr().out
+    assert "vgg16 partial over plain" in printed
+    assert f"{found['rows'][0]['ratio']:.4g} [" in printed
+
+
+def test_readouts_are_timed_over_one_pass(tmp_path):
+    small = sections.SMALL
+    bench = sections.Bench(small, 1, None, None, tmp_path)
+    rows = list(sections.readout_grid(bench))
+    assert [row.name for row in rows] == ["2 epochs of 2 readouts over one vgg16 pass"]
+    assert all(row.a_seconds[0] > 0 and row.b_seconds[0] > 0 for row in rows)
+
+
+def test_a_worker_tells_its_parent_what_went_wrong():
+    with (
+        sections.Worker("experiments.benchmarks.jax_side") as worker,
+        pytest.raises(RuntimeError, match="no_such_encoder"),
+    ):
+        worker.prepare("forward", encoder="no_such_encoder", padding="zeros", batch=1, size=32)
+
+
+def test_without_pytorch_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    out = tmp_path / "benchmark.json"
+    with pytest.raises(SystemExit, match=r"encoder.*pip install 'posjax\[benchmark\]'"):
+        benchmark.main(["--sections=encoder", f"--out={out}"])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--sections=encoder,speed"], ["--turns=0"]])
+def test_what_cannot_run_is_refused(flags, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(flags)
+    assert flags[0].partition("=")[0] in capsys.readouterr().err
