@@ -21,15 +21,15 @@ MAPS = ("H", "V", "G", "HS", "VS")
 
 def forward(encoder: str, padding: str, batch: int, size: int, plain: bool = False) -> Callable:
     """All stages of an encoder with random weights; `plain` pads by copying the whole map."""
-    compiled, variables, images = _forward(encoder, padding, batch, size, plain)
-    return lambda: jax.block_until_ready(compiled(variables, images))
+    apply, variables, images = _forward(encoder, padding, batch, size, plain)
+    return lambda: jax.block_until_ready(apply(variables, images))
 
 
 def difference(encoder: str, padding: str, batch: int, size: int) -> dict[str, float]:
     """The largest difference of any stage from that of the plain implementation."""
     ours, plain = (
-        compiled(variables, images)
-        for compiled, variables, images in (
+        apply(variables, images)
+        for apply, variables, images in (
             _forward(encoder, padding, batch, size, plain) for plain in (False, True)
         )
     )
@@ -43,11 +43,11 @@ def difference(encoder: str, padding: str, batch: int, size: int) -> dict[str, f
 
 def encoder_pass(encoder: str, images: int, batch: int, size: int) -> Callable:
     """`images` images through the zero-padded encoder, in batches."""
-    compiled, variables, one = _forward(encoder, "zeros", batch, size, False)
+    apply, variables, one = _forward(encoder, "zeros", batch, size, False)
 
     def run() -> None:
         for _ in range(0, images, batch):
-            jax.block_until_ready(compiled(variables, one))
+            jax.block_until_ready(apply(variables, one))
 
     return run
 
@@ -74,20 +74,24 @@ def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Cal
 def training_step(depth: int, batch: int, size: int) -> Callable:
     """One step of one readout on a batch of stages that lies in memory."""
     readout = probes.Readout(depth=depth, map_size=(size, size))
-    stages = {name: jnp.asarray(array) for name, array in _stages(batch).items()}
+    devices = parallel.local_devices(1)
     tx = optimizer()
     target = target_for(readout, probes.position_map("H", size))
-    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+    variables = jax.jit(readout.init)(jax.random.key(0), _stages(1))
+    start = State(variables, tx.init(variables["params"]))
+    state, target, stages = parallel.replicate((start, target, _stages(batch)), devices)
+    aligned = parallel.pmap(readout.align, devices)(stages)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: State, stages: dict[str, jax.Array]) -> tuple[State, jax.Array]:
-        return train_step(readout, tx, state, readout.align(stages), target)
+    def step(state: State, aligned: Any, target: Any, stages: Any) -> tuple[Any, Any, Any]:
+        aligned = readout.align(stages, aligned)
+        state, loss = train_step(readout, tx, state, aligned, target)
+        return state, aligned, loss
 
-    state = State(variables, tx.init(variables["params"]))
+    step = parallel.pmap(step, devices, donate_argnums=(0, 1))
 
     def run() -> None:
-        nonlocal state
-        state, loss = step(state, stages)
+        nonlocal state, aligned
+        state, aligned, loss = step(state, aligned, target, stages)
         jax.block_until_ready((state, loss))
 
     return run
@@ -105,17 +109,16 @@ def _forward(
     encoder: str, padding: str, batch: int, size: int, plain: bool
 ) -> tuple[Callable, Any, jax.Array]:
     module = encoders.create(encoder, padding=padding)
+    devices = parallel.local_devices(1)
     images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
-    images, variables = jnp.asarray(images), _variables(encoder)
-    lowered = jax.jit(module.apply)
+    images, variables = parallel.replicate((images, _variables(encoder)), devices)
+    apply = parallel.pmap(lambda v, x: module.apply(v, x), devices)
     if plain:
         with mock.patch("posjax.encoders.blocks.conv", mock.Mock(wraps=_plain_conv)) as conv:
-            compiled = lowered.lower(variables, images).compile()
+            jax.block_until_ready(apply(variables, images))
         if not conv.called:
             raise AssertionError("the encoder does not convolve by posjax.encoders.blocks.conv")
-    else:
-        compiled = lowered.lower(variables, images).compile()
-    return compiled, variables, images
+    return apply, variables, images
 
 
 @functools.lru_cache(maxsize=1)

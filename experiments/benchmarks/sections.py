@@ -33,7 +33,7 @@ class Sizes:
     num_train: int = 300
     num_test: int = 100
     torch_epochs: int = 2
-    readout_images: int = 64
+    readout_images: int = 128
     readout_counts: tuple[int, ...] = (5, 50)
     # Deeper readouts cost hundreds of times as much.
     step_batches: tuple[tuple[int, int], ...] = ((1, 32), (2, 8), (3, 8))

@@ -84,7 +84,7 @@ def predict(readout):
     """[t, n, h, w], as they are scored."""
 
     def one(variables, features):
-        return readout.upsample(readout.apply(variables, features, method="respond"))
+        return readout.upsample(readout.apply(variables, (features,), method="respond"))
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)))
 
@@ -189,7 +189,7 @@ def test_no_step_from_the_solution_lowers_the_penalised_loss_of_training():
         goal = target_for(readout, target)
 
         def loss(variables, goal=goal):
-            response = readout.apply(variables, jnp.asarray(features), method="respond")
+            response = readout.apply(variables, (jnp.asarray(features),), method="respond")
             kernel = variables["params"]["conv1"]["kernel"]
             return squared_error(readout, response, goal).mean() + strength * jnp.sum(kernel**2)
 

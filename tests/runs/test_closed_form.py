@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posjax.probes import LinearReadout, position_map
-from posjax.probes.ridge import add_images, fit_ridge, moments, no_sums
+from posjax.probes.ridge import add_images, columns_of, fit_ridge, moments, no_sums
 from posjax.runs import Settings, closed_form, grid, parallel, run
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.features import Features
@@ -78,7 +78,7 @@ def test_neither_devices_nor_batches_matter(fitted, batch_size, devices):
 
 
 def test_every_fifth_image_is_held_out(fitted):
-    aligned = READOUT.align(with_coordinates().stages)
+    aligned = columns_of(READOUT, with_coordinates().stages)
     shift = np.asarray(aligned[:8]).mean(axis=(0, 1, 2))
     held_out = np.arange(23) % 5 == 0
     both = []
