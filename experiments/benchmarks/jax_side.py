@@ -1,7 +1,9 @@
 """Cases of posjax: functions that make something ready and return what is to be timed."""
 
 import functools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,7 +14,7 @@ from jax import lax
 
 from posjax import encoders, layers, probes
 from posjax.probes.trainer import State, optimizer, target_for, train_step
-from posjax.runs import grid, parallel
+from posjax.runs import cache, grid, parallel
 from posjax.runs.features import Features
 
 FEATURE_SIZE = (28, 28)
@@ -53,22 +55,20 @@ def encoder_pass(encoder: str, images: int, batch: int, size: int) -> Callable:
 
 
 def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Callable:
-    """`epochs` epochs of `count` readouts on stored stages of the shapes of a VGG-16."""
-    stages = Features({k: v.astype(jnp.bfloat16) for k, v in _stages(images).items()})
+    """`epochs` epochs of `count` readouts on stages on disk, of the shapes of a VGG-16's."""
+    # The files stay open: their folder may go.
+    with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as folder:
+        stages = _stored(Path(folder) / "features", images)
     pairs = [(name, seed) for seed in range(-(-count // len(MAPS))) for name in MAPS][:count]
     maps, seeds = zip(*pairs, strict=True)
     readout = probes.Readout(map_size=(size, size))
     devices = parallel.local_devices()
-    return lambda: grid.train(
-        readout,
-        stages,
-        tuple(stages.stages),
-        maps,
-        seeds,
-        epochs=epochs,
-        batch_size=batch,
-        devices=devices,
-    )
+
+    def run() -> None:
+        options = {"epochs": epochs, "batch_size": batch, "devices": devices}
+        grid.train(readout, stages, tuple(stages.stages), maps, seeds, **options)
+
+    return run
 
 
 def training_step(depth: int, batch: int, size: int) -> Callable:
@@ -79,19 +79,16 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
     target = target_for(readout, probes.position_map("H", size))
     variables = jax.jit(readout.init)(jax.random.key(0), _stages(1))
     start = State(variables, tx.init(variables["params"]))
-    state, target, stages = parallel.replicate((start, target, _stages(batch)), devices)
+    stages = _in_bfloat16(_stages(batch))
+    state, target, stages = parallel.replicate((start, target, stages), devices)
     aligned = parallel.pmap(readout.align, devices)(stages)
-
-    def step(state: State, aligned: Any, target: Any, stages: Any) -> tuple[Any, Any, Any]:
-        aligned = readout.align(stages, aligned)
-        state, loss = train_step(readout, tx, state, aligned, target)
-        return state, aligned, loss
-
-    step = parallel.pmap(step, devices, donate_argnums=(0, 1))
+    align = parallel.pmap(readout.align, devices, donate_argnums=(1,))
+    step = parallel.pmap(functools.partial(train_step, readout, tx), devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state, aligned
-        state, aligned, loss = step(state, aligned, target, stages)
+        aligned = align(stages, aligned)
+        state, loss = step(state, aligned, target)
         jax.block_until_ready((state, loss))
 
     return run
@@ -163,6 +160,16 @@ def _plain_conv(
         inside = convolve(jnp.ones((1, *x.shape[1:3], 1), x.dtype), taps)
         y = y * (taps.size / inside)
     return y if bias is None else y + bias
+
+
+def _stored(folder: Path, count: int) -> Features:
+    layout = {k: jax.ShapeDtypeStruct(v.shape, jnp.bfloat16) for k, v in _stages(count).items()}
+    cache.fill(folder, layout, lambda done: iter([_in_bfloat16(_stages(count - done))]))
+    return Features(cache.read(folder))
+
+
+def _in_bfloat16(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.astype(jnp.bfloat16) for name, array in stages.items()}
 
 
 def _stages(count: int) -> dict[str, np.ndarray]:

@@ -35,8 +35,7 @@ class Sizes:
     torch_epochs: int = 2
     readout_images: int = 128
     readout_counts: tuple[int, ...] = (5, 50)
-    # Deeper readouts cost hundreds of times as much.
-    step_batches: tuple[tuple[int, int], ...] = ((1, 32), (2, 8), (3, 8))
+    depths: tuple[int, ...] = (1, 2, 3)
 
 
 SMALL = Sizes(
@@ -50,7 +49,7 @@ SMALL = Sizes(
     num_test=3,
     readout_images=8,
     readout_counts=(2,),
-    step_batches=((1, 2),),
+    depths=(1,),
 )
 
 
@@ -171,8 +170,8 @@ def readout_step(bench: Bench) -> Iterator[Row]:
     """One training step of one readout."""
     s = bench.sizes
     with Worker(SIDES["posjax"]) as ours, Worker(SIDES["torch"]) as theirs:
-        for depth, batch in s.step_batches:
-            case = {"depth": depth, "batch": batch, "size": s.image_size}
+        for depth in s.depths:
+            case = {"depth": depth, "batch": s.batch, "size": s.image_size}
             a, b = ((side, "training_step", case) for side in (ours, theirs))
             times = _in_turn(bench.turns, a, b)
             yield Row("readout", f"step at depth {depth}", "posjax", "torch", *times, case)

@@ -42,13 +42,13 @@ class StageFile:
         """
         if index.size and not (index.min() >= 0 and index.max() < len(self)):
             raise IndexError(f"{self.path} has {len(self)} images, found {index} of them")
-        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
-        target = memoryview(rows.reshape(-1).view(np.uint8))
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        room = _aligned_room(len(index) * size)
+        target = memoryview(room)
         starts = np.flatnonzero(np.diff(index, prepend=-2) != 1)
         for start, stop in itertools.pairwise([*starts, len(index)]):
             self._read(target[start * size : stop * size], self.offset + int(index[start]) * size)
-        return rows
+        return room.view(self.dtype).reshape(len(index), *self.shape[1:])
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self[np.arange(len(self))].astype(dtype or self.dtype, copy=False)
@@ -92,6 +92,13 @@ def damaged(folder: Path, reason: object) -> ValueError:
         f"the features in {folder} are damaged ({reason}): delete that folder to encode the images "
         "anew"
     )
+
+
+def _aligned_room(size: int) -> np.ndarray:
+    # JAX computes on memory that starts so where it is, and copies any other to the CPU's device.
+    room = np.empty(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]
 
 
 def _storable(dtype: np.dtype) -> np.dtype:
