@@ -27,15 +27,16 @@ def keep_compiled(folder: str | None) -> None:
         return
     # One home may serve several machines, and what was compiled for one processor may use
     # instructions that another lacks.
-    path = (Path(folder).expanduser() if folder else _default_folder()) / _processor()
     try:
+        path = (Path(folder).expanduser() if folder else _default_folder()) / _processor()
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError("no permission to write")
-    except OSError as error:
+    # RuntimeError: nobody's home directory is known.
+    except (OSError, RuntimeError) as error:
         if folder:
             raise ValueError(f"--compile_cache={folder} cannot be written to: {error}") from error
-        logging.warning("compiled programs are not kept, %s cannot be written: %s", path, error)
+        logging.warning("compiled programs are not kept: %s", error)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
 

@@ -1,6 +1,7 @@
 """Selections: some of the images of a source are a source of their own."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
@@ -10,24 +11,26 @@ from jaxtyping import Float
 from posjax.images.loader import Source
 
 
-def select(source: Source, indices: range) -> Source:
+def select(source: Source, indices: Sequence[int]) -> Source:
     """The images of `source` at `indices`, in that order; the source itself where it is all.
 
     Raises:
         IndexError: an index is out of range.
     """
-    return source if indices == range(len(source)) else _Selection(source, indices)
+    indices = tuple(map(int, indices))
+    return source if indices == tuple(range(len(source))) else _Selection(source, indices)
 
 
 @dataclass(frozen=True)
 class _Selection:
     source: Source
-    indices: range
+    indices: tuple[int, ...]
 
     def __post_init__(self):
         if self.indices and not 0 <= min(self.indices) <= max(self.indices) < len(self.source):
             raise IndexError(
-                f"{self.indices} of the {len(self.source)} images of {self.source.name}"
+                f"images {min(self.indices)} to {max(self.indices)} of the {len(self.source)} of "
+                f"{self.source.name}"
             )
 
     @property

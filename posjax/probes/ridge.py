@@ -37,6 +37,7 @@ from posjax.probes.readout import Aligned, Readout, Stages, TapConv
 # Relative to the mean variance of a column. Below the last, the rounding of float32 products
 # weighs as much as the penalty; above the first, predictions are all but constant.
 PENALTIES = tuple(10.0**e for e in range(3, -6, -1))
+CONSTANT = 1e-5  # relative variation that is rounding: float32 encoders differ by as much
 BLOCKS = 8  # of columns: what is below their diagonal, 7/16 of the Gram matrix, is not computed
 
 
@@ -189,7 +190,9 @@ def fit_ridge(
             f"the targets are {targets.shape[1:]}, the readout predicts {readout.map_size}"
         )
     goals = _goals(readout, targets)
-    errors = np.stack([_error(held_out, goals, *s) for s in _solve(fitted, goals, penalties)])
+    level = np.tile(np.abs(shift), readout.kernel_size**2).astype(np.float64)
+    paths = _solve(fitted, goals, penalties, level)
+    errors = np.stack([_error(held_out, goals, *solution) for solution in paths])
     best = errors.argmin(axis=0)
 
     count = fitted.count + held_out.count
@@ -197,7 +200,7 @@ def fit_ridge(
     weights = np.empty((whole.gram.shape[0], len(targets)))
     bias, error = np.empty(len(targets)), np.empty(len(targets))
     chosen = np.unique(best)
-    solutions = _solve(whole, goals, [penalties[i] for i in chosen])
+    solutions = _solve(whole, goals, [penalties[i] for i in chosen], level)
     for i, (w, b) in zip(chosen, solutions, strict=True):
         mine = best == i
         weights[:, mine], bias[mine] = w[:, mine], b[mine]
@@ -229,9 +232,13 @@ def _goals(readout: Readout, targets: Float[np.ndarray, "t h w"]) -> _Goals:
 
 
 def _solve(
-    moments: Moments, goals: _Goals, penalties: Sequence[float]
+    moments: Moments, goals: _Goals, penalties: Sequence[float], level: Float[np.ndarray, " d"]
 ) -> Iterator[tuple[Float[np.ndarray, "d t"], Float[np.ndarray, " t"]]]:
-    """Weights and biases on shifted columns, for one penalty after the other."""
+    """Weights and biases on shifted columns, for one penalty after the other.
+
+    `level` is what was taken off each column: of one that varies by less than float32 resolves,
+    next to that or to its mean, only rounding could be fitted. It counts as constant.
+    """
     mean = goals.ones @ moments.total / moments.count
     goal_mean = goals.ones @ goals.whitened
     cross = moments.total.T @ goals.whitened / moments.count - np.outer(mean, goal_mean)
@@ -239,6 +246,10 @@ def _solve(
     for row, value in zip(centred, mean, strict=True):  # an outer product would be another matrix
         row -= value * mean
     diagonal = np.einsum("ii->i", centred)  # a view
+    squares = np.einsum("ii->i", moments.gram) / moments.count
+    constant = diagonal <= np.maximum(CONSTANT * squares, (CONSTANT * level) ** 2)
+    for array in (centred, centred.T, cross):
+        array[constant] = 0
     variances = diagonal.copy()
     # Columns that are all constant leave nothing to divide by, and no weight.
     scale = variances.mean() or 1.0

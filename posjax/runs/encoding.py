@@ -1,17 +1,15 @@
 """Encoding: images pass through the frozen encoder, batch by batch, and come out as stages."""
 
-import dataclasses
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
@@ -19,35 +17,6 @@ from posjax.runs import parallel
 from posjax.runs.frozen import FrozenEncoder, statistics_of
 
 Encode = Callable[[Source], Iterator[dict[str, np.ndarray]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-    """Some images of a source, in the order of `index`, as a source of their own."""
-
-    source: Source
-    index: Int[np.ndarray, " m"]
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """That of the whole source."""
-        return self.source.name
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Those of the chosen images."""
-        return tuple(self.source.keys[i] for i in self.index)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        return self.source[int(self.index[index])]
-
-    def digest(self) -> str:
-        """SHA-256 in hexadecimal of the source's digest and the choice."""
-        return hashlib.sha256(f"{self.source.digest()} {self.index.tolist()}".encode()).hexdigest()
 
 
 def encode_with(

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.images import Source
+from posjax.images import Source, select
 from posjax.runs import cache, progress
-from posjax.runs.encoding import Chosen, Encode, encode_with, layout, stored_size
+from posjax.runs.encoding import Encode, encode_with, layout, stored_size
 from posjax.runs.frozen import FrozenEncoder
 
 # Another recipe for the same images and weights must not find what this one stored.
@@ -80,7 +80,9 @@ class _Streamed(Features):
     encode: Encode
 
     def rows(self, index: np.ndarray, stages: Sequence[str]) -> dict[str, np.ndarray]:
-        parts = list(self.encode(Chosen(self.source, index)))
+        if not len(index):
+            return {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in self.stages.items()}
+        parts = list(self.encode(select(self.source, index.tolist())))
         return {stage: np.concatenate([part[stage] for part in parts]) for stage in stages}
 
 
@@ -114,7 +116,7 @@ def encode(
         anew = encode_with(encoder, feature_size, dtype, batch_size, devices)
 
         def rows_from(done: int) -> Iterator[dict[str, np.ndarray]]:
-            rest = Chosen(source, np.arange(done, len(source)))
+            rest = select(source, range(done, len(source)))
             what = f"encode {encoder.padding} {source.name}"
             with progress.bar(len(rest), what, "images") as bar:
                 for rows in anew(rest):

@@ -17,10 +17,10 @@ def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
     folder is made where there is none.
 
     Raises:
-        OSError: the file system has no locks; names the folder.
+        OSError: the folder cannot be made or written to, or its file system has no locks.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_writable(path.parent)
         with contextlib.ExitStack() as stack:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -36,6 +36,22 @@ def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
                 if _is_named(descriptor, path):
                     path.unlink(missing_ok=True)
             return
+
+
+def make_writable(folder: Path) -> None:
+    """Makes a folder for features where there is none.
+
+    Raises:
+        OSError: it cannot be made or written to; names it and the flag.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot take features ({error}): choose another --cache_dir"
+        ) from error
 
 
 def _wait(descriptor: int, path: Path, waiting: str | None) -> None:

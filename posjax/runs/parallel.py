@@ -258,7 +258,8 @@ def total(tree: Any) -> Any:
             added += np.asarray(shard.data).reshape(added.shape)
         return added
 
-    return jax.tree.map(lambda *parts: sum(parts), *from_all(jax.tree.map(add, tree)))
+    # Leaf by leaf, for every host gets the parts of all.
+    return jax.tree.map(lambda array: sum(from_all(add(array))), tree)
 
 
 def split(

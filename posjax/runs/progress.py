@@ -1,4 +1,4 @@
-"""Progress bars, of the first host alone, that are silent where the output is no terminal."""
+"""Progress bars, of the first host alone, silent where the output is no terminal, and notes."""
 
 import sys
 

@@ -11,9 +11,9 @@ from posjax import encoders
 from posjax.images import Source, open_source
 from posjax.probes import Readout
 from posjax.runs import closed_form, parallel
-from posjax.runs.cache import room_taken
-from posjax.runs.features import bytes_per_image
 from posjax.runs.frozen import freeze, stage_shapes
+from posjax.runs.locks import make_writable
+from posjax.runs.plan import gram_columns, plan
 from posjax.runs.probe import FEATURE_SIZE, measure, stage_names
 from posjax.runs.records import Record, Result, to_records, write_csv
 from posjax.runs.settings import Settings
@@ -55,7 +55,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     }
     if settings.solver == "ridge":
         closed_form.check_images(len(images))
-        closed_form.check_room(_columns(settings, shapes), devices)
+        closed_form.check_room(gram_columns(settings, shapes), devices)
     workdir = Workdir(settings.workdir)
     weights = _check_weights(settings)
     about = {
@@ -69,6 +69,8 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     }
     flags = {f"--{name}": value for name, value in settings.science().items()}
     parallel.check_same(flags | about)
+    if settings.cache_dir:
+        make_writable(settings.cache_dir)
     parallel.from_first(lambda: workdir.claim(settings, about))
     notes = _notes(settings.images, images, tests)
     if settings.normalize == "encoder":
@@ -79,7 +81,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         ]
     seeds = settings.seeds if settings.weights == "random" else (None,)
     frozen = list(itertools.product(settings.paddings, seeds))
-    say(_plan(settings, shapes, images, tests, len(frozen), about["normalize"], devices))
+    say(plan(settings, shapes, images, tests, len(frozen), about["normalize"], devices))
     for note in notes:
         say(f"note: {note}")
 
@@ -147,15 +149,6 @@ def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int
     return shapes
 
 
-def _columns(settings: Settings, shapes: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> int:
-    """How many columns the Gram matrix of the largest readout has."""
-    channels = {name: shape[2] for name, shape in next(iter(shapes.values())).items()}
-    return max(
-        kernel_size**2 * sum(channels[name] for name in stage_names(stages, tuple(channels)))
-        for stages, _, kernel_size, _ in settings.shapes()
-    )
-
-
 def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
     """Reads every file of weights once, before work starts; what is in it but the weights."""
     if settings.weights == "random":
@@ -213,78 +206,3 @@ def _files(spec: str, source: Source) -> set[str]:
         return set(source.keys)
     folder = Path(spec).expanduser()
     return {str((folder / key).resolve()) for key in source.keys} if folder.is_dir() else set()
-
-
-def _plan(
-    settings: Settings,
-    shapes: Mapping[str, Mapping[str, tuple[int, int, int]]],
-    images: Source,
-    tests: Mapping[str, Source],
-    encoders_count: int,
-    normalize: Sequence[str],
-    devices: Sequence[jax.Device],
-) -> str:
-    per_encoder = len(list(settings.shapes())) * len(settings.maps)
-    ridge = settings.solver == "ridge"
-    seeds = 1 if settings.weights == "random" or ridge else len(settings.seeds)
-    each = "" if ridge else f" × {seeds} seeds each"
-    fitted = "in closed form" if ridge else f"{settings.epochs} epochs"
-    counts = [len(images), *(len(source) for source in tests.values())]
-    sizes = [
-        bytes_per_image(stages, FEATURE_SIZE, settings.feature_dtype) for stages in shapes.values()
-    ]
-    bytes_of_sets = [
-        [size * count for count in counts]
-        for size in sizes
-        for _ in range(encoders_count // len(sizes))
-    ]
-    drawn = " (drawn anew for each seed)" if settings.weights == "random" else ""
-    lines = {
-        "encoder": f"{settings.encoder}, {settings.weights} weights{drawn}",
-        "paddings": ", ".join(settings.paddings),
-        "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
-        "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
-        "normalize": f"{settings.normalize} ({', '.join(normalize)})",
-        "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
-        f"{per_encoder} maps and shapes{each}, {fitted}",
-        "encoder passes": f"{encoders_count * sum(counts)} images",
-        "features": _room(settings, bytes_of_sets),
-        "devices": describe_devices(devices, parallel.hosts()),
-        "workdir": str(settings.workdir),
-    }
-    if ridge:
-        columns = _columns(settings, shapes)
-        lines["Gram matrix"] = (
-            f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
-            f"{closed_form.check_room(columns, devices) / 1e6:,.0f} MB of memory in all"
-        )
-    return "\n".join(f"{name + ':':<16}{text}" for name, text in lines.items()) + "\n"
-
-
-def _room(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> str:
-    """What the features of each encoder's image sets take, and how many sets find no room."""
-    totals = [sum(sets) for sets in bytes_of_sets]
-    if settings.cache_dir:
-        text = f"{sum(totals) / 1e6:,.0f} MB in {settings.cache_dir}"
-    else:
-        text = f"{max(totals) / 1e6:,.0f} MB at a time, deleted at the end"
-    if settings.cache_limit_gb is None:
-        return text
-    taken = held = room_taken(settings.cache_dir) if settings.cache_dir else 0
-    count = streamed = 0
-    for sets in bytes_of_sets:
-        taken = taken if settings.cache_dir else 0
-        for room in sets:
-            fits = taken + room <= settings.cache_limit_gb * 1e9
-            taken += room if fits else 0
-            streamed += not fits
-            count += 1
-    text += f", of which --cache_limit_gb allows {settings.cache_limit_gb * 1e3:,.0f} MB"
-    if held:
-        text += f" with the {held / 1e6:,.0f} MB that are there"
-    if streamed:
-        text += (
-            f": {streamed} of {count} image sets, less those that are there already, do not fit "
-            "and are streamed (encoded anew for each batch, with the same results)"
-        )
-    return text

@@ -107,3 +107,8 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     keep_compiled(None)
     assert config.jax_compilation_cache_dir is None
+
+
+def test_a_home_that_nobody_knows_is_told_with_the_flag():
+    with pytest.raises(ValueError, match="--compile_cache=~no-such-user/x cannot be written to"):
+        keep_compiled("~no-such-user/x")

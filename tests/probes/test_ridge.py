@@ -264,3 +264,14 @@ def test_targets_of_another_size_are_refused():
 def test_a_deeper_linear_readout_is_refused():
     with pytest.raises(ValueError, match="depth 1, found 2"):
         LinearReadout(depth=2)
+
+
+@pytest.mark.parametrize("rounding", [0, 1e-7])
+def test_features_that_vary_by_rounding_alone_are_constant(rounding):
+    readout = LinearReadout(**SMALL)
+    one = np.array([0.3, 41.7, -2.9])
+    features = (one * (1 + rounding * draw(6))).astype(np.float32)
+    ridge = fit(readout, features, features, shift=(one * (1 + 1e-7)).astype(np.float32))
+    np.testing.assert_array_equal(ridge.variables["params"]["conv1"]["kernel"], 0)
+    mean = targets_for(readout).mean(axis=(1, 2))
+    np.testing.assert_allclose(ridge.variables["params"]["conv1"]["bias"][:, 0], mean, atol=1e-6)

@@ -19,7 +19,7 @@ from toy import ENCODER, ONE, Noise, arrays, entries, run
 from posjax.images import open_source
 from posjax.runs import Recipe, Settings, cache, probe
 from posjax.runs.features import bytes_per_image
-from posjax.runs.run import _room
+from posjax.runs.plan import _passes, _room, _streamed
 
 # Encodes five images one by one, and says before each which one it is about to read.
 CHILD = """
@@ -263,7 +263,7 @@ def test_the_limit_is_the_room_on_disk(tmp_path, whole, capfd, limit, stored):
 def same_rows(found, expected):
     assert found.stages.keys() == expected.stages.keys()
     assert len(found) == len(expected) == 5
-    for index in (np.arange(5), np.array([4, 1, 2]), np.array([3])):
+    for index in (np.arange(5), np.array([4, 1, 2]), np.array([3]), np.arange(0)):
         rows, rows_expected = (f.rows(index, ("f1", "f2")) for f in (found, expected))
         jax.tree.map(np.testing.assert_array_equal, rows, rows_expected)
         assert found.rows(index, ("f2",)).keys() == {"f2"}
@@ -345,7 +345,8 @@ def test_the_plan_says_how_many_image_sets_are_streamed(tmp_path, limit, held, s
         cache_dir=stored,
         cache_limit_gb=limit,
     )
-    line = _room(settings, [[2_000_000, 1_000_000], [1_500_000, 500_000]])
+    sets = [[2_000_000, 1_000_000], [1_500_000, 500_000]]
+    line = _room(settings, sets, _streamed(settings, sets))
     assert said.format(cache=stored) in line
     assert ("streamed" in line) == ("image sets" in said)
 
@@ -354,9 +355,35 @@ def test_without_a_cache_the_plan_counts_one_encoder_at_a_time(tmp_path):
     options = {"encoder": "resnet20", "weights": "random", "images": "noise"}
     options |= {"paddings": ("zeros", "valid"), "test_images": ("noise",), "workdir": tmp_path}
     sets = [[2_000_000, 1_000_000], [1_500_000, 500_000]]
-    line = _room(Settings(**options, cache_limit_gb=0.0025), sets)
+    settings = Settings(**options, cache_limit_gb=0.0025)
+    line = _room(settings, sets, _streamed(settings, sets))
     assert line.startswith("3 MB at a time, deleted at the end, of which")
     assert "1 of 4 image sets" in line
+
+
+def test_the_plan_counts_the_passes_of_streamed_images(tmp_path):
+    settings = Settings(
+        encoder="resnet20",
+        weights="random",
+        images="noise",
+        test_images=("noise",),
+        paddings=("zeros",),
+        workdir=tmp_path,
+        depths=(1, 2),
+        epochs=3,
+    )
+    # Of two readout shapes, three epochs of 10 images each, and 4 test images once.
+    assert _passes(settings, [10, 4], [[True, True]]) == "68 images, 14 if all were stored"
+    assert _passes(settings, [10, 4], [[False, True], [False, False]]).startswith("32 images, 28")
+    assert _passes(settings, [10, 4], [[False, False]]) == "14 images"
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+def test_a_cache_that_cannot_be_is_told_with_its_flag(tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" if kind == "file" else tmp_path / "file" / "below"
+    with pytest.raises(OSError, match=rf"{folder} cannot take features .*--cache_dir"):
+        run(folder)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
