@@ -29,7 +29,7 @@ class _Selection:
     def __post_init__(self):
         if self.indices and not 0 <= min(self.indices) <= max(self.indices) < len(self.source):
             raise IndexError(
-                f"images {min(self.indices)} to {max(self.indices)} of the {len(self.source)} of "
+                f"{min(self.indices)} to {max(self.indices)} of the {len(self.source)} images of "
                 f"{self.source.name}"
             )
 

@@ -81,7 +81,8 @@ class _Streamed(Features):
 
     def rows(self, index: np.ndarray, stages: Sequence[str]) -> dict[str, np.ndarray]:
         if not len(index):
-            return {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in self.stages.items()}
+            empty = {stage: self.stages[stage] for stage in stages}
+            return {stage: np.zeros((0, *x.shape[1:]), x.dtype) for stage, x in empty.items()}
         parts = list(self.encode(select(self.source, index.tolist())))
         return {stage: np.concatenate([part[stage] for part in parts]) for stage in stages}
 

@@ -124,7 +124,9 @@ def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
 def _init(name: str) -> Callable[[jax.Array], Any]:
     # Zero padding fits every image, and no padding mode has parameters of its own.
     encoder = encoders.create(name)
-    return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))))
+    # It runs once: optimising it would take longer than it does.
+    quick = {"xla_backend_optimization_level": 1}
+    return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))), compiler_options=quick)
 
 
 def _digest(variables: Any) -> str:
