@@ -63,16 +63,14 @@ class LinearReadout(Readout):
         axis_name: str | None = None,
     ) -> Float[Array, "n h2 w2"]:
         """The response at `response_size`; no other argument matters, for want of a BatchNorm."""
-        conv = TapConv(1, self.kernel_size, self.padding, self.feature_size, name="conv1")
-        return conv(features)[..., 0]
+        size = self.feature_size
+        return TapConv(1, self.kernel_size, self.padding, size, name="conv1")(features)[..., 0]
 
 
 def columns_of(readout: Readout, stages: Stages) -> Float[Array, "n h w c"]:
     """The stages at `feature_size`, concatenated in the order of their names, in float32."""
-    aligned = (
-        resize_bilinear(x, readout.feature_size, align_corners=True) for x in readout.align(stages)
-    )
-    return jnp.concatenate(list(aligned), axis=-1)
+    resize = partial(resize_bilinear, size=readout.feature_size, align_corners=True)
+    return jnp.concatenate([resize(x) for x in readout.align(stages)], axis=-1)
 
 
 class Sums(NamedTuple):
@@ -191,14 +189,13 @@ def fit_ridge(
         )
     goals = _goals(readout, targets)
     level = np.tile(np.abs(shift), readout.kernel_size**2).astype(np.float64)
-    paths = _solve(fitted, goals, penalties, level)
-    errors = np.stack([_error(held_out, goals, *solution) for solution in paths])
+    solutions = _solve(fitted, goals, penalties, level)
+    errors = np.stack([_error(held_out, goals, *solution) for solution in solutions])
     best = errors.argmin(axis=0)
 
-    count = fitted.count + held_out.count
-    whole = Moments(count, fitted.gram + held_out.gram, fitted.total + held_out.total)
-    weights = np.empty((whole.gram.shape[0], len(targets)))
-    bias, error = np.empty(len(targets)), np.empty(len(targets))
+    whole = Moments(*(a + b for a, b in zip(fitted, held_out, strict=True)))
+    weights = np.empty((len(level), len(targets)))
+    bias, error = np.empty((2, len(targets)))
     chosen = np.unique(best)
     solutions = _solve(whole, goals, [penalties[i] for i in chosen], level)
     for i, (w, b) in zip(chosen, solutions, strict=True):
@@ -210,7 +207,7 @@ def fit_ridge(
     kernel = weights.T.reshape(len(targets), readout.kernel_size, readout.kernel_size, -1, 1)
     bias -= np.einsum("tijcd,c->t", kernel, shift.astype(np.float64))
     conv = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)[:, None]}
-    path = np.array(penalties, np.float64)
+    path = np.float64(penalties)
     return Ridge({"params": {"conv1": conv}}, path, errors, path[best], error)
 
 
@@ -236,8 +233,7 @@ def _solve(
 ) -> Iterator[tuple[Float[np.ndarray, "d t"], Float[np.ndarray, " t"]]]:
     """Weights and biases on shifted columns, for one penalty after the other.
 
-    `level` is what was taken off each column: of one that varies by less than float32 resolves,
-    next to that or to its mean, only rounding could be fitted. It counts as constant.
+    `level` is what was taken off each column. One that varies by rounding alone is constant.
     """
     mean = goals.ones @ moments.total / moments.count
     goal_mean = goals.ones @ goals.whitened
