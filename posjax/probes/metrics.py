@@ -61,9 +61,11 @@ def _centred_ranks(values: Float[Array, " m"]) -> Float[Array, " m"]:
     bits = lax.bitcast_convert_type(jnp.where(values == 0, 0.0, values), jnp.int32)
     keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     in_order = jnp.sort(keys, stable=False)
+    is_last = jnp.append(in_order[1:] != in_order[:-1], True)
+    counts = jnp.where(is_last, jnp.arange(1, values.size + 1), values.size)
+    up_to = lax.cummin(counts, reverse=True)  # how many are no larger, in the order of the sort
     below = jnp.searchsorted(in_order, keys, side="left")
-    up_to = jnp.searchsorted(in_order, keys, side="right")
-    return (below + up_to - values.size).astype(jnp.float32) / (2 * values.size)
+    return (below + up_to[below] - values.size).astype(jnp.float32) / (2 * values.size)
 
 
 def _correlation(a: Float[Array, " m"], b: Float[Array, " m"]) -> Float[Array, ""]:
