@@ -1,6 +1,8 @@
 """The flags that all experiments share: the only place that reads them."""
 
 import os
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ from absl import flags, logging
 from experiments.compilation import keep_compiled
 from posjax import encoders, layers, probes
 from posjax.runs import Settings
-from posjax.runs.settings import FEATURE_DTYPES, NORMALIZATIONS, SOLVERS
+from posjax.runs.settings import CONTROLS, FEATURE_DTYPES, NORMALIZATIONS, RANDOM, SOLVERS
 
-# The paper's recipe. Endless sources have no number of images of their own.
-_PAPER = {
-    "encoder": "vgg16",
+# The paper's recipe, where a program has no other. Endless sources have no number of images of
+# their own.
+PAPER = {
+    "encoder": ("vgg16",),
     "image_size": 224,
     "batch_size": 32,
     "epochs": 15,
@@ -22,8 +25,8 @@ _PAPER = {
     "endless_test": 100,
 }
 # What runs in two minutes on two cores where nobody says which encoder or images.
-_DEMONSTRATION = {
-    "encoder": "vgg11",
+DEMONSTRATION = {
+    "encoder": ("vgg11",),
     "image_size": 144,
     "batch_size": 4,
     "epochs": 6,
@@ -33,26 +36,33 @@ _DEMONSTRATION = {
 
 
 def _defaults(name: str) -> str:
-    return f"Default: {_PAPER[name]}, in the demonstration {_DEMONSTRATION[name]}."
+    paper, demonstration = (
+        ",".join(value) if isinstance(value, tuple) else value
+        for value in (PAPER[name], DEMONSTRATION[name])
+    )
+    return f"Default: {paper}, in the demonstration {demonstration}."
 
 
-_ENCODER = flags.DEFINE_enum(
+_ENCODER = flags.DEFINE_list(
     "encoder",
     None,
-    encoders.names(),
-    f"Encoder. {_defaults('encoder')} The demonstration is what runs without --encoder, --weights "
-    "and --images: few small generated images, in two minutes.",
+    f"Encoders, of {', '.join(encoders.names())}; pixels is the image itself. "
+    f"{_defaults('encoder')} The demonstration is what runs without --encoder, --weights and "
+    "--images: few small generated images, in two minutes.",
 )
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
     "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, or a "
-    ".safetensors, .npz, .pth, .th or .pt file; {padding} in the path stands for the padding mode.",
+    ".safetensors, .npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the "
+    "padding mode and the encoder.",
 )
 _PADDINGS = flags.DEFINE_list(
     "paddings",
     ["zeros", "reflect", "replicate", "circular", "valid"],
-    f"Padding modes of the encoder, of {', '.join(layers.MODES)}.",
+    f"Padding modes, of {', '.join(layers.MODES)}. zeros+features.0=reflect switches "
+    "a layer to another mode, zeros+each=reflect stands for every layer in its turn; zeros@cropped "
+    "and valid@enlarged compare on the same responses (see experiments.matched_valid).",
 )
 _POOL_PADDING = flags.DEFINE_enum(
     "pool_padding",
@@ -64,14 +74,20 @@ _POOL_PADDING = flags.DEFINE_enum(
 _STAGES = flags.DEFINE_list(
     "stages",
     ["all"],
-    "Stages that the readouts see, joined by +, such as f1+f2; commas separate grid points. "
-    "Default: all stages at once.",
+    "Stages that the readouts see, joined by +, such as f1+f2; commas separate grid points. all: "
+    "all at once; each: every one by itself. Default: all.",
 )
 _MAPS = flags.DEFINE_list("maps", ["H", "V", "G"], f"Position maps, of {', '.join(probes.MAPS)}.")
 _DEPTHS = flags.DEFINE_list("depths", ["1"], "Numbers of convolutions in the readout.")
 _KERNEL_SIZES = flags.DEFINE_list("kernel_sizes", ["3"], "Kernel sizes of the readout, pixels.")
 _READOUT_PADDINGS = flags.DEFINE_list(
     "readout_paddings", ["0"], "Zeros around the input of the readout's convolutions, pixels."
+)
+_ONE_AT_A_TIME = flags.DEFINE_boolean(
+    "one_at_a_time",
+    False,
+    "Vary --depths, --kernel_sizes and --readout_paddings one at a time, the others at the first "
+    "of their values, in place of the whole grid.",
 )
 _SEEDS = flags.DEFINE_list(
     "seeds", ["0", "1", "2"], "Seeds of the readout's initial weights, and of random encoders."
@@ -84,6 +100,15 @@ _SOLVER = flags.DEFINE_enum(
     "BatchNorm and sigmoid) in closed form, their penalty chosen on held-out training images; no "
     "--epochs, no --learning_rate, no --seeds but those of random encoders.",
 )
+_CONTROLS = flags.DEFINE_list(
+    "controls",
+    None,
+    "What is measured beside the results, to see what they are worth, into controls.csv and the "
+    "report: pixels (readouts on the image itself), random (the encoder with random weights), "
+    "selectivity (the same readouts on a shuffled and on a smooth random map), floor (on maps "
+    "shuffled for each image anew), roll (images rolled at random, so that content carries no "
+    "position), none. Default: all that apply, in the demonstration without roll.",
+)
 _SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
 _IMAGES = flags.DEFINE_string("images", None, f"Training images: {_SOURCES}. Default: dead_leaves.")
 _TEST_IMAGES = flags.DEFINE_multi_string(
@@ -93,13 +118,13 @@ _NUM_TRAIN = flags.DEFINE_integer(
     "num_train",
     None,
     "Number of training images. Default: all of a folder or dataset; of dead_leaves and noise "
-    f"{_PAPER['endless_train']}, in the demonstration {_DEMONSTRATION['endless_train']}.",
+    f"{PAPER['endless_train']}, in the demonstration {DEMONSTRATION['endless_train']}.",
 )
 _NUM_TEST = flags.DEFINE_integer(
     "num_test",
     None,
     "Number of test images from each source. Default: all of a folder or dataset; of dead_leaves "
-    f"and noise {_PAPER['endless_test']}, in the demonstration {_DEMONSTRATION['endless_test']}. "
+    f"and noise {PAPER['endless_test']}, in the demonstration {DEMONSTRATION['endless_test']}. "
     "Black and white are one image each.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
@@ -117,6 +142,12 @@ _NORMALIZE = flags.DEFINE_enum(
 )
 _SKIP_BAD_IMAGES = flags.DEFINE_boolean(
     "skip_bad_images", False, "Leave out and list files that are no images, not refuse them."
+)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder of archives that were downloaded by hand for tfds: datasets, such as DUTS-TR.zip. "
+    "Default: downloads/manual under TFDS_DATA_DIR.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, f"Images in a step, over all devices. {_defaults('batch_size')}"
@@ -174,8 +205,16 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 
 
-def settings(program: str) -> Settings:
+def show_in_help() -> None:
+    """Makes --help of the program that was started show these flags."""
+    for flag in flags.FLAGS.get_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str, Any]) -> Settings:
     """The settings that the flags describe; `program` names the default workdir.
+
+    `paper` and `demonstration` are what the program takes where a flag is not given.
 
     Raises:
         ValueError: a value that cannot run; names its flag.
@@ -188,25 +227,28 @@ def settings(program: str) -> Settings:
         jax.config.update("jax_num_cpu_devices", _DEVICES.value)
     keep_compiled(_COMPILE_CACHE.value)
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
-    default = _PAPER if asked else _DEMONSTRATION
+    default = PAPER | paper if asked else DEMONSTRATION | demonstration
+    weights = os.path.expanduser(_WEIGHTS.value or RANDOM)
 
     def value(flag: flags.FlagHolder) -> Any:
-        return default[flag.name] if flag.value is None else flag.value
+        return flag.value if flag.present else default.get(flag.name, flag.value)
 
     chosen = Settings(
-        encoder=value(_ENCODER),
-        weights=os.path.expanduser(_WEIGHTS.value or "random"),
-        paddings=tuple(_PADDINGS.value),
+        encoder=tuple(value(_ENCODER)),
+        weights=weights,
+        paddings=tuple(value(_PADDINGS)),
         pool_padding=_POOL_PADDING.value,
-        stages=tuple(_STAGES.value),
-        maps=tuple(_MAPS.value),
-        depths=_integers(_DEPTHS),
-        kernel_sizes=_integers(_KERNEL_SIZES),
-        readout_paddings=_integers(_READOUT_PADDINGS),
-        seeds=_integers(_SEEDS),
+        stages=tuple(value(_STAGES)),
+        maps=tuple(value(_MAPS)),
+        depths=_integers(_DEPTHS, value(_DEPTHS)),
+        kernel_sizes=_integers(_KERNEL_SIZES, value(_KERNEL_SIZES)),
+        readout_paddings=_integers(_READOUT_PADDINGS, value(_READOUT_PADDINGS)),
+        one_at_a_time=value(_ONE_AT_A_TIME),
+        seeds=_integers(_SEEDS, value(_SEEDS)),
         solver=_SOLVER.value,
+        controls=_controls(weights, demonstration=not asked),
         images=_IMAGES.value or "dead_leaves",
-        test_images=tuple(_TEST_IMAGES.value),
+        test_images=tuple(value(_TEST_IMAGES)),
         num_train=_NUM_TRAIN.value,
         num_test=_NUM_TEST.value,
         endless_train=default["endless_train"],
@@ -214,6 +256,7 @@ def settings(program: str) -> Settings:
         image_size=value(_IMAGE_SIZE),
         normalize=_NORMALIZE.value,
         skip_bad_images=_SKIP_BAD_IMAGES.value,
+        manual_dir=Path(_MANUAL_DIR.value).expanduser() if _MANUAL_DIR.value else None,
         batch_size=value(_BATCH_SIZE),
         epochs=value(_EPOCHS),
         learning_rate=_LEARNING_RATE.value,
@@ -235,8 +278,19 @@ def settings(program: str) -> Settings:
     return chosen
 
 
-def _integers(flag: flags.FlagHolder) -> tuple[int, ...]:
+def _controls(weights: str, *, demonstration: bool) -> tuple[str, ...]:
+    if _CONTROLS.value is not None:
+        return () if _CONTROLS.value == ["none"] else tuple(_CONTROLS.value)
+    vacuous = {
+        "random": weights == RANDOM,
+        "floor": _SOLVER.value == "ridge",
+        "roll": demonstration,
+    }
+    return tuple(name for name in CONTROLS if not vacuous.get(name))
+
+
+def _integers(flag: flags.FlagHolder, values: Iterable[str | int]) -> tuple[int, ...]:
     try:
-        return tuple(int(text) for text in flag.value)
+        return tuple(map(int, values))
     except ValueError as error:
         raise ValueError(f"--{flag.name} needs whole numbers, found {flag.value}") from error

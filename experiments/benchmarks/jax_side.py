@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from posjax import encoders, layers, probes
+from posjax.probes.controls import Task
 from posjax.probes.trainer import State, optimizer, target_for, train_step
 from posjax.runs import cache, grid, parallel
 from posjax.runs.features import Features
@@ -59,14 +60,14 @@ def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Cal
     # The files stay open: their folder may go.
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as folder:
         stages = _stored(Path(folder) / "features", images)
-    pairs = [(name, seed) for seed in range(-(-count // len(MAPS))) for name in MAPS][:count]
-    maps, seeds = zip(*pairs, strict=True)
+    pairs = [(Task(name), seed) for seed in range(-(-count // len(MAPS))) for name in MAPS]
+    tasks, seeds = zip(*pairs[:count], strict=True)
     readout = probes.Readout(map_size=(size, size))
     devices = parallel.local_devices()
 
     def run() -> None:
         options = {"epochs": epochs, "batch_size": batch, "devices": devices}
-        grid.train(readout, stages, tuple(stages.stages), maps, seeds, **options)
+        grid.train(readout, stages, tuple(stages.stages), tasks, seeds, **options)
 
     return run
 

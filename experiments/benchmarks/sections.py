@@ -94,7 +94,7 @@ def table1(bench: Bench) -> Iterator[Row]:
     common = [f"--images={train}", f"--test_images={test}"]
     common += [f"--num_train={s.num_train}", f"--num_test={s.num_test}"]
     ours = ["--encoder=vgg16", "--weights=random", "--paddings=zeros", f"--maps={maps}"]
-    ours += ["--seeds=0", "--compile_cache=", f"--image_size={s.image_size}"]
+    ours += ["--seeds=0", "--controls=none", "--compile_cache=", f"--image_size={s.image_size}"]
     ours += [f"--batch_size={s.batch}", f"--epochs={s.epochs}", *common]
     theirs = [f"--epochs={s.torch_epochs}", f"--batch={s.batch}", f"--size={s.image_size}", *common]
     a, b, parts = [], [], []

@@ -1,7 +1,23 @@
 """Encoders: frozen convolutional networks whose padding mode is a parameter."""
 
-from posjax.encoders.blocks import Padding, Stages
-from posjax.encoders.factory import create, names
+from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode
+from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
+from posjax.encoders.pixels import PIXELS
 from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
 
-__all__ = ["Loaded", "Padding", "Stages", "create", "from_torch", "load", "load_with_info", "names"]
+__all__ = [
+    "PIXELS",
+    "Lattice",
+    "Loaded",
+    "Padding",
+    "Stages",
+    "base_mode",
+    "check_padding",
+    "create",
+    "from_torch",
+    "load",
+    "load_with_info",
+    "margins",
+    "names",
+    "padded_layers",
+]

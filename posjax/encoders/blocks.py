@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,19 @@ from posjax.layers import MODES, InputTooSmall, conv
 
 Padding = str | Callable[[str], str]
 Stages = dict[str, Float[Array, "n _ _ _"]]
+
+
+class Lattice(NamedTuple):
+    """Where the responses of a stage lie, in pixels of the image.
+
+    `stride` from one to the next; `reach` of the padding beyond the border, as far as the first
+    response of a padded encoder sees it; `field`, what one response sees: its receptive field.
+    """
+
+    stride: int
+    reach: int
+    field: int
+
 
 # He et al. 2015, as torchvision initialises VGG and ResNet.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -45,13 +59,29 @@ def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> str
     Raises:
         ValueError: `padding`, or what it returns for this layer, is none of `modes`.
     """
-    mode = padding if isinstance(padding, str) else padding(layer)
+    if isinstance(padding, str):
+        mode, switched = split_padding(padding)
+        mode = switched.get(layer, mode)
+    else:
+        mode = padding(layer)
     if mode not in modes:
         raise ValueError(
             f"padding mode {mode!r} for layer {layer} is unknown; "
             f"expected one of {', '.join(modes)}"
         )
     return mode
+
+
+def split_padding(text: str) -> tuple[str, dict[str, str]]:
+    """The mode of all layers, and of those that are switched to another: `zeros+conv1=reflect`."""
+    mode, *switches = text.split("+")
+    pairs = [switch.partition("=") for switch in switches]
+    return mode, {layer: other for layer, _, other in pairs}
+
+
+def base_mode(text: str) -> str:
+    """The mode of all layers that are not switched: `zeros` of `zeros+conv1=reflect@cropped`."""
+    return split_padding(text.partition("@")[0])[0]
 
 
 def check_head(encoder: nn.Module) -> None:
@@ -72,7 +102,7 @@ def small_images_refused(
     try:
         yield
     except InputTooSmall as error:
-        smallest = _smallest_image(encoder, method)
+        smallest = smallest_image(encoder, method)
         raise InputTooSmall(
             f"images of {images.shape[1]}x{images.shape[2]} are too small for this encoder "
             f"under padding {encoder.padding!r}: the smallest that works is "
@@ -80,7 +110,11 @@ def small_images_refused(
         ) from error
 
 
-def _smallest_image(encoder: nn.Module, method: str) -> int:
+def smallest_image(encoder: nn.Module, method: str = "stages") -> int:
+    """The smallest side of a square image that `method` can do with.
+
+    Without padding that is the receptive field of the last stage.
+    """
     encoder = encoder.clone(parent=None)
 
     def works(size: int) -> bool:

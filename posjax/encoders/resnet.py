@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import Conv, Padding, Stages, check_head, mode_at, small_images_refused
+from posjax.encoders.blocks import (
+    Conv,
+    Lattice,
+    Padding,
+    Stages,
+    check_head,
+    mode_at,
+    small_images_refused,
+)
 from posjax.layers import MODES, BatchNorm, max_pool
 
 IMAGENET_BLOCKS = {
@@ -84,8 +92,23 @@ class ResNet(nn.Module):
             stages[f"f{i + 2}"] = x
         return stages
 
+    def lattice(self) -> dict[str, Lattice]:
+        """Where the responses of each stage lie, under padding modes that keep the size."""
+        stride, reach = (1, 1) if self.cifar else (2, 3)
+        reaches = {"f1": (stride, reach)}
+        if not self.cifar:
+            stride, reach = 2 * stride, reach + stride
+        for i, count in enumerate(self.blocks):
+            for j in range(count):
+                reach += stride
+                stride *= _stride(i, j)
+                # The second 3x3 convolution of a basic block, behind the stride.
+                reach += 0 if self.bottleneck else stride
+            reaches[f"f{i + 2}"] = (stride, reach)
+        return {name: Lattice(*pair, 1 + 2 * pair[1]) for name, pair in reaches.items()}
+
     def _block(self, layer: int, index: int, width: int) -> nn.Module:
-        stride = 2 if layer > 0 and index == 0 else 1
+        stride = _stride(layer, index)
         grows = index == 0 and (layer > 0 or self.bottleneck)
         shortcut = ("slice" if self.cifar else "conv") if grows else "identity"
         kind = Bottleneck if self.bottleneck else BasicBlock
@@ -99,6 +122,10 @@ class ResNet(nn.Module):
     def _head(self, stages: Stages) -> Array:
         last = stages[f"f{len(self.blocks) + 1}"]
         return (self.linear if self.cifar else self.fc)(jnp.mean(last, axis=(1, 2)))
+
+
+def _stride(layer: int, index: int) -> int:
+    return 2 if layer > 0 and index == 0 else 1
 
 
 class BasicBlock(nn.Module):

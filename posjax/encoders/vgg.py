@@ -6,7 +6,15 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import Conv, Padding, Stages, check_head, mode_at, small_images_refused
+from posjax.encoders.blocks import (
+    Conv,
+    Lattice,
+    Padding,
+    Stages,
+    check_head,
+    mode_at,
+    small_images_refused,
+)
 from posjax.layers import BatchNorm, max_pool
 
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -86,6 +94,17 @@ class VGG(nn.Module):
     def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
         """The class scores, with the bare error of the layer that finds its map too small."""
         return self._head(self.stages(images, train=train), train)
+
+    def lattice(self) -> dict[str, Lattice]:
+        """Where the responses of each stage lie, under padding modes that keep the size."""
+        stages, stride, reach, field = {}, 1, 0, 1
+        for i, count in enumerate(BLOCKS[self.depth], 1):
+            reach += count * stride
+            field += 2 * count * stride
+            stages[f"f{i}"] = Lattice(stride, reach, field)
+            field += stride  # the pool's second pixel
+            stride *= 2
+        return stages
 
     def _head(self, stages: Stages, train: bool) -> Array:
         x = _adaptive_average(_pool(stages["f5"]), POOLED)

@@ -24,7 +24,13 @@ _LISTED = 10
 
 
 def open_source(
-    spec: str, *, size: int, limit: int | None = None, seed: int = 0, skip_bad: bool = False
+    spec: str,
+    *,
+    size: int,
+    limit: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    manual_dir: Path | None = None,
 ) -> Source:
     """Opens a source of images of size × size pixels, float32 RGB in [0, 1].
 
@@ -47,9 +53,12 @@ def open_source(
             alone, so two seeds share no image, and a larger limit only appends.
         skip_bad: leave out the files of a folder that are no images, after decoding them all, and
             list them in `skipped`, in place of refusing the folder.
+        manual_dir: where archives for a `tfds:` dataset lie that were downloaded by hand; by
+            default in downloads/manual under TFDS_DATA_DIR.
 
-    A folder's files are told apart by their headers when it is opened; hidden names (`.name`)
-    are ignored, links are followed. Damage behind the header is found on reading.
+    The paper's own data, `tfds:duts` and `tfds:pascal_s`, come with posjax, see `saliency`. A
+    folder's files are told apart by their headers when it is opened; hidden names (`.name`) are
+    ignored, links are followed. Damage behind the header is found on reading.
 
     Raises:
         ValueError: the spec names nothing; `size`, `limit` or `seed` is out of range, or `limit`
@@ -67,7 +76,7 @@ def open_source(
     if spec in _GENERATORS:
         return _generated(spec, size, limit, seed)
     if spec.startswith("tfds:"):
-        return _tfds(spec, size, limit, seed)
+        return _tfds(spec, size, limit, seed, manual_dir)
     return _folder(spec, size, limit, seed, skip_bad)
 
 
@@ -221,7 +230,7 @@ def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarr
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def _tfds(spec: str, size: int, limit: int | None, seed: int) -> Source:
+def _tfds(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path | None) -> Source:
     """The digest rests on the dataset's name, version, split and recorded sizes of its shards.
 
     Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
@@ -230,7 +239,7 @@ def _tfds(spec: str, size: int, limit: int | None, seed: int) -> Source:
     split = split or "train"
     if not name or re.fullmatch(r"[\d*]+\.[\d*]+\.[\d*]+.*", split):
         raise ValueError(f"{spec}: expected tfds:NAME[:SPLIT], and a version cannot be chosen")
-    records = _records(spec, name, split)
+    records = _records(spec, name, split, manual_dir)
     info = records.dataset_info
     chosen = _sample(spec, len(records), limit, seed)
     keys = tuple(f"{info.full_name}/{split}/{index}" for index in chosen)
@@ -244,10 +253,14 @@ def _tfds(spec: str, size: int, limit: int | None, seed: int) -> Source:
     )
 
 
-def _records(spec: str, name: str, split: str):
+def _records(spec: str, name: str, split: str, manual_dir: Path | None):
     """Opens a dataset for random access, its images still encoded; ValueError says what failed."""
-    # It takes a while to import, and most runs never need it.
+    # They take a while to import, and most runs never need them.
     import tensorflow_datasets as tfds
+
+    from posjax.images import saliency  # noqa: F401 (registers its datasets)
+
+    manual = tfds.download.DownloadConfig(manual_dir=manual_dir)
 
     try:
         records = tfds.data_source(
@@ -256,6 +269,7 @@ def _records(spec: str, name: str, split: str):
             # Read at each call, where tfds itself reads it once, on import.
             data_dir=os.environ.get("TFDS_DATA_DIR"),
             builder_kwargs={"file_format": "array_record"},
+            download_and_prepare_kwargs={"download_config": manual},
             decoders={"image": tfds.decode.SkipDecoding()},
         )
     except tfds.core.DatasetNotFoundError as error:

@@ -27,8 +27,14 @@ def spc(
     goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
     flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
-    # One image at a time: the ranking of a whole batch would need several times its memory.
-    values = lax.map(lambda p: _correlation(_centred_ranks(p), goal_ranks), flat)
+    # Few images at a time: the ranking of a whole batch would need several times its memory. Two,
+    # because XLA sorts on one core of a CPU, and can do two sorts that do not meet at once.
+    at_once = min(2, len(flat))
+    filled = jnp.concatenate([flat, flat[: len(flat) % max(at_once, 1)]])
+    values = lax.map(
+        lambda several: jnp.stack([_correlation(_centred_ranks(p), goal_ranks) for p in several]),
+        filled.reshape(-1, max(at_once, 1), goal.size),
+    ).reshape(-1)[: len(flat)]
     undefined = _constant(flat) | _constant(goal) | jnp.isnan(flat).any(axis=1)
     return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
 

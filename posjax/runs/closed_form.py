@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from posjax.probes import LinearReadout, position_map
+from posjax.probes import LinearReadout
+from posjax.probes.controls import Task, task_map
 from posjax.probes.readout import Stages
 from posjax.probes.ridge import (
     PENALTIES,
@@ -33,13 +34,13 @@ def fit(
     readout: LinearReadout,
     features: Features,
     stages: Sequence[str],
-    maps: Sequence[str],
+    tasks: Sequence[Task],
     *,
     batch_size: int = 32,
     devices: Sequence[jax.Device],
     checkpoints: Checkpoints | None = None,
 ) -> Ridge:
-    """Fits a readout to each of `maps`, see `posjax.probes.ridge`.
+    """Fits a readout to each of `tasks`, see `posjax.probes.ridge`.
 
     Every fifth image is held out to choose the penalties; then all are fitted. Neither seeds nor
     the order of the images enter, nor, up to rounding in float64, batches and devices.
@@ -51,7 +52,7 @@ def fit(
     count = sum(parallel.from_all(len(features)))
     check_images(count)
     channels = sum(features.stages[name].shape[-1] for name in stages)
-    if done := parallel.from_first(lambda: _restored(checkpoints, readout, channels, len(maps))):
+    if done := parallel.from_first(lambda: _restored(checkpoints, readout, channels, len(tasks))):
         return done
     shift = parallel.from_first(lambda: _mean(readout, features, stages))
     every = np.arange(count)
@@ -59,7 +60,7 @@ def fit(
         _moments(readout, features, stages, rows, shift, batch_size, devices)
         for rows in (every[every % HELD_OUT > 0], every[::HELD_OUT])
     )
-    targets = np.stack([position_map(name, readout.map_size) for name in maps])
+    targets = np.stack([task_map(task, readout.map_size) for task in tasks])
     ridge = parallel.from_first(lambda: fit_ridge(readout, fitted, held_out, shift, targets))
     if checkpoints is not None:
         checkpoints.save(1, ridge)
@@ -139,11 +140,11 @@ def _steps(readout: LinearReadout, devices: tuple[jax.Device, ...]) -> tuple[Cal
 
 
 def _restored(
-    checkpoints: Checkpoints | None, readout: LinearReadout, channels: int, maps: int
+    checkpoints: Checkpoints | None, readout: LinearReadout, channels: int, tasks: int
 ) -> Ridge | None:
     if checkpoints is None:
         return None
-    done, found = checkpoints.restore(_nothing(readout, channels, maps))
+    done, found = checkpoints.restore(_nothing(readout, channels, tasks))
     return found if done else None
 
 
@@ -155,11 +156,11 @@ def _mean(
     return jax.device_get(columns).mean(axis=(0, 1, 2))
 
 
-def _nothing(readout: LinearReadout, channels: int, maps: int) -> Ridge:
-    kernel = (maps, readout.kernel_size, readout.kernel_size, channels, 1)
-    conv = {"kernel": np.zeros(kernel, np.float32), "bias": np.zeros((maps, 1), np.float32)}
+def _nothing(readout: LinearReadout, channels: int, tasks: int) -> Ridge:
+    kernel = (tasks, readout.kernel_size, readout.kernel_size, channels, 1)
+    conv = {"kernel": np.zeros(kernel, np.float32), "bias": np.zeros((tasks, 1), np.float32)}
     path = len(PENALTIES)
     return Ridge(
         {"params": {"conv1": conv}},
-        *(np.zeros(shape) for shape in ((path,), (path, maps), (maps,), (maps,))),
+        *(np.zeros(shape) for shape in ((path,), (path, tasks), (tasks,), (tasks,))),
     )

@@ -1,19 +1,23 @@
-"""Paired differences: what another padding changes, on the same seeds and images."""
+"""Paired differences: what another padding or task changes, on the same seeds and images."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from posjax.runs.records import Probe, Result, bootstrap_mean
+from posjax.encoders import base_mode
+from posjax.probes.controls import SELECTIVITY
+from posjax.runs.bootstrap import bootstrap_mean
+from posjax.runs.records import Probe, Result
 
 Rows = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
+Scores = dict[tuple[Probe, str, str], Rows]
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Scores of `probe` less those of the same probe under `reference`, a padding mode.
+    """Scores of `probe` less those of the same probe under `reference`: a padding, or a control.
 
     Means over the seeds that both have and all images, with 95 % intervals as those of
     `records.Summary`; SPC only of the pairs in which both have one: `spc_undefined` counts the
@@ -31,46 +35,90 @@ class Difference:
     mae: tuple[float, float, float]
 
 
-def paired_differences(results: Sequence[Result]) -> list[Difference]:
-    """Every other padding against `zeros`, or against the first one where zeros is absent.
+def paired_differences(results: Sequence[Result], reference: str | None = None) -> list[Difference]:
+    """Every other padding against `reference`: by default `zeros`, or the first where it is absent.
 
-    In the order in which probes, maps and test images first appear; without the probes that share
-    no seed with one that is theirs in all but the padding.
+    Paddings with a view (`valid@cropped`) are compared with the reference under the same view. In
+    the order in which probes, maps and test images first appear, controls too; without the
+    probes that share no seed with one that is theirs in all but the padding.
     """
     paddings = [result.probe.padding for result in results]
     if not paddings:
         return []
-    reference = "zeros" if "zeros" in paddings else paddings[0]
-    scores = _by_seed(results)
+    modes = [padding.partition("@")[0] for padding in paddings]
+    reference = reference or ("zeros" if "zeros" in modes else modes[0])
+
+    def twins(probe: Probe) -> dict[str, Probe]:
+        _, at, view = probe.padding.partition("@")
+        padding = reference + at + view
+        return {padding: dataclasses.replace(probe, padding=padding)}
+
+    return _less(_by_seed(results), twins)
+
+
+def switched_layers(results: Sequence[Result]) -> list[Difference]:
+    """Paddings with one layer switched to another mode, against those without: `zeros+a=reflect`.
+
+    In the order in which probes, maps and test images first appear; without controls, and without
+    the probes whose unswitched twin is not there.
+    """
+
+    def twins(probe: Probe) -> dict[str, Probe]:
+        mode = base_mode(probe.padding)
+        switched = probe.padding.startswith(f"{mode}+") and not probe.control
+        return {mode: dataclasses.replace(probe, padding=mode)} if switched else {}
+
+    return _less(_by_seed(results), twins)
+
+
+def selectivities(results: Sequence[Result]) -> list[Difference]:
+    """Scores on position maps less those of the same readouts on their control maps.
+
+    Selectivity of Hewitt and Liang 2019 (arXiv 1909.03368): `reference` is the control task.
+    """
+    return _less(
+        _by_seed(results),
+        lambda probe: {
+            control: dataclasses.replace(probe, control=control)
+            for control in SELECTIVITY
+            if not probe.control
+        },
+    )
+
+
+def _less(scores: Scores, twins: Callable[[Probe], dict[str, Probe]]) -> list[Difference]:
+    """Each probe's scores less those of its twins, which are given by what they are called."""
     differences = []
     for (probe, name, test_images), rows in scores.items():
-        twin = dataclasses.replace(probe, padding=reference)
-        others = scores.get((twin, name, test_images), {})
-        seeds = [seed for seed in rows if seed in others]
-        if probe == twin or not seeds:
-            continue
-        spc, mae = (np.stack([rows[seed][i] - others[seed][i] for seed in seeds]) for i in (0, 1))
-        differences.append(
-            Difference(
-                probe=probe,
-                reference=reference,
-                map=name,
-                test_images=test_images,
-                n_seeds=len(seeds),
-                n_images=mae.shape[1],
-                spc=bootstrap_mean(spc),
-                spc_undefined=int(np.isnan(spc).sum()),
-                mae=bootstrap_mean(mae),
+        for reference, twin in twins(probe).items():
+            others = scores.get((twin, name, test_images), {})
+            seeds = [seed for seed in rows if seed in others]
+            if probe == twin or not seeds:
+                continue
+            spc, mae = (
+                np.stack([rows[seed][i] - others[seed][i] for seed in seeds]) for i in (0, 1)
             )
-        )
+            differences.append(
+                Difference(
+                    probe=probe,
+                    reference=reference,
+                    map=name,
+                    test_images=test_images,
+                    n_seeds=len(seeds),
+                    n_images=mae.shape[1],
+                    spc=bootstrap_mean(spc),
+                    spc_undefined=int(np.isnan(spc).sum()),
+                    mae=bootstrap_mean(mae),
+                )
+            )
     return differences
 
 
-def _by_seed(results: Iterable[Result]) -> dict[tuple[Probe, str, str], Rows]:
-    scores: dict[tuple[Probe, str, str], Rows] = {}
+def _by_seed(results: Iterable[Result]) -> Scores:
+    scores: Scores = {}
     for result in results:
         for test_images, both in result.scores.items():
             for i, (name, seed) in enumerate(zip(result.maps, result.seeds, strict=True)):
-                rows = scores.setdefault((result.probe, name, test_images), {})
+                rows = scores.setdefault((result.probe_of(i), name, test_images), {})
                 rows[seed] = both.spc[i], both.mae[i]
     return scores

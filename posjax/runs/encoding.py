@@ -14,7 +14,7 @@ from jaxtyping import Float
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runs import parallel
-from posjax.runs.frozen import FrozenEncoder, statistics_of
+from posjax.runs.frozen import FrozenEncoder, shapes_of, statistics_of
 
 # More at once are not encoded faster on a CPU, and fill up the last batch with more blanks.
 CPU_IMAGES = 8
@@ -70,8 +70,7 @@ def layout(
     encoder: FrozenEncoder, source: Source, feature_size: tuple[int, int], dtype: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape [n, h, w, c] and dtype of every stage of a source, without computing any."""
-    image = jax.ShapeDtypeStruct((1, *source[0].shape), np.float32)
-    shapes = jax.eval_shape(encoder.module.apply, encoder.variables, image)
+    shapes = shapes_of(encoder.module, *source[0].shape[:2])
     return {
         name: jax.ShapeDtypeStruct(
             (len(source), *stored_size(x.shape[1:3], feature_size), x.shape[3]), jnp.dtype(dtype)

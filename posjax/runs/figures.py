@@ -16,7 +16,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
+from posjax.encoders import base_mode
 from posjax.probes import position_map
+from posjax.probes.controls import Task
 from posjax.runs.records import Probe, Result, Summary
 from posjax.runs.wording import distinct, label, short, varying
 
@@ -29,11 +31,12 @@ COLOURS = {
     "symmetric": "#0072B2",
     "partial": "#D55E00",
     "valid": "#CC79A7",
+    "none": "#808080",
 }
 _CONSTANT = {"color": "0.35", "linewidth": 1, "linestyle": "--"}
 _LINES = ("-", ":", "-.", (0, (5, 1)))
-_COLOUR_MAP = matplotlib.colormaps["viridis"]
-_DPI = 120
+COLOUR_MAP = matplotlib.colormaps["viridis"]
+DPI = 120
 _SPANS = 200  # points of a loss curve
 _CELL, _GAP = 112, 6  # pixels: a picture of the gallery, and the space to the next
 _GALLERY_DPI = 100
@@ -54,10 +57,10 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
     probes = distinct(summary.probe for summary in summaries)
     sets = distinct(summary.test_images for summary in summaries)
     # Tints, so that an interval stands out from its bar.
-    tints = 0.3 + 0.7 * _COLOUR_MAP(np.linspace(0.3, 0.9, len(sets)))[:, :3]
+    tints = 0.3 + 0.7 * COLOUR_MAP(np.linspace(0.3, 0.9, len(sets)))[:, :3]
     colours = dict(zip(sets, tints, strict=True))
     thickness = 0.8 / max(1, len(sets))
-    figure, panels = _panels(maps, height=1 + len(probes) * max(0.3, 0.15 * len(sets)))
+    figure, panels = panels_by_map(maps, height=1 + len(probes) * max(0.3, 0.15 * len(sets)))
     for summary in summaries:
         offset = (sets.index(summary.test_images) - (len(sets) - 1) / 2) * thickness
         y = probes.index(summary.probe) + offset
@@ -83,7 +86,7 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
         first.xaxis.set_major_locator(MaxNLocator(4))
         legend.append(("best constant", Line2D([], [], **_CONSTANT)))
         figure.supxlabel("MAE (lower is better)", fontsize=9)
-    _legend(figure, legend)
+    add_legend(figure, legend)
     return figure
 
 
@@ -112,8 +115,8 @@ def losses(results: Sequence[Result]) -> Figure:
     """
     maps = distinct(name for result in results for name in result.maps)
     probes = distinct(result.probe for result in results)
-    styles = _line_styles(probes)
-    figure, panels = _panels(maps, height=2.9)
+    styles = line_styles(probes)
+    figure, panels = panels_by_map(maps, height=2.9)
     for name, panel in panels.items():
         for probe in probes:
             curves = [curve for result in results for curve in _curves(result, probe, name)]
@@ -129,24 +132,29 @@ def losses(results: Sequence[Result]) -> Figure:
     figure.supxlabel("training step", fontsize=9)
     fields = varying(probes)
     legend = [(label(probe, fields), Line2D([], [], **styles[probe])) for probe in probes]
-    _legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
+    add_legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
     return figure
 
 
-def _line_styles(probes: Sequence[Probe]) -> dict[Probe, dict[str, object]]:
+def line_styles(probes: Sequence[Probe]) -> dict[Probe, dict[str, object]]:
+    """The colour of each probe's padding, and a kind of line by what else tells it apart."""
     others = varying(probes)[1:]
-    shapes = distinct(label(probe, others) for probe in probes)
-    lines = {shape: _LINES[i % len(_LINES)] for i, shape in enumerate(shapes)}
+    modes = {probe: base_mode(probe.padding) for probe in probes}
+
+    def kind(probe: Probe) -> str:
+        return f"{probe.padding.removeprefix(modes[probe])} {label(probe, others)}"
+
+    kinds = distinct(map(kind, probes))
+    lines = {shape: _LINES[i % len(_LINES)] for i, shape in enumerate(kinds)}
     return {
-        probe: {"color": COLOURS[probe.padding], "linestyle": lines[label(probe, others)]}
-        for probe in probes
+        probe: {"color": COLOURS[modes[probe]], "linestyle": lines[kind(probe)]} for probe in probes
     }
 
 
 def _curves(result: Result, probe: Probe, name: str) -> list[Float[np.ndarray, " steps"]]:
     if result.probe != probe:
         return []
-    return [result.losses[:, i] for i, found in enumerate(result.maps) if found == name]
+    return [result.losses[:, i] for i, task in enumerate(result.tasks) if task == Task(name)]
 
 
 def _spans(
@@ -198,7 +206,7 @@ def gallery(
 
 
 def _coloured(values: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    return _COLOUR_MAP(values, bytes=True)[..., :3]
+    return COLOUR_MAP(values, bytes=True)[..., :3]
 
 
 def _sheet(pixels: UInt8[np.ndarray, "h w 3"], top: int) -> tuple[Figure, Axes]:
@@ -214,23 +222,23 @@ def _sheet(pixels: UInt8[np.ndarray, "h w 3"], top: int) -> tuple[Figure, Axes]:
     axes.spines[:].set_visible(False)
     bar = np.array([side + width + 14, side, 10, min(height, 240)]) / np.tile(full, 2)
     bar[1] = box[1] + box[3] - bar[3]
-    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), _COLOUR_MAP)
+    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), COLOUR_MAP)
     figure.colorbar(scale, cax=figure.add_axes(bar), ticks=[0, 0.5, 1]).ax.tick_params(labelsize=8)
     return figure, axes
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file, in 256 colours where more would make it large."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    image = Image.open(buffer).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     content = _encoded(image)
     return content if len(content) < _LARGE else _encoded(_in_256_colours(image))
 
 
 def _in_256_colours(image: Image.Image) -> Image.Image:
     # Shades of their own for maps and text: a palette fitted to photographs would band the maps.
-    shades = _COLOUR_MAP(np.linspace(0, 1, 96), bytes=True)[:, :3]
+    shades = COLOUR_MAP(np.linspace(0, 1, 96), bytes=True)[:, :3]
     greys = np.repeat(np.linspace(0, 255, 16, dtype=np.uint8)[:, None], 3, axis=1)
     own = np.concatenate([shades, greys])
     fitted = image.quantize(256 - len(own), Image.Quantize.FASTOCTREE).getpalette()
@@ -241,16 +249,16 @@ def _in_256_colours(image: Image.Image) -> Image.Image:
 
 def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _panels(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]]:
+def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]]:
     """A row of panels with common axes, by map; `height` in inches, for all but the legend."""
     if not maps:
         raise ValueError("there is nothing to draw: no results")
     width = min(4.5, max(2.1, 9.5 / len(maps)))
-    figure = Figure(figsize=(1.6 + width * len(maps), height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(1.6 + width * len(maps), height), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, len(maps), sharex=True, sharey=True, squeeze=False)[0]
     for name, panel in zip(maps, panels, strict=True):
         panel.set_title(name, fontsize=10)
@@ -261,7 +269,8 @@ def _panels(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]
     return figure, dict(zip(maps, panels, strict=True))
 
 
-def _legend(figure: Figure, entries: Sequence[tuple[str, Patch | Line2D]]) -> None:
+def add_legend(figure: Figure, entries: Sequence[tuple[str, Patch | Line2D]]) -> None:
+    """A legend above the panels, in as many rows as it needs."""
     names = [_plain(name) for name, _ in entries]
     widths = [0.65 + 0.07 * len(name) for name in names]  # inches, about
     in_a_row = (

@@ -34,6 +34,11 @@ class FrozenEncoder:
     normalize: str
     seed: int | None
 
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Pixels of the images before and behind the part that is probed, along both axes."""
+        return encoders.margins(self.name, self.padding)
+
     def identity(self) -> dict[str, str | None]:
         """What determines this encoder's stages, given the images."""
         return {
@@ -56,9 +61,11 @@ def freeze(
 ) -> FrozenEncoder:
     """An encoder with weights that are `random` (drawn by `seed`), `imagenet`, or of a file.
 
-    `{padding}` in a path stands for the padding mode. `normalize="encoder"` takes the statistics
-    that the weights were trained with: none for random weights, else what the file says of
-    itself, and where it says nothing, as PyTorch's checkpoints do, those of ImageNet.
+    `{padding}` and `{encoder}` in a path stand for the padding mode and the encoder.
+    `normalize="encoder"` takes the statistics that the weights were trained with: none for random
+    weights, else what the file says of itself, and where it says nothing, as PyTorch's checkpoints
+    do, those of ImageNet. Pixels have neither weights nor a padding mode: both are then `none`,
+    whatever is asked for.
 
     Raises:
         ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
@@ -67,15 +74,17 @@ def freeze(
     if normalize != "encoder" and normalize not in STATISTICS:
         known = ", ".join(("encoder", *STATISTICS))
         raise ValueError(f"--normalize: {normalize!r} is unknown; expected one of {known}")
-    module = encoders.create(name, padding=padding, pool_padding=pool_padding)
-    if weights == "random":
+    module = _module(name, padding, pool_padding)
+    if name == encoders.PIXELS:
+        weights, padding, seed, variables, statistics = "none", "none", None, {}, "none"
+    elif weights == "random":
         if seed is None:
             raise ValueError("random weights need a seed")
         variables = jax.device_get(_init(name)(jax.random.key(seed)))
         statistics = "none"
     else:
         seed = None
-        path = weights.replace("{padding}", padding)
+        path = weights_path(weights, name, padding)
         loaded = encoders.load_with_info(name, path)
         variables, statistics = loaded.variables, loaded.normalize or "imagenet"
         if normalize == "encoder" and statistics not in STATISTICS:
@@ -96,27 +105,52 @@ def freeze(
     )
 
 
+def weights_path(weights: str, name: str, padding: str) -> str:
+    """`weights` with what `{encoder}` and `{padding}` stand for; `imagenet` as it is.
+
+    `{padding}` is the mode of all layers that are not switched to another.
+    """
+    mode = encoders.base_mode(padding)
+    return weights.replace("{encoder}", name).replace("{padding}", mode)
+
+
 def stage_shapes(
     name: str, padding: str, image_size: int, pool_padding: str | None = None
 ) -> dict[str, tuple[int, int, int]]:
     """Height, width and channels of every stage, without computing any.
 
+    `image_size` is that of the part of the images that is probed, without surroundings.
+
     Raises:
         InputTooSmall: the images are too small for the encoder under this padding.
     """
-    module = encoders.create(name, padding=padding, pool_padding=pool_padding)
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    module = _module(name, padding, pool_padding)
+    side = image_size + sum(encoders.margins(name, padding))
     try:
-        stages = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], images)
+        stages = shapes_of(module, side, side)
     except InputTooSmall as error:
         raise InputTooSmall(f"--image_size={image_size}: {error}") from error
     return {stage: tuple(array.shape[1:]) for stage, array in stages.items()}
+
+
+# Cached, because runs ask for them when they plan, and again for every source of images.
+@functools.cache
+def shapes_of(module: nn.Module, height: int, width: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The stages of one image of so many pixels, [1, h, w, c], without computing any."""
+    images = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], images)
 
 
 def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, float32 [3], on images in [0, 1]."""
     mean, std = STATISTICS[normalize]
     return np.broadcast_to(np.float32(mean), 3), np.broadcast_to(np.float32(std), 3)
+
+
+def _module(name: str, padding: str, pool_padding: str | None) -> nn.Module:
+    if name == encoders.PIXELS:
+        return encoders.create(name)
+    return encoders.create(name, padding=padding, pool_padding=pool_padding)
 
 
 # Cached, because its compilation serves all seeds.

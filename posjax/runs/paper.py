@@ -9,7 +9,7 @@ from typing import Any
 
 from posjax.runs.records import Summary
 
-ENCODERS = {"vgg16": "VGG", "resnet152": "ResNet"}
+ENCODERS = {"pixels": "PosENet", "vgg16": "VGG", "resnet152": "ResNet"}
 STRIPES = ("HS", "VS")
 _SYNTHETIC = ("black", "white", "noise")
 _PHOTOGRAPHS = "PASCAL-S"
@@ -46,11 +46,18 @@ def _look_up(ours: Summary) -> tuple[str, str, float, float] | None:
     images = _images(ours.test_images)
     if probe.encoder not in ENCODERS or images is None:
         return None
-    if probe.readout_padding != 0 or probe.solver != "sgd":
+    if probe.control not in ("", "pixels") or probe.solver != "sgd":
         return None
     encoder, tables = ENCODERS[probe.encoder], _tables()
-    stages = "all" if probe.stages == _ALL_STAGES else probe.stages
-    match probe.padding, stages, probe.depth, probe.kernel_size:
+    pixels = encoder == "PosENet"
+    stages = "all" if pixels or probe.stages == _ALL_STAGES else probe.stages
+    padding = "zeros" if pixels else probe.padding
+    padded = probe.readout_padding
+    if padded and not (pixels and (probe.depth, probe.kernel_size) == (1, 3)):
+        return None
+    match padding, stages, probe.depth, probe.kernel_size:
+        case "zeros", "all", 1, 3 if padded:
+            table, path = "4", ("table4_padding", ours.map, f"PosENet padding={padded}")
         case "zeros", "all", 1, 3:
             table, path = "1", ("table1", ours.map, encoder, images)
         case "zeros", "all", depth, 3:

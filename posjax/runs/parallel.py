@@ -21,6 +21,8 @@ from flax import jax_utils
 from jax.experimental import multihost_utils
 from jaxtyping import Float, Int
 
+from posjax.runs.xla import compiler_options
+
 AXIS = "devices"
 AUTO = "auto"
 HEARTBEAT_SECONDS = 60
@@ -113,6 +115,11 @@ def share(count: int) -> range:
 def own(images: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     """Those of the images that are this host's, by their place among its own."""
     return images[images % hosts() == host()] // hosts()
+
+
+def numbers(places: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Which images this host's own are, by their place among them: `own` the other way round."""
+    return places * hosts() + host()
 
 
 def collect(values: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -209,29 +216,12 @@ def pmap(
     fn: Callable, devices: Sequence[jax.Device], *, donate_argnums: tuple[int, ...] = ()
 ) -> Callable:
     """`fn` on every device, with the axis name `AXIS` for its collectives."""
-    options = _compiler_options(devices[0].platform)
+    options = compiler_options(devices[0].platform)
     if not options or hosts() > 1:
         return jax.pmap(fn, axis_name=AXIS, devices=devices, donate_argnums=donate_argnums)
     # `pmap` itself takes no compiler options, and inside of `jit` knows no other hosts.
     mapped = jax.pmap(fn, axis_name=AXIS, devices=devices)
     return jax.jit(mapped, donate_argnums=donate_argnums, compiler_options=options)
-
-
-@functools.cache
-def _compiler_options(platform: str) -> dict[str, str]:
-    """XLA's options for speed, those of them that the installed one knows.
-
-    On a CPU, XLA since 2025 gives convolutions to YNNPACK, with which ResNet-50 takes 1.3 times
-    as long as with XLA's own; the results are the same up to rounding.
-    """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else {}
-    try:
-        jax.jit(lambda: 0, compiler_options=options)()
-    except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error):
-            raise
-        return {}
-    return options
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -6,53 +6,50 @@ import jax
 
 from posjax.images import Source
 from posjax.runs import closed_form, parallel
+from posjax.runs.arms import Arm, recipe_of, tasks
 from posjax.runs.cache import room_taken
 from posjax.runs.features import bytes_per_image
-from posjax.runs.probe import FEATURE_SIZE, stage_names
-from posjax.runs.settings import Settings
+from posjax.runs.groups import FEATURE_SIZE, stage_names
+from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.workdir import describe_devices
 
-Shapes = Mapping[str, Mapping[str, tuple[int, int, int]]]
+Shapes = Mapping[tuple[str, str], Mapping[str, tuple[int, int, int]]]
 
 
 def plan(
     settings: Settings,
+    arms: Sequence[Arm],
     shapes: Shapes,
     images: Source,
     tests: Mapping[str, Source],
-    encoders_count: int,
     normalize: Sequence[str],
     devices: Sequence[jax.Device],
 ) -> str:
     """One line for each thing worth knowing.
 
-    `shapes` are the stages' [h, w, c] under every padding mode, `encoders_count` the number of
-    frozen encoders, `normalize` the statistics that images are normalised by.
+    `shapes` are the stages' [h, w, c] of every encoder and padding mode, `normalize` the statistics
+    that images are normalised by.
     """
-    per_encoder = len(list(settings.shapes())) * len(settings.maps)
     ridge = settings.solver == "ridge"
-    seeds = 1 if settings.weights == "random" or ridge else len(settings.seeds)
-    each = "" if ridge else f" × {seeds} seeds each"
     fitted = "in closed form" if ridge else f"{settings.epochs} epochs"
     counts = [len(images), *(len(source) for source in tests.values())]
     sizes = [
-        bytes_per_image(stages, FEATURE_SIZE, settings.feature_dtype) for stages in shapes.values()
+        bytes_per_image(shapes[arm.encoder, arm.padding], FEATURE_SIZE, settings.feature_dtype)
+        for arm in arms
     ]
-    bytes_of_sets = [
-        [size * count for count in counts]
-        for size in sizes
-        for _ in range(encoders_count // len(sizes))
-    ]
+    bytes_of_sets = [[size * count for count in counts] for size in sizes]
     streamed = _streamed(settings, bytes_of_sets)
-    drawn = " (drawn anew for each seed)" if settings.weights == "random" else ""
+    drawn = " (drawn anew for each seed)" if settings.weights == RANDOM else ""
+    results = [arm for arm in arms if not arm.control]
     lines = {
-        "encoder": f"{settings.encoder}, {settings.weights} weights{drawn}",
+        "encoder": f"{', '.join(settings.encoder)}, {settings.weights} weights{drawn}",
         "paddings": ", ".join(settings.paddings),
         "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
         "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
         "normalize": f"{settings.normalize} ({', '.join(normalize)})",
-        "readouts": f"{encoders_count * per_encoder * seeds} = {encoders_count} encoders × "
-        f"{per_encoder} maps and shapes{each}, {fitted}",
+        "readouts": f"{sum(_readouts(settings, arm, shapes) for arm in arms)} on "
+        f"{len(results)} encoders and {len(arms) - len(results)} controls, {fitted}",
+        "controls": ", ".join(settings.controls) or "none",
         "encoder passes": _passes(settings, counts, streamed),
         "features": _room(settings, bytes_of_sets, streamed),
         "devices": describe_devices(devices, parallel.hosts()),
@@ -69,11 +66,20 @@ def plan(
 
 def gram_columns(settings: Settings, shapes: Shapes) -> int:
     """How many columns the Gram matrix of the largest readout has."""
-    channels = {name: shape[2] for name, shape in next(iter(shapes.values())).items()}
-    return max(
-        kernel_size**2 * sum(channels[name] for name in stage_names(stages, tuple(channels)))
-        for stages, _, kernel_size, _ in settings.shapes()
-    )
+    most = 0
+    for (encoder, _), sizes in shapes.items():
+        channels = {name: shape[2] for name, shape in sizes.items()}
+        for stages, _, kernel_size, _ in recipe_of(settings, encoder, channels).shapes():
+            of_stages = sum(channels[name] for name in stage_names(stages, tuple(channels)))
+            most = max(most, kernel_size**2 * of_stages)
+    return most
+
+
+def _readouts(settings: Settings, arm: Arm, shapes: Shapes) -> int:
+    alone = arm.seed is not None or settings.solver == "ridge"
+    recipe = recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding])
+    groups = len(list(recipe.shapes()))
+    return len(tasks(settings, arm.control)) * groups * (1 if alone else len(settings.seeds))
 
 
 def _streamed(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> list[list[bool]]:

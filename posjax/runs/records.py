@@ -1,9 +1,8 @@
-"""Results on disk and in memory: per-image scores, records with intervals, summaries over seeds."""
+"""Results: per-image scores, records with intervals, summaries over seeds."""
 
 import csv
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,15 +10,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from posjax.probes import constant_mae, position_map
-
-RESAMPLES = 2000
-CHUNK = 1 << 19  # values drawn at a time: bounds the memory, not the result's precision
+from posjax.probes import constant_mae
+from posjax.probes.controls import Task, task_map
+from posjax.runs.bootstrap import bootstrap_mean
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What a group of readouts has in common: the encoder and the shape of the readout."""
+    """What a group of readouts has in common: the encoder and the shape of the readout.
+
+    `control` is empty, or says what it is a control of the result for: `pixels`, `random` (the
+    encoder's weights), `roll` (the images), or the control of its `controls.Task`.
+    """
 
     encoder: str
     weights: str
@@ -29,6 +31,7 @@ class Probe:
     kernel_size: int
     readout_padding: int
     solver: str
+    control: str = ""
 
     @property
     def seeded(self) -> bool:
@@ -38,10 +41,18 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Scores of r readouts on each of n test images; SPC is NaN where it is undefined."""
+    """Scores of r readouts on each of n test images; SPC is NaN where it is undefined.
+
+    `ring_spc` and `ring_mae` are those of the 14 rings around the centre, from the border inwards,
+    `error` is the mean absolute error over the images in 28 x 28 cells, see `probes.profiles`; None
+    where maps are too small for it.
+    """
 
     spc: Float[np.ndarray, "r n"]
     mae: Float[np.ndarray, "r n"]
+    ring_spc: Float[np.ndarray, "r n 14"] | None = None
+    ring_mae: Float[np.ndarray, "r n 14"] | None = None
+    error: Float[np.ndarray, "r 28 28"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +74,13 @@ class PenaltyPath:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """All that a group of r readouts gave: one for every pair of `maps[i]` and `seeds[i]`.
+    """All that a group of r readouts gave: one for every pair of `tasks[i]` and `seeds[i]`.
 
     Of a closed form, `losses` are a single step, and seeds are None unless the encoder has one.
     """
 
     probe: Probe
-    maps: tuple[str, ...]
+    tasks: tuple[Task, ...]
     seeds: tuple[int | None, ...]
     map_size: int
     losses: Float[np.ndarray, "steps r"]
@@ -77,13 +88,24 @@ class Result:
     galleries: dict[str, Gallery]
     path: PenaltyPath | None = None
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The position map of every readout."""
+        return tuple(task.map for task in self.tasks)
+
+    def probe_of(self, readout: int) -> Probe:
+        """The probe of one readout: with its task's control."""
+        control = self.tasks[readout].control or self.probe.control
+        return dataclasses.replace(self.probe, control=control)
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One row of results.csv: one readout on one set of test images.
 
     `spc` and its interval are None where every prediction is constant; `spc_undefined` counts the
-    images where it is. `low` and `high` are bootstrap 95 % intervals over images.
+    images where it is. `low` and `high` are bootstrap 95 % intervals over images. `control` is
+    that of `Probe`.
     """
 
     encoder: str
@@ -107,6 +129,7 @@ class Record:
     mae_high: float
     mae_constant: float
     skill: float
+    control: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +156,13 @@ def to_records(result: Result) -> list[Record]:
     """The rows of a result, by test images, then readout."""
     rows = []
     for test_images, scores in result.scores.items():
-        for i, (name, seed) in enumerate(zip(result.maps, result.seeds, strict=True)):
+        for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
             spc, spc_low, spc_high = bootstrap_mean(scores.spc[i : i + 1]) or (None, None, None)
             mae, mae_low, mae_high = bootstrap_mean(scores.mae[i : i + 1])
-            constant = float(constant_mae(position_map(name, result.map_size)))
+            constant = float(constant_mae(task_map(task, result.map_size)))
             rows.append(
                 Record(
-                    map=name,
+                    map=task.map,
                     seed=seed,
                     test_images=test_images,
                     n_images=scores.mae.shape[1],
@@ -152,7 +175,7 @@ def to_records(result: Result) -> list[Record]:
                     mae_high=mae_high,
                     mae_constant=constant,
                     skill=1 - mae / constant,
-                    **dataclasses.asdict(result.probe),
+                    **dataclasses.asdict(result.probe_of(i)),
                 )
             )
     return rows
@@ -163,16 +186,17 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
 
     Results of one probe may be several, each with other seeds.
     """
-    groups: dict[tuple[Probe, str, str], list[tuple[np.ndarray, np.ndarray, int]]] = {}
+    groups: dict[tuple[Probe, str, str], list[tuple[np.ndarray, np.ndarray, float]]] = {}
     for result in results:
+        constants = [float(constant_mae(task_map(t, result.map_size))) for t in result.tasks]
         for test_images, scores in result.scores.items():
-            for i, name in enumerate(result.maps):
-                rows = groups.setdefault((result.probe, name, test_images), [])
-                rows.append((scores.spc[i], scores.mae[i], result.map_size))
+            for i, task in enumerate(result.tasks):
+                rows = groups.setdefault((result.probe_of(i), task.map, test_images), [])
+                rows.append((scores.spc[i], scores.mae[i], constants[i]))
     summaries = []
     for (probe, name, test_images), rows in groups.items():
         spc, mae = (np.stack([row[i] for row in rows]) for i in (0, 1))
-        constant = float(constant_mae(position_map(name, rows[0][2])))
+        constant = rows[0][2]
         error = bootstrap_mean(mae)
         summaries.append(
             Summary(
@@ -191,97 +215,21 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
     return summaries
 
 
-def bootstrap_mean(
-    values: Float[np.ndarray, "seeds images"], resamples: int = RESAMPLES
-) -> tuple[float, float, float] | None:
-    """Mean of all defined values, and the 95 % percentile interval of a crossed bootstrap.
-
-    Each of the resamples draws seeds with replacement, and images with replacement, the same ones
-    for all its seeds: every seed was measured on the same images, so what an image adds is shared
-    (Owen 2007, the pigeonhole bootstrap). NaN is left out, resamples without a defined value are
-    drawn anew; None where nothing is defined. The resamples are the same on every call.
-    """
-    defined = ~np.isnan(values)
-    if not defined.any():
-        return None
-    known = np.where(defined, values, 0).astype(np.float64)
-    images = values.shape[1]
-    rng = np.random.default_rng(0)
-    means = []
-    while (left := resamples - len(means)) > 0:
-        chunk = min(left, max(1, CHUNK // images))
-        # How often each is drawn is all that a mean needs to know of a resample.
-        of_seeds, of_images = (
-            rng.multinomial(n, np.full(n, 1 / n), size=chunk).astype(float) for n in values.shape
-        )
-        totals = np.sum((of_seeds @ known) * of_images, axis=1)
-        counts = np.sum((of_seeds @ defined) * of_images, axis=1)
-        means.extend(totals[counts > 0] / counts[counts > 0])
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(known.sum() / defined.sum()), float(low), float(high)
-
-
 def write_csv(path: Path, records: Sequence[Record]) -> None:
-    """Writes results.csv whole or not at all; six significant digits, undefined values empty."""
+    """Writes records whole or not at all; six significant digits, undefined values empty.
+
+    The column `control` is there where any of them is one.
+    """
+    names = [field.name for field in dataclasses.fields(Record)]
+    if not any(record.control for record in records):
+        names.remove("control")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Record))
+    writer.writerow(names)
     for record in records:
-        cells = dataclasses.astuple(record)
+        cells = (getattr(record, name) for name in names)
         writer.writerow(f"{c:.6g}" if isinstance(c, float) else c for c in cells)
     write_atomically(path, text.getvalue().encode())
-
-
-def save_result(path: Path, result: Result) -> None:
-    """Writes a result to an .npz file, whole or not at all."""
-    arrays = {"losses": result.losses}
-    if result.path is not None:
-        arrays |= {f"path.{k}": v for k, v in vars(result.path).items()}
-    for i, (scores, gallery) in enumerate(
-        zip(result.scores.values(), result.galleries.values(), strict=True)
-    ):
-        arrays |= {f"{i}.{k}": v for k, v in vars(scores).items()}
-        arrays |= {f"{i}.{k}": v for k, v in vars(gallery).items()}
-    about = {
-        "probe": dataclasses.asdict(result.probe),
-        "maps": result.maps,
-        "seeds": result.seeds,
-        "map_size": result.map_size,
-        "test_images": list(result.scores),
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, about=json.dumps(about), **arrays)
-    write_atomically(path, buffer.getvalue())
-
-
-def load_result(path: Path) -> Result:
-    """Reads what `save_result` wrote.
-
-    Raises:
-        ValueError: the file is no such result; names it.
-    """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            sets = list(enumerate(about["test_images"]))
-            tried = {k[5:]: arrays[k] for k in arrays if k.startswith("path.")}
-            return Result(
-                probe=Probe(**about["probe"]),
-                maps=tuple(about["maps"]),
-                seeds=tuple(about["seeds"]),
-                map_size=about["map_size"],
-                losses=arrays["losses"],
-                scores={t: Scores(arrays[f"{i}.spc"], arrays[f"{i}.mae"]) for i, t in sets},
-                galleries={
-                    t: Gallery(arrays[f"{i}.images"], arrays[f"{i}.predictions"]) for i, t in sets
-                },
-                path=PenaltyPath(**tried) if tried else None,
-            )
-    # Damage makes zipfile, zlib and numpy raise almost anything; to the caller it is one error.
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a result of this version ({error!r}): delete it to measure it anew"
-        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,19 +1,20 @@
-"""What a run found: report.html with its figures, and a table for the terminal."""
+"""What a run found: report.html with its figures."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from posjax.runs import figures, page, tables
-from posjax.runs.differences import paired_differences
+from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
+from posjax.runs import figures, layerwise, map_figures, page, tables
+from posjax.runs.differences import Difference, paired_differences, selectivities
 from posjax.runs.records import Result, Summary, summarise, write_atomically
-from posjax.runs.settings import Settings
-from posjax.runs.wording import count, distinct, estimate, label, listed, number, varying
+from posjax.runs.settings import RANDOM, Settings
+from posjax.runs.where import Profile, profiles
+from posjax.runs.wording import batches, count, distinct, label, listed, varying
 
 GALLERY_COLUMNS = 7
 GALLERY_PROBES = 21  # more of them would only make the page heavy
-_TERMINAL = 112  # columns
 
 _INTRODUCTION = (
     "A readout is trained to draw a position map, the same one for every image, from the features"
@@ -32,6 +33,11 @@ _TERMS = {
     " seeds), with replacement. From one seed it tells the spread over images alone, from one image"
     " that over seeds alone. Few seeds make it rough, and other training images are not in it.",
     "seed": "Draws the readout's initial weights, and those of an encoder with random weights.",
+    "control": "What a result is worth: pixels (readouts on the image itself), random (the encoder"
+    " with random weights), roll (images rolled circularly at random, in training and in testing,"
+    " so that their content carries no position); and the same readouts with other targets:"
+    " shuffled map (the map's pixels in a random order), smooth map (a random map with the map's"
+    " spectrum), image shuffled maps (another order for every image: the floor).",
     "undefined": "A constant prediction puts the pixels in no order and has no SPC. Such images are"
     " left out of the mean SPC, and their number is told; their MAE counts.",
 }
@@ -78,15 +84,27 @@ def write_report(
     """
     sections = {"Settings": page.facts(_settings(settings, results))}
     if results:
-        summaries = summarise(results)
-        sections["Scores"] = _bars(workdir, summaries)
+        summaries = tables.results_first(summarise(results))
+        by_layer = layerwise.effects(results)
+        # Many single layers have a section of their own, and would fill up the figures.
+        alone = {row.row.probe for row in by_layer if row.layer}
+        measured = [r for r in results if not r.probe.control and r.probe not in alone]
+        probes = {result.probe for result in measured}
+        sections["Scores"] = _bars(workdir, [s for s in summaries if s.probe in probes])
         sections["Tables"] = tables.scores(summaries)
-        sections["Differences between paddings"] = tables.differences(paired_differences(results))
-        sections["Predicted maps"] = _galleries(workdir, results)
+        between = [row for row in _between_paddings(results) if row.probe not in alone]
+        sections["Differences between paddings"] = tables.differences(between)
+        if by_layer:
+            sections["Layer by layer"] = _layers(workdir, by_layer)
+        if rows := selectivities(results):
+            sections["Selectivity"] = tables.selectivity(rows)
+        if rows := profiles(measured):
+            sections["Where in the image"] = _where(workdir, rows)
+        sections["Predicted maps"] = _galleries(workdir, measured)
         if settings.solver == "ridge":
             sections["Penalties"] = tables.penalties(results)
         else:
-            sections["Training"] = _losses(workdir, results)
+            sections["Training"] = _losses(workdir, measured)
         sections["Beside the paper"] = tables.beside_paper(summaries)
     else:
         notes = (*notes, "There are no results yet.")
@@ -99,61 +117,18 @@ def write_report(
     return path
 
 
-def text_table(results: Sequence[Result]) -> str:
-    """The mean scores with their 95 % intervals as plain text, a block per set of test images.
-
-    Rows are probes, columns are maps; further maps follow in rows of their own where a line would
-    pass 112 columns. Ends without a newline.
-    """
-    if not results:
-        return "no results"
-    summaries = summarise(results)
-    maps = distinct(row.map for row in summaries)
-    fields = varying([row.probe for row in summaries])
-    lines = []
-    for test_images, rows in tables.by_test_images(summaries).items():
-        width = max(len(_spc(row)) for row in rows)
-        score = f"{{:<{width}}}  MAE {{}}".format
-        cells = {(row.probe, row.map): score(_spc(row), number(row.mae[0], 2)) for row in rows}
-        constants = {row.map: score("", number(row.mae_constant, 2)) for row in rows}
-        labels = {row.probe: label(row.probe, fields) for row in rows}
-        left = max(map(len, ("best constant", *labels.values())))
-        lines += [f"Test images {test_images}: {tables.sample(rows)}", ""]
-        for shown in _batches(maps, max(1, (_TERMINAL - left) // (2 + len(score("", ".00"))))):
-            table = [["", *shown]]
-            for probe, text in labels.items():
-                table.append([text, *(cells.get((probe, name), "") for name in shown)])
-            table.append(["best constant", *(constants.get(name, "") for name in shown)])
-            lines += [*_aligned(table), ""]
-    means = "seeds and images" if tables.seeded(summaries) else "images"
-    over = "both" if tables.seeded(summaries) else "them"
-    lines.append(f"Means over {means}; [low, high]: 95 % bootstrap interval over {over}.")
-    if any(row.spc_undefined for row in summaries):
-        lines.append(
-            "(u): SPC undefined on u of all predictions, which were constant, and left out."
-        )
-    return "\n".join(lines)
+def _between_paddings(results: Sequence[Result]) -> list[Difference]:
+    # Control maps are there for selectivity: no padding is expected to draw them better.
+    left_out = (*SELECTIVITY, IMAGE_SHUFFLED)
+    return [row for row in paired_differences(results) if row.probe.control not in left_out]
 
 
 def _terms(settings: Settings) -> dict[str, str]:
     if settings.solver == "sgd":
         return _TERMS
-    if settings.weights == "random":
+    if settings.weights == RANDOM:
         return _TERMS | _RIDGE_TERMS
     return {k: v for k, v in (_TERMS | _SEEDLESS_TERMS).items() if k != "seed"}
-
-
-def _spc(row: Summary) -> str:
-    text = f"SPC {estimate(row.spc, row.n_seeds * row.n_images, 2)}"
-    return f"{text} ({row.spc_undefined})" if row.spc and row.spc_undefined else text
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
 
 
 def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
@@ -177,6 +152,7 @@ def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
         )
     values = {
         "encoder": settings.encoder,
+        "controls": settings.controls or "none",
         "weights": settings.weights,
         "paddings": settings.paddings,
         "padding of pools": settings.pool_padding or "as the convolutions",
@@ -229,7 +205,7 @@ def _galleries(workdir: Path, results: Sequence[Result]) -> str:
         parts.append(page.heading(f"Test images {test_images}"))
         for name in maps:
             having = [r for r in shown if name in r.maps and test_images in r.galleries]
-            for j, several in enumerate(_batches(having, GALLERY_COLUMNS), 1):
+            for j, several in enumerate(batches(having, GALLERY_COLUMNS), 1):
                 predictions = {
                     label(r.probe, fields): r.galleries[test_images].predictions[
                         distinct(r.maps).index(name)
@@ -241,6 +217,41 @@ def _galleries(workdir: Path, results: Sequence[Result]) -> str:
                 drawn = figures.gallery(name, images, predictions)
                 parts.append(_picture(workdir, stem, drawn, f"{name} on {test_images}."))
     return "\n".join(parts)
+
+
+def _where(workdir: Path, rows: Sequence[Profile]) -> str:
+    parts = []
+    for i, (test_images, several) in enumerate(tables.by_test_images(rows).items(), 1):
+        parts.append(page.heading(f"Test images {test_images}"))
+        for metric, what in (("spc", "SPC"), ("mae", "MAE")):
+            caption = (
+                f"{what} over the pixels at each distance to the nearest border, in 14 rings;"
+                " bands are 95 % intervals. Rings on which the prediction or the map is constant"
+                " have no SPC."
+            )
+            stem = f"profile-{metric}-{i}-{_slug(test_images)}"
+            parts.append(_picture(workdir, stem, map_figures.profiles(several, metric), caption))
+        caption = (
+            "Mean absolute error over seeds and images at every place: the content loss of the"
+            " paper's equation 4 and Figure 7. Each map has a scale of its own."
+        )
+        stem = f"errors-{i}-{_slug(test_images)}"
+        parts.append(_picture(workdir, stem, map_figures.errors(several), caption))
+    return "\n".join(parts)
+
+
+def _layers(workdir: Path, rows: Sequence[layerwise.Effect]) -> str:
+    parts = []
+    for i, ((probe, mode, other, test_images), several) in enumerate(
+        layerwise.by_figure(rows).items(), 1
+    ):
+        stem = f"layers-{i}-{probe.encoder}-{mode}-{other}-{_slug(test_images)}"
+        caption = (
+            f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
+            f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
+        )
+        parts.append(_picture(workdir, stem, layerwise.figure(several), caption))
+    return layerwise.table(rows) + "\n".join(parts)
 
 
 def _losses(workdir: Path, results: Sequence[Result]) -> str:
@@ -263,7 +274,3 @@ def _picture(workdir: Path, stem: str, figure: figures.Figure, caption: str) -> 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name)[-40:].strip("-")
-
-
-def _batches(values: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]

@@ -1,22 +1,23 @@
 """A run: the plan, one probe after the other, and what they leave in the workdir."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from posjax import encoders
-from posjax.images import Source, open_source
+from posjax.images import Rolled, Source, open_source
 from posjax.probes import Readout
 from posjax.runs import closed_form, parallel
-from posjax.runs.frozen import freeze, stage_shapes
+from posjax.runs.arms import ROLL, Arm, arms, recipe_of, tasks
+from posjax.runs.frozen import freeze, stage_shapes, weights_path
+from posjax.runs.groups import FEATURE_SIZE, stage_names
 from posjax.runs.locks import make_writable
-from posjax.runs.plan import gram_columns, plan
-from posjax.runs.probe import FEATURE_SIZE, measure, stage_names
-from posjax.runs.records import Record, Result, to_records, write_csv
-from posjax.runs.settings import Settings
+from posjax.runs.plan import Shapes, gram_columns, plan
+from posjax.runs.probe import measure
+from posjax.runs.records import Record, Result, to_records
+from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.workdir import Workdir, describe_devices
 
 ENDLESS = ("dead_leaves", "noise")
@@ -44,15 +45,12 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
 def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
     # matplotlib comes with it: --help need not wait for that, nor should a run learn at its end
     # that it is missing.
-    from posjax.runs.report import text_table, write_report
+    from posjax.runs.report import write_report
+    from posjax.runs.terminal import text_table
 
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
-    images = _open(settings, "images", settings.images, "train", TRAIN_SEED)
-    tests = {
-        spec: _open(settings, "test_images", spec, "test", TEST_SEED)
-        for spec in settings.test_images
-    }
+    images, tests = open_both(settings)
     if settings.solver == "ridge":
         closed_form.check_images(len(images))
         closed_form.check_room(gram_columns(settings, shapes), devices)
@@ -79,13 +77,12 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
             for path, loaded in weights.items()
             if loaded.normalize is None
         ]
-    seeds = settings.seeds if settings.weights == "random" else (None,)
-    frozen = list(itertools.product(settings.paddings, seeds))
-    say(plan(settings, shapes, images, tests, len(frozen), about["normalize"], devices))
+    chosen = arms(settings)
+    say(plan(settings, chosen, shapes, images, tests, about["normalize"], devices))
     for note in notes:
         say(f"note: {note}")
 
-    results = _probe_all(settings, images, tests, frozen, devices, workdir)
+    results = _probe_all(settings, chosen, shapes, images, tests, devices, workdir)
     if parallel.is_first():
         report = write_report(workdir.path, settings, results, title=title, notes=notes)
         say(text_table(results))
@@ -95,29 +92,37 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
 
 def _probe_all(
     settings: Settings,
+    chosen: Sequence[Arm],
+    shapes: Shapes,
     images: Source,
     tests: Mapping[str, Source],
-    frozen: Sequence[tuple[str, int | None]],
     devices: Sequence[jax.Device],
     workdir: Workdir,
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
+    sources = {settings.image_size: (images, tests)}
     written = parallel.from_first(workdir.count_records)
-    for padding, seed in frozen:
+    for arm in chosen:
         encoder = freeze(
-            settings.encoder,
-            settings.weights,
-            padding,
+            arm.encoder,
+            arm.weights,
+            arm.padding,
             pool_padding=settings.pool_padding,
             normalize=settings.normalize,
-            seed=seed,
+            seed=arm.seed,
         )
+        side = settings.image_size + sum(encoder.margins)
+        if side not in sources:
+            sources[side] = open_both(dataclasses.replace(settings, image_size=side))
+        train, test = sources[side] if arm.control != ROLL else _rolled(*sources[side])
         for result in measure(
             encoder,
-            images,
-            tests,
-            settings,
+            train,
+            test,
+            recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding]),
+            tasks=tasks(settings, arm.control),
+            control=arm.control,
             cache_dir=settings.cache_dir,
             cache_limit_gb=settings.cache_limit_gb,
             devices=devices,
@@ -125,24 +130,32 @@ def _probe_all(
         ):
             results.append(result)
             records.extend(to_records(result))
-            # While finished results are read again, the file that tells them stays as it is.
+            # While finished results are read again, the files that tell them stay as they are.
             if parallel.is_first() and len(records) > written:
-                write_csv(workdir.path / "results.csv", records)
+                workdir.write_records(records)
     if parallel.is_first():
-        write_csv(workdir.path / "results.csv", records)
+        workdir.write_records(records)
     return results
 
 
-def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """The stages' shapes under every padding; refuses what would fail after hours."""
+def _rolled(images: Source, tests: Mapping[str, Source]) -> tuple[Source, dict[str, Source]]:
+    test = {name: Rolled(source, TEST_SEED) for name, source in tests.items()}
+    return Rolled(images, TRAIN_SEED), test
+
+
+def _check_shapes(settings: Settings) -> Shapes:
+    """The stages' shapes of every encoder and padding; refuses what would fail after hours."""
     shapes = {
-        padding: stage_shapes(settings.encoder, padding, settings.image_size, settings.pool_padding)
-        for padding in settings.paddings
+        (arm.encoder, arm.padding): stage_shapes(
+            arm.encoder, arm.padding, settings.image_size, settings.pool_padding
+        )
+        for arm in arms(settings)
     }
-    available = tuple(next(iter(shapes.values())))
-    chosen = [stage_names(stages, available) for stages in settings.stages]
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"--stages names the same stages twice: {', '.join(settings.stages)}")
+    for (encoder, _), stages in shapes.items():
+        texts = recipe_of(settings, encoder, stages).stages
+        chosen = [stage_names(text, tuple(stages)) for text in texts]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"--stages names the same stages twice: {', '.join(settings.stages)}")
     map_size = (settings.image_size, settings.image_size)
     for _, *readout in settings.shapes():
         Readout(*readout, feature_size=FEATURE_SIZE, map_size=map_size)
@@ -151,12 +164,14 @@ def _check_shapes(settings: Settings) -> dict[str, dict[str, tuple[int, int, int
 
 def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
     """Reads every file of weights once, before work starts; what is in it but the weights."""
-    if settings.weights == "random":
-        return {}
-    paths = [settings.weights.replace("{padding}", padding) for padding in settings.paddings]
+    files = {
+        weights_path(arm.weights, arm.encoder, arm.padding): arm.encoder
+        for arm in arms(settings)
+        if arm.encoder != encoders.PIXELS and arm.weights != RANDOM
+    }
     return {
-        path: dataclasses.replace(encoders.load_with_info(settings.encoder, path), variables={})
-        for path in dict.fromkeys(paths)
+        path: dataclasses.replace(encoders.load_with_info(encoder, path), variables={})
+        for path, encoder in files.items()
     }
 
 
@@ -167,7 +182,22 @@ def _statistics(settings: Settings, weights: Mapping[str, encoders.Loaded]) -> l
     return sorted({w.normalize or "imagenet" for w in weights.values()}) or ["none"]
 
 
-def _open(settings: Settings, flag: str, spec: str, role: str, seed: int) -> Source:
+def open_both(settings: Settings) -> tuple[Source, dict[str, Source]]:
+    """The training images, and the test images by their flag's value; as `open_images` raises."""
+    images = open_images(settings, "images", settings.images, "train", TRAIN_SEED)
+    tests = {
+        spec: open_images(settings, "test_images", spec, "test", TEST_SEED)
+        for spec in settings.test_images
+    }
+    return images, tests
+
+
+def open_images(settings: Settings, flag: str, spec: str, role: str, seed: int) -> Source:
+    """The images that a flag names; `role` is train or test.
+
+    Raises:
+        ValueError: they cannot be opened; names the flag.
+    """
     limit = getattr(settings, f"num_{role}")
     if limit is None and spec in ENDLESS:
         limit = getattr(settings, f"endless_{role}")
@@ -178,6 +208,7 @@ def _open(settings: Settings, flag: str, spec: str, role: str, seed: int) -> Sou
             limit=limit,
             seed=seed,
             skip_bad=settings.skip_bad_images,
+            manual_dir=settings.manual_dir,
         )
     except ValueError as error:
         of = f" and --num_{role}={limit}" if limit else ""

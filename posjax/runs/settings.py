@@ -10,6 +10,8 @@ from posjax import encoders, images, layers, probes
 from posjax.encoders.resnet import IMAGENET_BLOCKS
 
 SOLVERS = ("sgd", "ridge")
+CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
+RANDOM = "random"  # weights
 NORMALIZATIONS = ("encoder", *images.STATISTICS)
 FEATURE_DTYPES = ("bfloat16", "float32")
 
@@ -18,7 +20,8 @@ FEATURE_DTYPES = ("bfloat16", "float32")
 class Recipe:
     """Which readouts are trained, and how; tuples are axes of a grid.
 
-    `stages` are names joined by "+" (`f1+f3`), or `all`. The defaults are the paper's recipe.
+    `stages` are names joined by "+" (`f1+f3`), or `all`; `each` of a run stands for every one.
+    The defaults are the paper's recipe.
     The solver `ridge` fits linear readouts, of depth 1, in closed form: `epochs`, `learning_rate`
     and, where the weights are of a file, `seeds` mean nothing to it.
     """
@@ -28,6 +31,7 @@ class Recipe:
     depths: tuple[int, ...] = (1,)
     kernel_sizes: tuple[int, ...] = (3,)
     readout_paddings: tuple[int, ...] = (0,)
+    one_at_a_time: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
     solver: str = "sgd"
     batch_size: int = 32
@@ -59,13 +63,26 @@ class Recipe:
             )
 
     def shapes(self) -> Iterator[tuple[str, int, int, int]]:
-        """Stages, depth, kernel size and padding of each group of readouts."""
-        return itertools.product(self.stages, self.depths, self.kernel_sizes, self.readout_paddings)
+        """Stages, depth, kernel size and padding of each group of readouts.
+
+        The whole grid, or where readouts vary one thing at a time, those that differ from the
+        first depth, kernel size and padding in one of them at most.
+        """
+        first = (self.depths[0], self.kernel_sizes[0], self.readout_paddings[0])
+        grid = itertools.product(self.depths, self.kernel_sizes, self.readout_paddings)
+        for stages, shape in itertools.product(self.stages, list(grid)):
+            changes = sum(a != b for a, b in zip(shape, first, strict=True))
+            if changes <= 1 or not self.one_at_a_time:
+                yield (stages, *shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Recipe):
-    """A whole run: a recipe for every padding mode of an encoder.
+    """A whole run: a recipe for every padding mode of every encoder, and its controls.
+
+    `paddings` are modes; `zeros+layer1.0.conv1=reflect` switches a layer to another mode,
+    `zeros+each=reflect` stands for every layer in its turn, and `zeros@cropped` and
+    `valid@enlarged` compare on the same responses, see `encoders.matched`.
 
     `num_train` and `num_test` are None for all images of a source that ends, and `endless_train`
     and `endless_test` of one that does not. `cache_dir` is None where features need not outlive the
@@ -74,7 +91,7 @@ class Settings(Recipe):
     `parallel.joined`.
     """
 
-    encoder: str
+    encoder: tuple[str, ...]
     weights: str
     paddings: tuple[str, ...]
     images: str
@@ -85,9 +102,11 @@ class Settings(Recipe):
     num_test: int | None = None
     endless_train: int = 200
     endless_test: int = 100
+    controls: tuple[str, ...] = ()
     image_size: int = 224
     normalize: str = "encoder"
     skip_bad_images: bool = False
+    manual_dir: Path | None = None
     cache_dir: Path | None = None
     cache_limit_gb: float | None = None
     devices: int = 0
@@ -98,18 +117,29 @@ class Settings(Recipe):
     def __post_init__(self):
         """Refuses what cannot run, by the name of its flag."""
         super().__post_init__()
-        _check_known("encoder", (self.encoder,), encoders.names())
+        _check_axis("encoder", self.encoder)
+        _check_known("encoder", self.encoder, encoders.names())
         _check_axis("paddings", self.paddings)
-        _check_known("paddings", self.paddings, layers.MODES)
+        self._check_paddings()
         _check_known("normalize", (self.normalize,), NORMALIZATIONS)
         _check_axis("test_images", self.test_images)
+        _check_known("controls", self.controls, CONTROLS)
+        if "floor" in self.controls and self.solver == "ridge":
+            raise ValueError(
+                "--controls=floor needs --solver=sgd: a linear fit to maps that are shuffled for "
+                "each image is the constant, however many images there are"
+            )
+        if "random" in self.controls and self.weights == RANDOM:
+            raise ValueError(
+                "--controls=random is a control of trained weights, and --weights=random has none"
+            )
         if self.pool_padding is not None:
             _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
             padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
-            if self.encoder not in padded:
+            if not set(self.encoder) & set(padded):
                 raise ValueError(
-                    f"--pool_padding: no pool of {self.encoder} reaches over the border; "
-                    f"those of {', '.join(padded)} do"
+                    f"--pool_padding: no pool of {', '.join(self.encoder)} reaches over the "
+                    f"border; those of {', '.join(padded)} do"
                 )
         _check_least("image_size", 2, self.image_size)
         _check_least("devices", 0, self.devices)
@@ -124,17 +154,43 @@ class Settings(Recipe):
                 _check_least(name, 1, getattr(self, name))
         _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
 
+    def paddings_of(self, encoder: str) -> list[str]:
+        """The paddings of one encoder: `zeros+each=reflect` stands for one for each of its layers.
+
+        The pool of the ImageNet ResNets' stem is one of them, unless `pool_padding` sets its mode.
+        """
+        found = []
+        for text in self.paddings:
+            mode, each, other = text.partition("+each=")
+            names = encoders.padded_layers(encoder) if each else ()
+            switched = [n for n in names if n != "maxpool" or self.pool_padding is None]
+            found += [f"{mode}+{name}={other}" for name in switched] if each else [text]
+        return found
+
+    def _check_paddings(self) -> None:
+        for text in self.paddings:
+            _check_known("paddings", (encoders.base_mode(text),), layers.MODES)
+        for name in self.encoder:
+            if name == encoders.PIXELS:
+                continue
+            try:
+                for text in self.paddings_of(name):
+                    encoders.check_padding(name, text)
+            except ValueError as error:
+                raise ValueError(f"--paddings: {error}") from error
+
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
         hosts = ("coordinator_address", "num_processes", "process_id")
-        elsewhere = ("workdir", "cache_dir", "cache_limit_gb", "devices", *hosts, *self.unused())
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
+        elsewhere = ("workdir", "manual_dir", "cache_dir", "cache_limit_gb", "devices")
+        left_out = (*elsewhere, *hosts, *self.unused())
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
 
     def unused(self) -> tuple[str, ...]:
         """The names of the settings that mean nothing to the solver."""
         if self.solver == "sgd":
             return ()
-        return ("epochs", "learning_rate", *(() if self.weights == "random" else ("seeds",)))
+        return ("epochs", "learning_rate", *(() if self.weights == RANDOM else ("seeds",)))
 
 
 def _check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from posjax.probes import position_map
+from posjax.probes.controls import task_map
 from posjax.runs import page, paper
 from posjax.runs.differences import Difference
 from posjax.runs.records import Result, Summary
+from posjax.runs.where import Profile
 from posjax.runs.wording import (
     Interval,
     count,
@@ -18,7 +19,7 @@ from posjax.runs.wording import (
     varying,
 )
 
-Row = TypeVar("Row", Summary, Difference)
+Row = TypeVar("Row", Summary, Difference, Profile)
 
 
 def scores(summaries: Sequence[Summary]) -> str:
@@ -40,13 +41,13 @@ def differences(rows: Sequence[Difference]) -> str:
     """Paired differences with their intervals, as HTML: two tables per set of test images."""
     if not rows:
         return page.paragraph("There is one padding only, or none shares a seed with another.")
-    reference = rows[0].reference
+    references = distinct(row.reference for row in rows)
     parts = [
         page.paragraph(
-            f"Scores of each padding less those of {reference}, on the same"
+            f"Scores of each padding less those of {' or '.join(references)}, on the same"
             f" {'seeds and ' if seeded(rows) else ''}images: an"
             " SPC difference below 0, or an MAE difference above 0, means less position than under"
-            f" {reference}. Intervals as above; one that spans 0 leaves the sign open. Pairs in"
+            f" {references[0]}. Intervals as above; one that spans 0 leaves the sign open. Pairs in"
             " which either SPC is undefined are left out of the SPC difference."
         )
     ]
@@ -54,9 +55,36 @@ def differences(rows: Sequence[Difference]) -> str:
         parts += [
             page.heading(f"Test images {test_images}"),
             page.paragraph(f"Means over {sample(several)}."),
-            _table(f"SPC less that of {reference}", several, lambda row: _spc(row, "left out")),
-            _table(f"MAE less that of {reference}", several, lambda row: _estimate(row, row.mae)),
         ]
+        for reference in references:
+            less = [row for row in several if row.reference == reference]
+            if less:
+                parts += [
+                    _table(f"SPC less that of {reference}", less, lambda r: _spc(r, "left out")),
+                    _table(f"MAE less that of {reference}", less, lambda r: _estimate(r, r.mae)),
+                ]
+    return "\n".join(parts)
+
+
+def selectivity(rows: Sequence[Difference]) -> str:
+    """Scores less those on control maps, as HTML: two tables per set of test images and control."""
+    parts = [
+        page.paragraph(
+            "Scores of each readout less those of one that was trained alike, but to draw a map"
+            " made of the position map that no position gives away: its pixels in a random order"
+            " (shuffled map), or a random map with its spectrum (smooth map). What a readout can"
+            " draw whatever the target is no position: an SPC difference near 0 says that the"
+            " readout is able, not that the features know."
+        )
+    ]
+    for test_images, several in by_test_images(rows).items():
+        parts.append(page.heading(f"Test images {test_images}"))
+        parts.append(page.paragraph(f"Means over {sample(several)}."))
+        for control in distinct(row.reference for row in several):
+            having = [row for row in several if row.reference == control]
+            of = f"less that of the {control.replace('_', ' ')}"
+            parts.append(_table(f"SPC {of}", having, lambda row: _spc(row, "left out")))
+            parts.append(_table(f"MAE {of}", having, lambda row: _estimate(row, row.mae)))
     return "\n".join(parts)
 
 
@@ -74,16 +102,16 @@ def penalties(results: Sequence[Result]) -> str:
     lines = []
     for result in results:
         path = result.path
-        variances = {m: position_map(m, result.map_size).var() for m in result.maps}
-        for i, (name, seed) in enumerate(zip(result.maps, result.seeds, strict=True)):
+        for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
             ends = (path.penalties.min(), path.penalties.max())
             at_end = " (end of the path)" if path.chosen[i] in ends else ""
-            errors = (path.held_out[:, i].min(), result.losses[-1, i], variances[name])
+            variance = task_map(task, result.map_size).var()
+            errors = (path.held_out[:, i].min(), result.losses[-1, i], variance)
             lines.append(
                 [
                     *(str(getattr(result.probe, field)) for field in fields),
                     *([str(seed)] if with_seeds else []),
-                    name,
+                    f"{task.map} {task.control.replace('_', ' ')}".strip(),
                     f"{path.chosen[i]:g}{at_end}",
                     *(number(float(error), 4) for error in errors),
                 ]
@@ -153,6 +181,12 @@ def sample(rows: Sequence[Summary | Difference]) -> str:
 def seeded(rows: Sequence[Summary | Difference]) -> bool:
     """Whether any of the rows is a mean over seeds."""
     return any(row.probe.seeded for row in rows)
+
+
+def results_first(summaries: Sequence[Summary]) -> list[Summary]:
+    """The results in their order, then the controls, kind by kind."""
+    kinds = distinct(("", *(summary.probe.control for summary in summaries)))
+    return sorted(summaries, key=lambda summary: kinds.index(summary.probe.control))
 
 
 def by_test_images(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -14,15 +14,18 @@ def varying(probes: Sequence[Probe]) -> tuple[str, ...]:
     """The fields that tell the probes apart: `padding`, and the others that differ."""
     names = [field.name for field in dataclasses.fields(Probe) if field.name != "padding"]
     differ = [name for name in names if len({getattr(probe, name) for probe in probes}) > 1]
-    return ("padding", *differ)
+    return ("padding", *differ)  # `control` is the last field
 
 
 def label(probe: Probe, fields: Sequence[str]) -> str:
-    """A probe by some of its fields: `reflect, depth 3`. Padding and stages need no name."""
+    """A probe by some of its fields: `reflect, depth 3`. Most need no name."""
     told = []
     for field in fields:
-        name = "" if field in ("padding", "stages", "encoder", "weights", "solver") else field
-        told.append(f"{name.replace('_', ' ')} {getattr(probe, field)}".strip())
+        value = str(getattr(probe, field)).replace("_", " ")
+        # Pixels have no padding and no weights, and results are no controls.
+        if value not in ("", "none"):
+            named = field in ("depth", "kernel_size", "readout_padding")
+            told.append(f"{field.replace('_', ' ')} {value}" if named else value)
     return ", ".join(told)
 
 
@@ -60,3 +63,8 @@ def listed(values: Iterable[object]) -> str:
 def distinct(values: Iterable[T]) -> list[T]:
     """Each value once, in the order in which they first appear."""
     return list(dict.fromkeys(values))
+
+
+def batches(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    """`values` in parts of `size`, the last one smaller."""
+    return [values[start : start + size] for start in range(0, len(values), size)]

@@ -13,7 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from posjax.runs.records import Result, load_result, save_result, write_atomically
+from posjax.probes.controls import Task
+from posjax.runs.records import Record, Result, write_atomically, write_csv
+from posjax.runs.result_files import load_result, save_result
 from posjax.runs.settings import Settings
 
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
@@ -53,9 +55,19 @@ class Workdir:
         write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
 
     def count_records(self) -> int:
-        """The number of rows in results.csv, 0 where there is none."""
-        path = self.path / "results.csv"
-        return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+        """The number of rows in results.csv and controls.csv, 0 where there are none."""
+        paths = [path for path in self._tables() if path.exists()]
+        return sum(len(path.read_text().splitlines()) - 1 for path in paths)
+
+    def write_records(self, records: Sequence[Record]) -> None:
+        """Writes results.csv, and what is a control to controls.csv, if anything is."""
+        results, controls = self._tables()
+        write_csv(results, [record for record in records if not record.control])
+        if found := [record for record in records if record.control]:
+            write_csv(controls, found)
+
+    def _tables(self) -> tuple[Path, Path]:
+        return self.path / "results.csv", self.path / "controls.csv"
 
     def result(self, group: str) -> Result | None:
         """The result of a finished group of readouts, or None.
@@ -97,16 +109,17 @@ class Workdir:
 
     @contextlib.contextmanager
     def log(
-        self, group: str, readouts: Sequence[tuple[str, int]]
+        self, group: str, readouts: Sequence[tuple[Task, int]]
     ) -> Iterator[Callable[[int, np.ndarray], None]]:
-        """A function that writes the epoch's loss of each (map, seed) as TensorBoard events."""
+        """A function that writes the epoch's loss of each (task, seed) as TensorBoard events."""
         # It takes a while to import, which --help and runs without a workdir need not wait for.
         from tensorboardX import SummaryWriter
 
         with SummaryWriter(str(self.path / "tensorboard" / group)) as writer:
 
             def log(epoch: int, losses: np.ndarray) -> None:
-                for (name, seed), loss in zip(readouts, losses, strict=True):
+                for (task, seed), loss in zip(readouts, losses, strict=True):
+                    name = "-".join(filter(None, (task.map, task.control)))
                     writer.add_scalar(f"loss/{name}/seed{seed}", float(loss), epoch)
 
             yield log

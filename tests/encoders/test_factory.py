@@ -44,7 +44,7 @@ def count(tree):
 
 
 def test_the_names_are_those_with_published_numbers_of_parameters():
-    assert sorted(encoders.names()) == sorted([*IMAGENET, *CIFAR])
+    assert sorted(encoders.names()) == sorted([*IMAGENET, *CIFAR, encoders.PIXELS])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,46 @@ def test_unknown_names_modes_and_classes_are_refused():
     for classes in (0, -1):
         with pytest.raises(ValueError, match=f"1 or more, found {classes}"):
             encoders.create("vgg16", num_classes=classes)
+
+
+@pytest.mark.parametrize(("name", "count"), [("vgg16", 13), ("resnet18", 18), ("resnet20", 19)])
+def test_layers_that_pad_are_all_convolutions_but_1x1_and_the_stems_pool(name, count):
+    layers = encoders.padded_layers(name)
+    # Of ResNet-18 one is the pool: its three 1x1 projections do not pad.
+    assert len(layers) == count
+    assert layers[0] in ("features.0", "conv1")
+    assert ("maxpool" in layers) == (name == "resnet18")
+    assert encoders.padded_layers("resnet50")[2:4] == ("layer1.0.conv2", "layer1.1.conv2")
+    assert encoders.padded_layers("pixels") == ()
+
+
+def test_a_switched_layer_is_what_a_function_of_the_layers_name_makes():
+    images = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
+    variables = encoders.create("resnet20").init(jax.random.key(1), images)
+    text = "reflect+layer1.1.conv2=zeros+layer2.0.conv1=circular"
+    switched = {"layer1.1.conv2": "zeros", "layer2.0.conv1": "circular"}
+    in_words = encoders.create("resnet20", padding=text)
+    by_function = encoders.create("resnet20", padding=lambda layer: switched.get(layer, "reflect"))
+    found, expected = (module.apply(variables, images) for module in (in_words, by_function))
+    plain = encoders.create("resnet20", padding="reflect").apply(variables, images)
+    for stage, x in found.items():
+        np.testing.assert_array_equal(x, expected[stage])
+        assert np.array_equal(x, plain[stage]) == (stage == "f1")
+
+
+@pytest.mark.parametrize(
+    ("padding", "told"),
+    [
+        ("zeros+features.1=reflect", r"switches features.1; .*features.0, features.3"),
+        ("zeros+features.0=same", "'same' is unknown"),
+        ("zeros+features.0", "'' is unknown"),
+        ("zeros+features.0=reflect+features.0=valid", "switches a layer twice"),
+        ("zeros+each=reflect", "switches each"),
+    ],
+)
+def test_switches_of_layers_that_are_not_there_are_refused(padding, told):
+    with pytest.raises(ValueError, match=told):
+        encoders.create("vgg11", padding=padding)
 
 
 @pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet20"])

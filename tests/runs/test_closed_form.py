@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import tasks
 
 from posjax.probes import LinearReadout, position_map
 from posjax.probes.ridge import add_images, columns_of, fit_ridge, moments, no_sums
-from posjax.runs import Settings, closed_form, grid, parallel, run
+from posjax.runs import Settings, closed_form, parallel, run, scoring
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.features import Features
 
@@ -38,13 +39,13 @@ def with_coordinates(n=23, seed=0):
 
 def fit(features, batch_size=6, devices=ONE, **options):
     return closed_form.fit(
-        READOUT, features, STAGES, MAPS, batch_size=batch_size, devices=devices, **options
+        READOUT, features, STAGES, tasks(*MAPS), batch_size=batch_size, devices=devices, **options
     )
 
 
 def score(ridge, features):
-    spcs, _ = grid.score(READOUT, ridge.variables, features, STAGES, MAPS, devices=ONE)
-    return spcs.mean(axis=1)
+    scores = scoring.score(READOUT, ridge.variables, features, STAGES, tasks(*MAPS), devices=ONE)
+    return scores.spc.mean(axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_gram_matrix_beyond_the_memory_is_refused():
 
 def test_a_whole_run(tmp_path):
     settings = Settings(
-        encoder="resnet20",
+        encoder=("resnet20",),
         weights="random",
         paddings=("zeros",),
         images="dead_leaves",
@@ -135,7 +136,7 @@ def test_a_whole_run(tmp_path):
     )
     said = []
     run(settings, title="Ridge", say=said.append)
-    assert "1 = 1 encoders × 1 maps and shapes, in closed form" in said[0]
+    assert "1 on 1 encoders and 0 controls, in closed form" in said[0]
     assert "288 columns, 1 MB" in said[0]
     (row,) = (tmp_path / "results.csv").read_text().splitlines()[1:]
     assert row.startswith("resnet20,random,zeros,f3,H,1,3,0,ridge,3,noise,3,")

@@ -7,6 +7,7 @@ from PIL import Image
 
 from posjax.layers import MODES
 from posjax.probes import MAPS, position_map
+from posjax.probes.controls import Task
 from posjax.runs import figures
 from posjax.runs.records import Probe, Result, Scores, Summary, summarise
 
@@ -32,7 +33,9 @@ def summary(padding="zeros", name="H", test_images="noise", spc=0.5, **probe):
 def result(padding, losses, maps=("H",), seeds=(0,)):
     probe = Probe("vgg16", "random", padding, "f1", 1, 3, 0, "sgd")
     score = np.ones((len(maps), 2))
-    return Result(probe, maps, seeds, 28, losses, {"noise": Scores(score, score)}, {})
+    return Result(
+        probe, tuple(map(Task, maps)), seeds, 28, losses, {"noise": Scores(score, score)}, {}
+    )
 
 
 def pixels(png):
@@ -127,8 +130,8 @@ def test_long_losses_are_thinned_without_losing_their_mean():
 
 
 def test_every_padding_mode_has_a_colour_of_its_own():
-    assert set(figures.COLOURS) == set(MODES)
-    assert len(set(figures.COLOURS.values())) == len(MODES)
+    assert set(figures.COLOURS) == {*MODES, "none"}  # of the pixels
+    assert len(set(figures.COLOURS.values())) == len(MODES) + 1
 
 
 def test_a_gallery_shows_images_target_and_predictions_on_one_scale():
@@ -138,7 +141,7 @@ def test_a_gallery_shows_images_target_and_predictions_on_one_scale():
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["image", "H: target", "zeros", "valid\ndepth 3"]
     sheet = figure.axes[0].images[0].get_array()
-    yellow, violet = (np.array(figures._COLOUR_MAP(end)[:3]) * 255 for end in (1.0, 0.0))
+    yellow, violet = (np.array(figures.COLOUR_MAP(end)[:3]) * 255 for end in (1.0, 0.0))
     step, middle = figures._CELL + figures._GAP, figures._CELL // 2
     for row in (middle, step + middle):
         np.testing.assert_array_equal(sheet[row, middle], (200, 30, 30))

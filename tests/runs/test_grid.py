@@ -5,10 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from toy import tasks
 
 from posjax.probes import Readout, fit, mae, position_map, spc
 from posjax.probes.trainer import step_decay
-from posjax.runs import checkpoints, grid, parallel
+from posjax.runs import checkpoints, grid, parallel, scoring
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.features import Features
 
@@ -35,7 +36,7 @@ def make_features(n=7):
 def train(readout=READOUT, maps=("H", "G"), seeds=(0, 1), features=None, **options):
     options = {"epochs": 3, "batch_size": 3, "devices": ONE} | options
     features = make_features() if features is None else features
-    return grid.train(readout, features, STAGES, maps, seeds, **options)
+    return grid.train(readout, features, STAGES, tasks(*maps), seeds, **options)
 
 
 def assert_close(found, expected, atol=1e-5):
@@ -81,16 +82,18 @@ def test_scores_are_the_metrics_of_the_predictions():
     maps = ("H", "G")
     variables, _ = train(DEEP, epochs=0)
     features = make_features(4)
-    spcs, maes = grid.score(DEEP, variables, features, STAGES, maps, batch_size=3, devices=ONE)
+    scores = scoring.score(
+        DEEP, variables, features, STAGES, tasks(*maps), batch_size=3, devices=ONE
+    )
     batch = features.rows(np.arange(4), STAGES)
-    predictions = grid.predict(DEEP, variables, batch)
+    predictions = scoring.predict(DEEP, variables, batch)
     assert predictions.shape == (2, 4, 16, 16)
     for i, name in enumerate(maps):
         alone = jax.tree.map(lambda a, i=i: a[i], variables)
         assert_close(predictions[i], DEEP.apply(alone, batch))
         target = position_map(name, 16)
-        assert_close(spcs[i], spc(predictions[i], target))
-        assert_close(maes[i], mae(predictions[i], target))
+        assert_close(scores.spc[i], spc(predictions[i], target))
+        assert_close(scores.mae[i], mae(predictions[i], target))
 
 
 def test_an_image_without_an_spc_is_nan_and_the_others_are_not():
@@ -98,9 +101,11 @@ def test_an_image_without_an_spc_is_nan_and_the_others_are_not():
     stages = {name: array.copy() for name, array in make_features(4).stages.items()}
     for array in stages.values():
         array[2] = 0.5
-    scores = grid.score(READOUT, variables, Features(stages), STAGES, ("H", "G"), devices=ONE)
-    np.testing.assert_array_equal(np.isnan(scores[0]), [[False, False, True, False]] * 2)
-    assert np.isfinite(scores[1]).all()
+    scores = scoring.score(
+        READOUT, variables, Features(stages), STAGES, tasks("H", "G"), devices=ONE
+    )
+    np.testing.assert_array_equal(np.isnan(scores.spc), [[False, False, True, False]] * 2)
+    assert np.isfinite(scores.mae).all()
 
 
 class Watched(Features):

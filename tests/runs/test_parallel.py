@@ -7,9 +7,10 @@ import pytest
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import tasks
 
 from posjax.probes import Readout
-from posjax.runs import grid, parallel
+from posjax.runs import grid, parallel, scoring
 from posjax.runs.features import Features, encode
 from posjax.runs.frozen import FrozenEncoder
 
@@ -34,7 +35,7 @@ def train_and_score(devices, batch_size, count=13):
         READOUT,
         make_features(count),
         STAGES,
-        MAPS,
+        tasks(*MAPS),
         SEEDS,
         epochs=2,
         batch_size=batch_size,
@@ -45,9 +46,10 @@ def train_and_score(devices, batch_size, count=13):
 
 def score(variables, devices, batch_size):
     features = make_features(13)
-    return grid.score(
-        READOUT, variables, features, STAGES, MAPS, batch_size=batch_size, devices=devices
+    scores = scoring.score(
+        READOUT, variables, features, STAGES, tasks(*MAPS), batch_size=batch_size, devices=devices
     )
+    return scores.spc, scores.mae
 
 
 def assert_close(found, expected):

@@ -10,8 +10,9 @@ from flax import linen as nn
 
 from posjax.images import open_source
 from posjax.runs import FrozenEncoder, Recipe, probe
+from posjax.runs.groups import stage_names
 from posjax.runs.parallel import local_devices
-from posjax.runs.probe import measure, stage_names
+from posjax.runs.probe import measure
 from posjax.runs.records import to_records
 from posjax.runs.workdir import Workdir
 

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from posjax.probes import constant_mae, position_map
-from posjax.runs import records
+from posjax.probes.controls import Task
+from posjax.runs.bootstrap import bootstrap_mean
 from posjax.runs.records import (
     Gallery,
+    PenaltyPath,
     Probe,
     Record,
     Result,
     Scores,
-    bootstrap_mean,
-    load_result,
-    save_result,
     summarise,
     to_records,
     write_atomically,
     write_csv,
 )
+from posjax.runs.result_files import load_result, save_result
 
 PROBE = Probe("resnet20", "random", "zeros", "f1+f2", 1, 3, 0, "sgd")
 COLUMNS = (
@@ -51,82 +51,7 @@ def make_result(seeds=(0, 0, 1, 1), maps=("H", "V", "H", "V"), probe=PROBE, offs
         for name, k in (("noise", 4), ("black", 1))
     }
     losses = rng.uniform(size=(5, len(maps))).astype(np.float32)
-    return Result(probe, maps, seeds, 32, losses, scores, galleries)
-
-
-def test_on_one_seed_the_interval_is_that_of_the_mean_of_the_images():
-    values = np.random.default_rng(0).normal(3, 2, (1, 400))
-    mean, low, high = bootstrap_mean(values)
-    np.testing.assert_allclose(mean, values.mean(), rtol=1e-12)
-    half_width = 1.96 * values.std() / np.sqrt(400)
-    np.testing.assert_allclose([mean - low, high - mean], half_width, rtol=0.12)
-
-
-def naive_bootstrap(values, resamples, rng):
-    """Seeds and images, the same images for all drawn seeds."""
-    means = []
-    for _ in range(resamples):
-        images = rng.integers(values.shape[1], size=values.shape[1])
-        drawn = [values[rng.integers(len(values))][images] for _ in values]
-        if not np.isnan(drawn).all():
-            means.append(np.nanmean(drawn))
-    return np.quantile(means, (0.025, 0.975))
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_on_several_seeds_the_interval_is_that_of_the_crossed_bootstrap(missing):
-    rng = np.random.default_rng(0)
-    values = rng.normal(rng.normal(0, 1, (3, 1)), 1, (3, 10))
-    if missing:
-        values[0, :7] = values[2, 3] = np.nan
-    mean, low, high = bootstrap_mean(values)
-    np.testing.assert_allclose(mean, np.nanmean(values), rtol=1e-12)
-    expected = naive_bootstrap(values, 3000, rng)
-    np.testing.assert_allclose((low, high), expected, atol=0.06 * np.ptp(expected))
-
-
-@pytest.mark.parametrize("seeds", [1, 3, 10])
-def test_the_interval_covers_the_truth_when_images_differ_and_seeds_share_them(seeds):
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(100):
-        image_effects = rng.normal(size=50)
-        _, low, high = bootstrap_mean(image_effects + 0.2 * rng.normal(size=(seeds, 50)), 300)
-        covered += low <= 0 <= high
-    assert covered >= 86
-
-
-def test_seeds_that_differ_widen_the_interval():
-    noise = np.random.default_rng(0).normal(size=(4, 50))
-    alike = bootstrap_mean(noise)
-    differing = bootstrap_mean(noise + np.array([[-2], [-1], [1], [2]]))
-    assert differing[2] - differing[1] > 4 * (alike[2] - alike[1])
-
-
-def test_undefined_values_are_left_out_and_nothing_defined_is_none():
-    values = np.array([[0.5, np.nan, 0.5], [np.nan, np.nan, 0.5]])
-    assert bootstrap_mean(values) == (0.5, 0.5, 0.5)
-    assert bootstrap_mean(np.full((2, 3), np.nan)) is None
-
-
-def test_one_image_has_an_interval_of_no_width():
-    assert bootstrap_mean(np.array([[0.25]])) == (0.25, 0.25, 0.25)
-
-
-def test_the_same_values_give_the_same_interval():
-    values = np.random.default_rng(0).normal(size=(2, 30))
-    assert bootstrap_mean(values) == bootstrap_mean(values.copy())
-
-
-@pytest.mark.parametrize("chunk", [1, 60 * 7, 60 * 2000])
-def test_how_many_resamples_are_drawn_at_a_time_changes_nothing_but_chance(chunk, monkeypatch):
-    values = np.random.default_rng(0).normal(size=(2, 30))
-    values[0, :5] = np.nan
-    mean, low, high = bootstrap_mean(values)
-    monkeypatch.setattr(records, "CHUNK", chunk)
-    other = bootstrap_mean(values)
-    assert other[0] == mean
-    np.testing.assert_allclose(other[1:], (low, high), atol=0.08 * (high - low))
+    return Result(probe, tuple(map(Task, maps)), seeds, 32, losses, scores, galleries)
 
 
 def test_one_row_for_each_readout_and_set_of_test_images():
@@ -155,7 +80,7 @@ def test_a_summary_is_over_seeds_of_one_result_or_of_several():
     parts = [
         dataclasses.replace(
             whole,
-            maps=whole.maps[s],
+            tasks=whole.tasks[s],
             seeds=whole.seeds[s],
             scores={k: Scores(v.spc[s], v.mae[s]) for k, v in whole.scores.items()},
         )
@@ -192,12 +117,18 @@ def make_record(**values):
 
 def test_results_csv(tmp_path):
     path = tmp_path / "results.csv"
-    write_csv(path, [make_record(), make_record(spc=None, spc_low=None, spc_high=None, mae=1e-9)])
+    none = {"spc": None, "spc_low": None, "spc_high": None}
+    rows = [make_record(control=""), make_record(**none, mae=1e-9, control="")]
+    write_csv(path, rows)
     lines = path.read_text().splitlines()
     assert lines[0] == COLUMNS
     first, second = csv.DictReader(lines)
     assert (first["encoder"], first["n_images"], first["seed"]) == ("a,b", "7", "7")
     assert (first["mae"], first["spc"]) == ("0.123457", "1.23457e+06")
+    write_csv(path, [*rows, make_record(control="roll")])
+    assert path.read_text().splitlines()[0] == f"{COLUMNS},control"
+    found = csv.DictReader(path.read_text().splitlines())
+    assert [row["control"] for row in found] == ["", "", "roll"]
     assert (second["spc"], second["spc_low"], second["spc_high"]) == ("", "", "")
     assert second["mae"] == "1e-09"
     write_csv(path, [make_record(seed=None)])
@@ -229,7 +160,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_path_of_penalties_and_missing_seeds_are_read_as_they_were_written(tmp_path):
-    path = records.PenaltyPath(np.array([1.0, 0.1]), np.ones((2, 4)), np.full(4, 0.1))
+    path = PenaltyPath(np.array([1.0, 0.1]), np.ones((2, 4)), np.full(4, 0.1))
     result = make_result(seeds=(None,) * 4, probe=dataclasses.replace(PROBE, solver="ridge"))
     result = dataclasses.replace(result, path=path)
     save_result(tmp_path / "group.npz", result)

@@ -6,11 +6,13 @@ import pytest
 
 from posjax.layers import MODES
 from posjax.probes import MAPS, position_map
+from posjax.probes.controls import Task
 from posjax.runs import paper
 from posjax.runs.differences import paired_differences
 from posjax.runs.records import Gallery, PenaltyPath, Probe, Result, Scores, summarise
-from posjax.runs.report import text_table, write_report
+from posjax.runs.report import write_report
 from posjax.runs.settings import Settings
+from posjax.runs.terminal import text_table
 from posjax.runs.wording import estimate, number
 
 PHOTOS = '/data/<photos> & "more"'
@@ -38,7 +40,7 @@ def result(padding="zeros", maps=("H",), seeds=(0, 1), sets=None, losses=6, **pr
         )
     return Result(
         Probe(padding=padding, **about),
-        tuple(name for name, _ in pairs),
+        tuple(Task(name) for name, _ in pairs),
         tuple(seed for _, seed in pairs),
         SIZE,
         rng.uniform(0.01, 0.1, (losses, len(pairs))),
@@ -49,7 +51,7 @@ def result(padding="zeros", maps=("H",), seeds=(0, 1), sets=None, losses=6, **pr
 
 def settings(workdir, **changes):
     values = {
-        "encoder": "vgg16",
+        "encoder": ("vgg16",),
         "weights": "imagenet",
         "paddings": ("zeros",),
         "images": "dead_leaves",
@@ -289,6 +291,19 @@ def test_differences_compare_like_with_like():
     assert paired_differences([]) == []
 
 
+def test_differences_under_a_view_are_those_from_the_reference_under_it():
+    paddings = ("zeros", "valid", "zeros@cropped", "valid@cropped", "reflect+features.0=zeros")
+    results = [result(padding) for padding in paddings]
+    rows = {row.probe.padding: row for row in paired_differences(results)}
+    assert {padding: row.reference for padding, row in rows.items()} == {
+        "valid": "zeros",
+        "valid@cropped": "zeros@cropped",
+        "reflect+features.0=zeros": "zeros",
+    }
+    expected = results[3].scores[PHOTOS].mae - results[2].scores[PHOTOS].mae
+    assert rows["valid@cropped"].mae[0] == pytest.approx(expected.mean())
+
+
 def test_the_differences_are_in_the_page(tmp_path):
     results = [result(), result("circular"), result("valid")]
     page = report(tmp_path, results)
@@ -354,10 +369,10 @@ def test_the_text_table_is_narrow_and_holds_the_means():
     assert max(map(len, table.splitlines())) <= 112
     assert f"Test images {PHOTOS}: 2 seeds and 3 images" in table
     for row in summarise(results):
-        assert f"SPC {estimate(row.spc, 2, 2)}" in table
-        assert f"MAE {number(row.mae[0], 2)}" in table
-    assert re.search(r"^circular +SPC undefined +MAE \.\d\d", table, re.M)
-    assert re.search(r"^best constant( +MAE \.26){2}$", table, re.M)
+        assert estimate(row.spc, 2, 2) in table
+        assert estimate(row.mae, 2, 2) in table
+    assert re.search(r"^circular +undefined", table, re.M)
+    assert re.search(r"^best constant( +\.\d\d){3,}$", table, re.M)
     assert "95 % bootstrap interval" in table
 
 

@@ -9,7 +9,7 @@ import pytest
 from posjax.runs import Recipe, Settings
 
 GOOD = {
-    "encoder": "vgg16",
+    "encoder": ("vgg16",),
     "weights": "random",
     "paddings": ("zeros", "reflect"),
     "images": "dead_leaves",
@@ -45,10 +45,13 @@ BAD_RECIPES = [
     ("feature_dtype", "float16"),
 ]
 BAD_SETTINGS = [
-    ("encoder", "vgg17"),
+    ("encoder", ("vgg17",)),
     ("paddings", ()),
     ("paddings", ("zeros", "zeros")),
     ("paddings", ("zeros", "same")),
+    ("paddings", ("zeros+features.1=reflect",)),
+    ("paddings", ("zeros+each=same",)),
+    ("paddings", ("zeros@small",)),
     ("pool_padding", "same"),
     ("normalize", "mnist"),
     ("test_images", ()),
@@ -84,7 +87,7 @@ def test_settings_refuse_what_cannot_run(flag, value):
         ("paddings", ("same",), "'same'.*zeros, reflect, replicate, circular"),
         ("pool_padding", "same", "zeros.*lowest"),
         ("normalize", "mnist", "encoder, none, imagenet, cifar10"),
-        ("encoder", "vgg17", "vgg16.*resnet50.*resnet20"),
+        ("encoder", ("vgg17",), "vgg16.*resnet50.*resnet20"),
         ("feature_dtype", "float16", "bfloat16, float32"),
         ("num_test", 0, "1 or more, found 0"),
         ("learning_rate", -2.0, "found -2"),
@@ -120,7 +123,7 @@ def test_science_is_all_but_where_results_go_and_what_computes_them():
     names = {field.name for field in dataclasses.fields(Settings)}
     hosts = {"coordinator_address": "h:1", "num_processes": 2, "process_id": 1}
     elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "cache_limit_gb": 1.0, "devices": 3}
-    elsewhere |= hosts
+    elsewhere |= hosts | {"manual_dir": Path("d")}
     assert settings.science().keys() == names - elsewhere.keys()
     assert dataclasses.replace(settings, **elsewhere).science() == settings.science()
     assert dataclasses.replace(settings, epochs=3).science() != settings.science()
@@ -158,6 +161,20 @@ def test_ridge_is_linear_and_leaves_out_what_it_has_no_use_for():
         "solver": "ridge"
     }
     assert "seeds" not in of_file.science()
+
+
+def test_each_stands_for_every_layer_that_pads():
+    settings = Settings(
+        **GOOD | {"encoder": ("resnet18", "vgg11"), "paddings": ("zeros", "reflect+each=zeros")}
+    )
+    assert settings.paddings_of("vgg11") == [
+        "zeros",
+        *(f"reflect+features.{i}=zeros" for i in (0, 3, 6, 8, 11, 13, 16, 18)),
+    ]
+    assert "reflect+maxpool=zeros" in settings.paddings_of("resnet18")
+    lowest = dataclasses.replace(settings, pool_padding="lowest")
+    assert len(lowest.paddings_of("resnet18")) == len(settings.paddings_of("resnet18")) - 1
+    assert lowest.science()["paddings"] == settings.paddings
 
 
 def test_every_setting_has_a_flag_of_its_name():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from posjax.probes.controls import Task
 from posjax.runs import Settings, workdir
 from posjax.runs.records import Probe, Result, Scores
 from posjax.runs.workdir import Workdir, describe_devices, git_revision
@@ -24,7 +25,7 @@ ABOUT = {
 
 def make_settings(path, **changes):
     options = {
-        "encoder": "resnet20",
+        "encoder": ("resnet20",),
         "weights": "a.npz",
         "paddings": ("zeros", "valid"),
         "images": "photos",
@@ -49,7 +50,7 @@ def test_config_json_says_what_was_run_with_what(tmp_path):
     claim(path, cache_dir=Path("cache"), learning_rate=0.3)
     config = json.loads((path / "config.json").read_text())
     flags = config["flags"]
-    assert (flags["encoder"], flags["paddings"]) == ("resnet20", ["zeros", "valid"])
+    assert (flags["encoder"], flags["paddings"]) == (["resnet20"], ["zeros", "valid"])
     assert (flags["learning_rate"], flags["epochs"], flags["num_train"]) == (0.3, 15, None)
     assert not {"workdir", "cache_dir", "devices"} & flags.keys()
     assert (config["workdir"], config["cache_dir"]) == (str(path), "cache")
@@ -129,7 +130,7 @@ def test_results_are_kept_by_group(tmp_path):
     assert folder.result("zeros-f1+f2") is None
     result = Result(
         Probe("resnet20", "random", "zeros", "f1", 1, 3, 0, "sgd"),
-        ("H",),
+        (Task("H"),),
         (0,),
         32,
         np.ones((2, 1), np.float32),
@@ -155,7 +156,7 @@ def read_events(path):
 
 
 def test_losses_are_tensorboard_events(tmp_path):
-    readouts = [("H", 0), ("G", 3)]
+    readouts = [(Task("H"), 0), (Task("G", "roll"), 3)]
     with Workdir(tmp_path).log("zeros-depth1", readouts) as log:
         log(0, np.array([0.5, 0.25], np.float32))
         log(1, np.array([0.125, 2.0], np.float32))
@@ -163,8 +164,8 @@ def test_losses_are_tensorboard_events(tmp_path):
     assert "tfevents" in path.name
     scalars = [(v.tag, e.step, v.simple_value) for e in read_events(path) for v in e.summary.value]
     assert scalars == [
-        *[("loss/H/seed0", 0, 0.5), ("loss/G/seed3", 0, 0.25)],
-        *[("loss/H/seed0", 1, 0.125), ("loss/G/seed3", 1, 2.0)],
+        *[("loss/H/seed0", 0, 0.5), ("loss/G-roll/seed3", 0, 0.25)],
+        *[("loss/H/seed0", 1, 0.125), ("loss/G-roll/seed3", 1, 2.0)],
     ]
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from posjax.probes.controls import Task
 from posjax.runs import parallel
 from posjax.runs.features import encode
 from posjax.runs.frozen import FrozenEncoder
@@ -49,6 +50,10 @@ class Noise:
 def run(directory, encoder=ENCODER, source=None, **options):
     options = {"dtype": "float32", "batch_size": 2, "devices": ONE} | options
     return encode(encoder, source or Noise(), directory, **options)
+
+
+def tasks(*maps):
+    return tuple(map(Task, maps))
 
 
 def arrays(found):

@@ -1,0 +1,38 @@
+"""The image itself as a stage: what a readout finds without any encoder."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Float
+
+from posjax.encoders.blocks import Lattice, Padding, Stages
+
+PIXELS = "pixels"
+
+
+class Pixels(nn.Module):
+    """One stage, f1: the images as they come. The paper's "PosENet" without a network under it.
+
+    It has no parameters, and nothing in it pads: the padding modes are there because every
+    encoder has them.
+    """
+
+    padding: Padding = "zeros"
+    pool_padding: Padding | None = None
+    num_classes: int | None = None
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        """Refuses a classifier head, which would have nothing to classify."""
+        if self.num_classes is not None:
+            raise ValueError("pixels have no classifier head: leave num_classes out")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+        """The images as {"f1": [n, h, w, 3]}."""
+        return {"f1": jnp.asarray(images, self.dtype)}
+
+    def lattice(self) -> dict[str, Lattice]:
+        """Every pixel is a response that sees itself."""
+        return {"f1": Lattice(1, 0, 1)}

@@ -1,0 +1,72 @@
+"""Control tasks: what a readout draws where there is no position to be read.
+
+A readout that draws a position map well may do so because the features carry position, or because
+it can learn any map. Hewitt and Liang 2019 (arXiv 1909.03368) train the same readout on targets
+that have nothing to do with the question, and call the difference selectivity.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from posjax.probes.position_maps import position_map
+
+SHUFFLED, SMOOTH, IMAGE_SHUFFLED = "shuffled_map", "smooth_map", "image_shuffled_maps"
+SELECTIVITY = (SHUFFLED, SMOOTH)
+SEED = 20200430  # of all control maps, in every run
+TRAINING, TESTING = 0, 1  # streams of permutations: no test image shares one with a training image
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a readout is to draw: a position map (`control` is empty), or a control made of it.
+
+    `shuffled_map`: the map's pixels in one random order, the same for every image. `smooth_map`: a
+    random map with the spectrum of the map, the same for every image. `image_shuffled_maps`: the
+    map's pixels in an order of their own for every image, which nothing can predict: the floor.
+    """
+
+    map: str
+    control: str = ""
+
+
+def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """The map that a task shows every image, float32 in [0, 1].
+
+    Of `image_shuffled_maps` it is the map before it is shuffled. A smooth map has the absolute
+    values of the position map's cosine transform (type II, whose mirrored ends need no jump) with
+    random signs, scaled to [0, 1]: what varies along one axis alone still does.
+
+    Raises:
+        ValueError: an unknown map or control.
+    """
+    values = position_map(task.map, size)
+    if task.control in ("", IMAGE_SHUFFLED):
+        return values
+    rng = np.random.default_rng(SEED)
+    if task.control == SHUFFLED:
+        return rng.permutation(values.ravel()).reshape(values.shape)
+    if task.control == SMOOTH:
+        rows, columns = (_cosines(n) for n in values.shape)
+        spectrum = rows @ values.astype(np.float64) @ columns.T
+        other = rows.T @ (spectrum * rng.choice((-1, 1), values.shape)) @ columns
+        return ((other - other.min()) / np.ptp(other)).astype(np.float32)
+    known = ", ".join((SHUFFLED, SMOOTH, IMAGE_SHUFFLED))
+    raise ValueError(f"control {task.control!r} is unknown; expected one of {known}")
+
+
+def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, " pixels"]:
+    """The order in which `image_shuffled_maps` puts a map's pixels for image number `index`.
+
+    Pixel i of the map goes to pixel `permutation[i]` of the target.
+    """
+    return np.random.default_rng((SEED, stream, index)).permutation(pixels)
+
+
+def _cosines(n: int) -> Float[np.ndarray, "n n"]:
+    """The orthonormal cosine transform of type II."""
+    k, x = np.arange(n)[:, None], np.arange(n)[None, :]
+    matrix = np.cos(np.pi * k * (2 * x + 1) / (2 * n)) * np.sqrt(2 / n)
+    matrix[0] /= np.sqrt(2)
+    return matrix

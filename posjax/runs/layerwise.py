@@ -1,0 +1,140 @@
+"""Layer by layer: what the padding of each single layer carries of the position information."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from posjax.encoders import base_mode
+from posjax.runs import page
+from posjax.runs.differences import Difference, paired_differences, switched_layers
+from posjax.runs.figures import COLOURS, add_legend, panels_by_map
+from posjax.runs.records import Result
+from posjax.runs.wording import distinct, estimate, label, varying
+
+TEXT = (
+    "The padding mode of one layer at a time is switched, under the same weights, seeds and images."
+    " “Alone” is what one layer padded by the one mode adds to an encoder padded by the other"
+    " everywhere else; “without” is what an encoder loses when one layer is switched to the other"
+    " mode and all else is left. Where one layer’s padding is enough, “alone” comes close to the"
+    " difference of all layers; where others stand in for it, “without” is near 0. They need not"
+    " add up. Intervals as above."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """What padding one layer by `mode` and not by `other` adds to the SPC of a position map.
+
+    `layer` is None for all layers at once; `kind` is `alone` (all other layers are padded by
+    `other`) or `without` (by `mode`). `difference` is mode less other, (mean, low, high).
+    """
+
+    mode: str
+    other: str
+    kind: str
+    layer: str | None
+    row: Difference
+    difference: tuple[float, float, float]
+
+
+def effects(results: Sequence[Result]) -> list[Effect]:
+    """The effects of single layers, and of all at once, in the order of the results.
+
+    Differences without a defined SPC are left out.
+    """
+    found = []
+    pairs: dict[tuple[str, str], None] = {}
+    for row in switched_layers(results):
+        base = base_mode(row.probe.padding)
+        layer, _, to = row.probe.padding.removeprefix(f"{base}+").partition("=")
+        if row.spc is None or "+" in layer + to:
+            continue
+        # Of two modes the one that is compared is zeros, else the base of what came first.
+        mode, other = (to, base) if to == "zeros" or (to, base) in pairs else (base, to)
+        pairs[mode, other] = None
+        kind = "alone" if to == mode else "without"
+        mean, low, high = row.spc
+        difference = row.spc if kind == "alone" else (-mean, -high, -low)
+        found.append(Effect(mode, other, kind, layer, row, difference))
+    for mode, other in pairs:
+        for row in paired_differences(results, other):
+            if row.probe.padding == mode and row.spc is not None and not row.probe.control:
+                found += [Effect(mode, other, k, None, row, row.spc) for k in ("alone", "without")]
+    return found
+
+
+def table(rows: Sequence[Effect]) -> str:
+    """SPC differences as HTML: a table for each pair of modes, a row for each layer."""
+    parts = [page.paragraph(TEXT)]
+    for (mode, other), several in _by(rows, lambda row: (row.mode, row.other)).items():
+        maps = distinct(row.row.map for row in several)
+        probes = [dataclasses.replace(row.row.probe, padding="") for row in several]
+        fields = varying(probes)[1:]
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
+        for row, probe in zip(several, probes, strict=True):
+            key = (label(probe, fields), row.row.test_images, row.layer or "all layers", row.kind)
+            n_values = row.row.n_seeds * row.row.n_images
+            lines.setdefault(key, {})[row.row.map] = estimate(row.difference, n_values)
+        cells = [
+            [*key[0 if fields else 1 :], *(line.get(name, "undefined") for name in maps)]
+            for key, line in lines.items()
+        ]
+        head = [*(["probe"] if fields else []), "test images", "layer", mode, *maps]
+        caption = f"SPC that padding a layer by {mode} adds to padding it by {other}"
+        parts.append(page.table(caption, head, cells, len(head) - len(maps)))
+    return "\n".join(parts)
+
+
+def figure(rows: Sequence[Effect]) -> Figure:
+    """SPC differences layer by layer with their 95 % intervals, a panel per map.
+
+    The rows are those of one encoder, pair of modes and set of test images. Lines across the panel
+    are the difference of all layers at once.
+    """
+    layers = distinct(row.layer for row in rows if row.layer)
+    maps = distinct(row.row.map for row in rows)
+    drawn, panels = panels_by_map(maps, height=1 + 0.17 * len(layers))
+    marks = {"alone": ("o", COLOURS["zeros"]), "without": ("s", COLOURS["reflect"])}
+    legend = {}
+    for name, panel in panels.items():
+        for shift, (kind, (mark, colour)) in zip((-0.15, 0.15), marks.items(), strict=True):
+            own = [r for r in rows if r.row.map == name and r.kind == kind and r.layer]
+            if own:
+                mean, low, high = np.array([row.difference for row in own]).T
+                y = np.array([layers.index(row.layer) for row in own]) + shift
+                # A percentile interval may lie beside its mean.
+                errors = np.clip([mean - low, high - mean], 0, None)
+                style = {"fmt": mark, "color": colour, "markersize": 3, "linewidth": 1}
+                legend[kind] = panel.errorbar(mean, y, xerr=errors, **style)[0]
+        for row in rows:
+            if row.row.map == name and row.layer is None and row.kind == "alone":
+                mean, low, high = row.difference
+                legend["all layers"] = panel.axvline(mean, color="0.4", linewidth=1)
+                panel.axvspan(low, high, color="0.4", alpha=0.15, linewidth=0)
+        panel.axvline(0, color="black", linewidth=0.8)
+    first = panels[maps[0]]
+    first.set_yticks(range(len(layers)), layers, fontsize=7)
+    first.set_ylim(len(layers) - 0.5, -0.5)
+    mode, other = rows[0].mode, rows[0].other
+    drawn.supxlabel(f"SPC that {mode} adds to {other}", fontsize=9)
+    add_legend(drawn, list(legend.items()))
+    return drawn
+
+
+def by_figure(rows: Sequence[Effect]) -> dict[tuple, list[Effect]]:
+    """The rows that a figure can show together, by what they have in common."""
+
+    def common(row: Effect) -> tuple:
+        probe = dataclasses.replace(row.row.probe, padding="")
+        return probe, row.mode, row.other, row.row.test_images
+
+    return _by(rows, common)
+
+
+def _by(rows: Sequence[Effect], key) -> dict[tuple, list[Effect]]:
+    found: dict[tuple, list[Effect]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found

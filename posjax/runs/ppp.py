@@ -1,0 +1,218 @@
+"""A run of PPP: patterns of every encoder and padding mode, beside what readouts find."""
+
+import csv
+import dataclasses
+import io
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from posjax.encoders import PIXELS
+from posjax.probes.ppp import Jackknife, Pattern, mean, over_seeds
+from posjax.runs import figures, page, parallel
+from posjax.runs.arms import arms
+from posjax.runs.differences import paired_differences
+from posjax.runs.frozen import freeze
+from posjax.runs.map_figures import grid_of_maps
+from posjax.runs.pattern import Geometry, geometry, patterns
+from posjax.runs.records import Result, write_atomically
+from posjax.runs.run import TRAIN_SEED, open_images
+from posjax.runs.run import run as run_readouts
+from posjax.runs.settings import Settings
+from posjax.runs.wording import distinct, estimate
+from posjax.runs.workdir import Workdir, describe_devices
+
+Key = tuple[str, str, int | None]  # encoder, padding, seed
+Found = dict[Key, dict[str, Pattern]]
+
+_INTRODUCTION = (
+    "The features of a crop that is padded, less those of the same crop within its true"
+    " surroundings, averaged over images: what is left does not depend on the image, and so tells"
+    " the position. Magnitudes are in units of the standard deviation of each stage's features."
+    " SNR is the root mean square of the pattern, less what chance would leave, over that of what"
+    " differs from image to image. Intervals are 95 %, over images by leaving out each fifth of"
+    " them, and over seeds where weights are random. (Lin et al., ICML 2023.)"
+)
+
+
+def run(
+    settings: Settings,
+    *,
+    title: str,
+    posenet: bool = True,
+    say: Callable[[str], None] = print,
+) -> Found:
+    """Measures PPP, and writes ppp.csv and report.html to the workdir.
+
+    With `posenet`, readouts are trained on the same encoders and images too, in the workdir's
+    folder `posenet`, and the report says which padding modes the two put in another order.
+
+    Raises:
+        ValueError: flags, images, weights or a workdir that do not fit together.
+    """
+    if settings.coordinator_address is not None:
+        raise ValueError("--coordinator_address: PPP runs on one host")
+    unfit = [text for text in settings.paddings if "@" in text or "=valid" in text]
+    if unfit:
+        raise ValueError(
+            f"--paddings: PPP compares maps of one size, not those of {', '.join(unfit)}; it has "
+            "surroundings of its own"
+        )
+    names = [name for name in settings.encoder if name != PIXELS]
+    if not names:
+        raise ValueError("--encoder: PPP needs an encoder that pads, found pixels")
+    devices = parallel.local_devices(settings.devices)
+    where = {name: geometry(name, settings.image_size) for name in names}
+    workdir = Workdir(settings.workdir)
+    about = {"weight_digests": {}, "image_digests": {}, "devices": describe_devices(devices)}
+    workdir.claim(settings, about)
+    for name, place in where.items():
+        say(
+            f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
+            f" {place.margin} is no less than the receptive field"
+        )
+    found: Found = {}
+    for name, place in where.items():
+        found |= _of_encoder(settings, name, place, devices)
+    write_atomically(settings.workdir / "ppp.csv", _table(settings, found).encode())
+    results: list[Result] = []
+    if posenet:
+        readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
+        results = run_readouts(readouts, title=title, say=say)
+    path = settings.workdir / "report.html"
+    write_atomically(path, _report(settings, title, found, results).encode())
+    say(f"report: {path}")
+    return found
+
+
+def _of_encoder(
+    settings: Settings, name: str, where: Geometry, devices: Sequence[jax.Device]
+) -> Found:
+    source = open_images(
+        dataclasses.replace(settings, image_size=where.image_size),
+        "images",
+        settings.images,
+        "train",
+        TRAIN_SEED,
+    )
+    frozen = [
+        freeze(
+            arm.encoder,
+            arm.weights,
+            arm.padding,
+            pool_padding=settings.pool_padding,
+            normalize=settings.normalize,
+            seed=arm.seed,
+        )
+        for arm in arms(settings)
+        if arm.encoder == name and not arm.control
+    ]
+    found: Found = {}
+    # Encoders that share their weights share what they see within the true surroundings.
+    for digest in distinct(encoder.digest for encoder in frozen):
+        alike = [encoder for encoder in frozen if encoder.digest == digest]
+        several = patterns(
+            alike, source, where, batch_size=min(settings.batch_size, 4), devices=devices
+        )
+        for encoder, stages in zip(alike, several, strict=True):
+            found[name, encoder.padding, encoder.seed] = stages
+    return found
+
+
+def _table(settings: Settings, found: Found) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    scores = [f"{score}{end}" for score in ("magnitude", "snr") for end in ("", "_low", "_high")]
+    writer.writerow(["encoder", "weights", "padding", "seed", "stage", *scores])
+    for (name, padding, seed), stages in found.items():
+        for stage, pattern in stages.items():
+            values = [*over_seeds([pattern.magnitude]), *over_seeds([pattern.snr])]
+            cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
+            writer.writerow([name, settings.weights, padding, seed, stage, *cells])
+    return text.getvalue()
+
+
+def _report(settings: Settings, title: str, found: Found, results: Sequence[Result]) -> str:
+    sections = {}
+    for name in distinct(name for name, _, _ in found):
+        own = {key[1:]: stages for key, stages in found.items() if key[0] == name}
+        paddings = distinct(padding for padding, _ in own)
+        by_padding = {
+            mode: [stages for (padding, _), stages in own.items() if padding == mode]
+            for mode in paddings
+        }
+        stage_names = list(next(iter(own.values())))
+        tables = [
+            page.table(
+                f"{what} ({name})",
+                ["stage", *paddings],
+                [
+                    [
+                        stage,
+                        *(
+                            _cell([getattr(seed[stage], field) for seed in by_padding[mode]])
+                            for mode in paddings
+                        ),
+                    ]
+                    for stage in stage_names
+                ],
+                labels=1,
+            )
+            for what, field in (("Magnitude", "magnitude"), ("SNR", "snr"))
+        ]
+        firsts = {mode: {s: p.map for s, p in by_padding[mode][0].items()} for mode in paddings}
+        drawn = figures.png(grid_of_maps(firsts))
+        path = settings.workdir / "figures" / f"patterns-{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, drawn)
+        caption = (
+            "The pattern of the first seed, its absolute value's mean over channels; each stage has"
+            " a scale of its own, in standard deviations of its features."
+        )
+        sections[name] = "\n".join([*tables, page.picture(drawn, caption)])
+        if results:
+            sections[f"{name} beside readouts"] = _beside(name, by_padding, results)
+    return page.document(title, page.paragraph(_INTRODUCTION), sections)
+
+
+def _cell(estimates: Sequence[Jackknife]) -> str:
+    value = over_seeds(estimates)
+    return estimate(value, 2) if np.isfinite(value).all() else "undefined"
+
+
+def _beside(
+    name: str, by_padding: dict[str, list[dict[str, Pattern]]], results: Sequence[Result]
+) -> str:
+    """Which pairs of padding modes the two put in another order, where both are sure of theirs."""
+    sizes = {
+        mode: [mean([pattern.magnitude for pattern in stages.values()]) for stages in seeds]
+        for mode, seeds in by_padding.items()
+    }
+    of_encoder = [r for r in results if r.probe.encoder == name and not r.probe.control]
+    rows, compared = [], 0
+    for one, other in itertools.combinations(by_padding, 2):
+        pattern = over_seeds([a - b for a, b in zip(sizes[one], sizes[other], strict=True)])
+        for row in paired_differences(of_encoder, other):
+            if row.probe.padding != one or row.probe.control or row.spc is None:
+                continue
+            if _sign(pattern) and _sign(row.spc):
+                compared += 1
+                if _sign(pattern) != _sign(row.spc):
+                    cells = (estimate(pattern, 2), estimate(row.spc, 2))
+                    rows.append([f"{one} less {other}", row.map, row.test_images, *cells])
+    text = (
+        f"Of {compared} comparisons of two padding modes on a position map and a set of test images"
+        " in which both the mean magnitude of PPP over all stages and the SPC of readouts differ"
+        f" with an interval that excludes 0, {len(rows)} are ordered differently."
+    )
+    if not rows:
+        return page.paragraph(text)
+    head = ["paddings", "map", "test images", "PPP magnitude", "SPC"]
+    return page.paragraph(text) + page.table("Where PPP and readouts disagree", head, rows, 3)
+
+
+def _sign(interval: tuple[float, float, float]) -> int:
+    _, low, high = interval
+    return (low > 0) - (high < 0)

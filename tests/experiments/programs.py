@@ -1,0 +1,36 @@
+"""Programs run as their users run them, in processes of their own, at tiny sizes."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--weights=random",
+    "--images=noise",
+    "--image_size=32",
+    "--num_train=6",
+    "--num_test=3",
+    "--batch_size=4",
+    "--epochs=1",
+    "--seeds=0",
+    "--controls=none",
+]
+
+
+def start(program: str, workdir: Path, *flags: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-m",
+        f"experiments.{program}",
+        f"--workdir={workdir}",
+        *TINY,
+        *flags,
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,27 @@
+"""PPP as a program: patterns and readouts of the same encoders, in one report."""
+
+from programs import rows, start
+
+
+def test_it_leaves_patterns_and_says_where_readouts_disagree(tmp_path):
+    flags = ["--encoder=resnet20", "--paddings=zeros,circular", "--maps=H", "--image_size=36"]
+    done = start("ppp", tmp_path, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "margin of 84" in done.stdout
+    found = rows(tmp_path / "ppp.csv")
+    assert [(r["padding"], r["seed"], r["stage"]) for r in found] == [
+        (mode, "0", stage) for mode in ("zeros", "circular") for stage in ("f1", "f2", "f3", "f4")
+    ]
+    for row in found:
+        assert float(row["magnitude_low"]) <= float(row["magnitude"]) > 0
+    assert len(rows(tmp_path / "posenet" / "results.csv")) == 2
+    report = (tmp_path / "report.html").read_text()
+    assert "are ordered differently" in report
+    assert "data:image/png" in report
+
+
+def test_pixels_have_no_padding_to_look_at(tmp_path):
+    done = start("ppp", tmp_path / "run", "--encoder=pixels")
+    assert done.returncode != 0
+    assert "--encoder: PPP needs an encoder that pads" in done.stderr
+    assert not (tmp_path / "run").exists()

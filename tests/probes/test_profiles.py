@@ -1,0 +1,70 @@
+"""Profiles: cells are means of pixels, rings are frames of the image, SPC is scipy's in each."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from posjax.layers import InputTooSmall
+from posjax.probes import mae, position_map
+from posjax.probes.profiles import cells, error_cells, ring_means, ring_spc, rings
+
+
+def predictions(size=56, n=3):
+    return np.random.default_rng(0).random((n, size, size), np.float32)
+
+
+def test_rings_count_the_cells_to_the_nearest_border():
+    found = rings()
+    expected = [[min(y, x, 27 - y, 27 - x) for x in range(28)] for y in range(28)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_cells_are_means_of_the_pixels_in_them():
+    values = predictions(84)
+    expected = values.reshape(3, 28, 3, 28, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(cells(values), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [28, 31, 50, 224])
+def test_cells_of_any_size_keep_the_mean_and_a_constant(size):
+    values = predictions(size)
+    np.testing.assert_allclose(cells(values).mean((1, 2)), values.mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(cells(np.full((1, size, size), 0.3)), 0.3, atol=1e-6)
+
+
+def test_maps_of_fewer_pixels_than_cells_are_refused():
+    with pytest.raises(InputTooSmall, match=r"28 cells.*found 27"):
+        cells(np.zeros((1, 27, 27)))
+
+
+def test_errors_in_rings_add_up_to_the_mae():
+    values, goal = predictions(), position_map("G", 56)
+    of_cells = np.asarray(error_cells(values, goal))
+    expected = np.abs(values - goal).reshape(3, 28, 2, 28, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(of_cells, expected, atol=1e-6)
+    in_rings = ring_means(of_cells)
+    np.testing.assert_allclose(in_rings[:, 0], expected[:, rings() == 0].mean(1), rtol=1e-5)
+    counts = np.bincount(rings().ravel())
+    np.testing.assert_allclose(in_rings @ counts / 784, mae(values, goal), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["H", "G"])
+def test_spc_in_a_ring_is_scipys_over_its_cells(name):
+    values, goal = predictions(), position_map(name, 56)
+    values[2] = np.round(values[2] * 4) / 4  # with ties
+    found = ring_spc(values, goal)
+    of_cells, goal_cells = np.asarray(cells(values)), np.asarray(cells(goal[None]))[0]
+    for ring in (0, 5, 12):
+        inside = rings() == ring
+        for i in range(3):
+            expected = scipy.stats.spearmanr(of_cells[i][inside], goal_cells[inside])[0]
+            np.testing.assert_allclose(found[i, ring], expected, atol=2e-5)
+
+
+def test_a_ring_that_is_constant_has_no_spc():
+    values = predictions()
+    values[0, :2] = values[0, -2:] = values[0, :, :2] = values[0, :, -2:] = 0.7
+    found = np.asarray(ring_spc(values, position_map("V", 56)))
+    assert np.isnan(found[0, 0])
+    assert np.isfinite(found[0, 1:]).all()
+    assert np.isfinite(found[1:]).all()
