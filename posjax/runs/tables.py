@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from posjax.probes.controls import task_map
+from posjax.probes.controls import SMOOTH, task_map
 from posjax.runs import page, paper
 from posjax.runs.differences import Difference
 from posjax.runs.records import Result, Summary
@@ -26,7 +26,9 @@ def scores(summaries: Sequence[Summary]) -> str:
     """SPC, MAE and skill with their intervals, as HTML: three tables per set of test images."""
     parts = []
     for test_images, rows in by_test_images(summaries).items():
-        constants = listed(distinct(f"{row.map} {number(row.mae_constant)}" for row in rows))
+        # A smooth map, which is a control, has a best constant of its own.
+        plain = [row for row in rows if row.probe.control != SMOOTH]
+        constants = listed(distinct(f"{row.map} {number(row.mae_constant)}" for row in plain))
         parts += [
             page.heading(f"Test images {test_images}"),
             page.paragraph(f"Means over {sample(rows)}."),
@@ -71,10 +73,11 @@ def selectivity(rows: Sequence[Difference]) -> str:
     parts = [
         page.paragraph(
             "Scores of each readout less those of one that was trained alike, but to draw a map"
-            " made of the position map that no position gives away: its pixels in a random order"
-            " (shuffled map), or a random map with its spectrum (smooth map). What a readout can"
-            " draw whatever the target is no position: an SPC difference near 0 says that the"
-            " readout is able, not that the features know."
+            " made of the position map: its pixels in a random order (shuffled map), which takes a"
+            " memory for single places, or a random map with its spectrum (smooth map), which takes"
+            " position as well. An SPC difference near 0 says of the shuffled map that the readout"
+            " draws whatever it is shown, and of the smooth map that the features tell places as"
+            " such, and this map no better than any other as smooth."
         )
     ]
     for test_images, several in by_test_images(rows).items():

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from posjax.probes.controls import SMOOTH
 from posjax.runs import tables
 from posjax.runs.records import Probe, Result, Summary, summarise
 from posjax.runs.wording import batches, distinct, estimate, label, number, varying
@@ -13,8 +12,8 @@ _TERMINAL = 112  # columns
 def text_table(results: Sequence[Result]) -> str:
     """The mean scores with their 95 % intervals as plain text, two tables per set of test images.
 
-    Rows are probes, columns are maps; further maps follow in rows of their own where a line would
-    pass 112 columns. Ends without a newline.
+    Rows are probes, columns are maps; the MAE of controls is left to the report. Further maps
+    follow in rows of their own where a line would pass 112 columns. Ends without a newline.
     """
     if not results:
         return "no results"
@@ -25,11 +24,10 @@ def text_table(results: Sequence[Result]) -> str:
         labels = {row.probe: label(row.probe, fields) for row in rows}
         lines += [f"Test images {test_images}: {tables.sample(rows)}", ""]
         lines += _block("SPC", labels, {(r.probe, r.map): _spc(r) for r in rows}, {})
-        # A smooth map has values of its own, and so a best constant.
-        constants = {
-            row.map: number(row.mae_constant, 2) for row in rows if row.probe.control != SMOOTH
-        }
-        lines += _block("MAE", labels, {(r.probe, r.map): _mae(r) for r in rows}, constants)
+        constants = {r.map: number(r.mae_constant, 2) for r in rows if not r.probe.control}
+        results = {probe: text for probe, text in labels.items() if not probe.control}
+        cells = {(r.probe, r.map): _mae(r) for r in rows if r.probe in results}
+        lines += _block("MAE", results, cells, constants)
     means = "seeds and images" if tables.seeded(summaries) else "images"
     over = "both" if tables.seeded(summaries) else "them"
     lines.append(f"Means over {means}; [low, high]: 95 % bootstrap interval over {over}.")

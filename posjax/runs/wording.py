@@ -11,9 +11,19 @@ T = TypeVar("T")
 
 
 def varying(probes: Sequence[Probe]) -> tuple[str, ...]:
-    """The fields that tell the probes apart: `padding`, and the others that differ."""
+    """The fields that tell the probes apart: `padding`, and the others that differ.
+
+    Without those that the encoder and the control say already, as the stages of several encoders.
+    """
     names = [field.name for field in dataclasses.fields(Probe) if field.name != "padding"]
-    differ = [name for name in names if len({getattr(probe, name) for probe in probes}) > 1]
+
+    def count_different(*fields: str) -> int:
+        return len({tuple(getattr(probe, field) for field in fields) for probe in probes})
+
+    told = ("encoder", "control")
+    apart = {name: 1 if name in told else count_different(*told) for name in names}
+    among = {name: (name,) if name in told else (name, *told) for name in names}
+    differ = [name for name in names if count_different(*among[name]) > apart[name]]
     return ("padding", *differ)  # `control` is the last field
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from posjax.images import Rolled, open_source
 from posjax.layers import conv, max_pool
+from posjax.probes import Readout, fit, position_map, spc
 from posjax.runs import FrozenEncoder, Recipe, parallel, probe
 
 ONE = parallel.local_devices(1)
@@ -52,3 +53,25 @@ def test_a_circular_encoder_of_rolled_images_knows_no_position():
 
 def test_a_coordinate_channel_is_all_of_it():
     assert np.min([record.spc for record in records(coordinates=True)]) > 0.99
+
+
+def spc_of_white_features(side, depth):
+    """SPC on G of a readout that was trained on features without any position, side by side."""
+    readout = Readout(depth=depth, feature_size=(28, 28), map_size=(56, 56))
+    target = position_map("G", 56)
+    draw = np.random.default_rng(0).standard_normal
+
+    def batch():
+        return {"f1": np.maximum(draw((16, side, side, 8), np.float32), 0)}
+
+    variables = readout.init(jax.random.key(0), batch())
+    variables, _ = fit(readout, variables, (batch() for _ in range(120)), target)
+    return float(np.nanmean(spc(readout.apply(variables, batch()), target)))
+
+
+def test_the_alignment_to_28_pixels_shows_the_border_to_nonlinear_readouts_alone():
+    # Where 28 pixels are read from 56, 55 / 27 apart, the weights of the two neighbours drift from
+    # 1, 0 at the border to 1/2, 1/2 in the middle, and halve the variance there; 55 are 2 apart.
+    assert abs(spc_of_white_features(56, depth=1)) < 0.05
+    assert abs(spc_of_white_features(55, depth=2)) < 0.1
+    assert spc_of_white_features(56, depth=2) > 0.5
