@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from posjax.encoders import PIXELS
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY, Task
+from posjax.runs.frozen import FrozenEncoder, freeze
 from posjax.runs.settings import RANDOM, Settings
 
 NONE = "none"  # the weights and the padding mode of the pixels
@@ -54,6 +55,18 @@ def recipe_of(settings: Settings, encoder: str, available: Iterable[str]) -> Set
         return dataclasses.replace(settings, stages=("all",))
     each = [tuple(available) if text == "each" else (text,) for text in settings.stages]
     return dataclasses.replace(settings, stages=tuple(itertools.chain(*each)))
+
+
+def frozen(settings: Settings, arm: Arm) -> FrozenEncoder:
+    """The encoder of an arm, see `freeze`."""
+    return freeze(
+        arm.encoder,
+        arm.weights,
+        arm.padding,
+        pool_padding=settings.pool_padding,
+        normalize=settings.normalize,
+        seed=arm.seed,
+    )
 
 
 def _arms(settings: Settings, name: str, weights: str, control: str = "") -> Iterator[Arm]:

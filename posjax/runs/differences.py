@@ -9,10 +9,10 @@ from jaxtyping import Float
 from posjax.encoders import base_mode
 from posjax.probes.controls import SELECTIVITY
 from posjax.runs.bootstrap import bootstrap_mean
-from posjax.runs.records import Probe, Result
+from posjax.runs.records import Key, Probe, Result, readouts
 
 Rows = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
-Scores = dict[tuple[Probe, str, str], Rows]
+Scores = dict[Key, Rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +116,6 @@ def _less(scores: Scores, twins: Callable[[Probe], dict[str, Probe]]) -> list[Di
 
 def _by_seed(results: Iterable[Result]) -> Scores:
     scores: Scores = {}
-    for result in results:
-        for test_images, both in result.scores.items():
-            for i, (name, seed) in enumerate(zip(result.maps, result.seeds, strict=True)):
-                rows = scores.setdefault((result.probe_of(i), name, test_images), {})
-                rows[seed] = both.spc[i], both.mae[i]
+    for key, result, i, both in readouts(results):
+        scores.setdefault(key, {})[result.seeds[i]] = both.spc[i], both.mae[i]
     return scores

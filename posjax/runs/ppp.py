@@ -12,9 +12,8 @@ import numpy as np
 from posjax.encoders import PIXELS
 from posjax.probes.ppp import Jackknife, Pattern, mean, over_seeds
 from posjax.runs import figures, page, parallel
-from posjax.runs.arms import arms
+from posjax.runs.arms import arms, frozen
 from posjax.runs.differences import paired_differences
-from posjax.runs.frozen import freeze
 from posjax.runs.map_figures import grid_of_maps
 from posjax.runs.pattern import Geometry, geometry, patterns
 from posjax.runs.records import Result, write_atomically
@@ -97,22 +96,12 @@ def _of_encoder(
         "train",
         TRAIN_SEED,
     )
-    frozen = [
-        freeze(
-            arm.encoder,
-            arm.weights,
-            arm.padding,
-            pool_padding=settings.pool_padding,
-            normalize=settings.normalize,
-            seed=arm.seed,
-        )
-        for arm in arms(settings)
-        if arm.encoder == name and not arm.control
-    ]
+    own = [arm for arm in arms(settings) if arm.encoder == name and not arm.control]
+    every = [frozen(settings, arm) for arm in own]
     found: Found = {}
     # Encoders that share their weights share what they see within the true surroundings.
-    for digest in distinct(encoder.digest for encoder in frozen):
-        alike = [encoder for encoder in frozen if encoder.digest == digest]
+    for digest in distinct(encoder.digest for encoder in every):
+        alike = [encoder for encoder in every if encoder.digest == digest]
         several = patterns(
             alike, source, where, batch_size=min(settings.batch_size, 4), devices=devices
         )

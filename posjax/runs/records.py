@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,9 @@ class Probe:
     def seeded(self) -> bool:
         """Whether seeds enter: closed forms need none, but random encoders do."""
         return self.solver == "sgd" or self.weights == "random"
+
+
+Key = tuple[Probe, str, str]  # probe, map and test images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +155,14 @@ class Summary:
     skill: float
 
 
+def readouts(results: Iterable[Result]) -> Iterator[tuple[Key, Result, int, Scores]]:
+    """Every readout on every set of test images, with its place in its result and scores."""
+    for result in results:
+        for test_images, scores in result.scores.items():
+            for i, task in enumerate(result.tasks):
+                yield (result.probe_of(i), task.map, test_images), result, i, scores
+
+
 def to_records(result: Result) -> list[Record]:
     """The rows of a result, by test images, then readout."""
     rows = []
@@ -186,17 +197,17 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
 
     Results of one probe may be several, each with other seeds.
     """
-    groups: dict[tuple[Probe, str, str], list[tuple[np.ndarray, np.ndarray, float]]] = {}
-    for result in results:
-        constants = [float(constant_mae(task_map(t, result.map_size))) for t in result.tasks]
-        for test_images, scores in result.scores.items():
-            for i, task in enumerate(result.tasks):
-                rows = groups.setdefault((result.probe_of(i), task.map, test_images), [])
-                rows.append((scores.spc[i], scores.mae[i], constants[i]))
+    groups: dict[Key, list[tuple[Result, int, Scores]]] = {}
+    for key, *found in readouts(results):
+        groups.setdefault(key, []).append(tuple(found))
     summaries = []
     for (probe, name, test_images), rows in groups.items():
-        spc, mae = (np.stack([row[i] for row in rows]) for i in (0, 1))
-        constant = rows[0][2]
+        spc, mae = (
+            np.stack([getattr(scores, score)[i] for _, i, scores in rows])
+            for score in ("spc", "mae")
+        )
+        first, i, _ = rows[0]
+        constant = float(constant_mae(task_map(first.tasks[i], first.map_size)))
         error = bootstrap_mean(mae)
         summaries.append(
             Summary(

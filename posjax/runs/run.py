@@ -10,8 +10,8 @@ from posjax import encoders
 from posjax.images import Rolled, Source, open_source
 from posjax.probes import Readout
 from posjax.runs import closed_form, parallel
-from posjax.runs.arms import ROLL, Arm, arms, recipe_of, tasks
-from posjax.runs.frozen import freeze, stage_shapes, weights_path
+from posjax.runs.arms import ROLL, Arm, arms, frozen, recipe_of, tasks
+from posjax.runs.frozen import stage_shapes, weights_path
 from posjax.runs.groups import FEATURE_SIZE, stage_names
 from posjax.runs.locks import make_writable
 from posjax.runs.plan import Shapes, gram_columns, plan
@@ -104,14 +104,7 @@ def _probe_all(
     sources = {settings.image_size: (images, tests)}
     written = parallel.from_first(workdir.count_records)
     for arm in chosen:
-        encoder = freeze(
-            arm.encoder,
-            arm.weights,
-            arm.padding,
-            pool_padding=settings.pool_padding,
-            normalize=settings.normalize,
-            seed=arm.seed,
-        )
+        encoder = frozen(settings, arm)
         side = settings.image_size + sum(encoder.margins)
         if side not in sources:
             sources[side] = open_both(dataclasses.replace(settings, image_size=side))

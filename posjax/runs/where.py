@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from posjax.runs.bootstrap import bootstrap_rings
-from posjax.runs.records import Probe, Result, Scores
+from posjax.runs.records import Key, Probe, Result, Scores, readouts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,10 @@ def profiles(results: Iterable[Result]) -> list[Profile]:
 
     Results whose maps are too small for a profile are left out.
     """
-    groups: dict[tuple[Probe, str, str], list[tuple[Scores, int]]] = {}
-    for result in results:
-        for test_images, scores in result.scores.items():
-            for i, task in enumerate(result.tasks):
-                if scores.error is not None and not result.probe_of(i).control:
-                    key = (result.probe, task.map, test_images)
-                    groups.setdefault(key, []).append((scores, i))
+    groups: dict[Key, list[tuple[Scores, int]]] = {}
+    for key, _, i, scores in readouts(results):
+        if scores.error is not None and not key[0].control:
+            groups.setdefault(key, []).append((scores, i))
     return [
         Profile(
             *key,
