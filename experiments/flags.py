@@ -228,6 +228,9 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
     keep_compiled(_COMPILE_CACHE.value)
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
     default = PAPER | paper if asked else DEMONSTRATION | demonstration
+    for flag in (_WEIGHTS, _IMAGES):
+        if flag.value == "":
+            raise ValueError(f"--{flag.name} is empty: give a value, or leave it out")
     weights = os.path.expanduser(_WEIGHTS.value or RANDOM)
 
     def value(flag: flags.FlagHolder) -> Any:

@@ -72,8 +72,11 @@ def create(
     view = ""
     if isinstance(padding, str):
         padding, view = check_padding(name, padding)
-    if view and num_classes is not None:
-        raise ValueError(f"an encoder under padding {padding}@{view} has no classifier head")
+    if view and (num_classes is not None or pool_padding is not None):
+        raise ValueError(
+            f"an encoder under padding {padding}@{view} has no classifier head, and its pools pad "
+            "as its convolutions do: leave num_classes and pool_padding out"
+        )
     if isinstance(pool_padding, str) and pool_padding != "lowest":
         check_mode(pool_padding)
     encoder = _MAKERS[name](
@@ -122,8 +125,8 @@ def check_padding(name: str, padding: str) -> tuple[str, str]:
             f"padding {padding!r} names no view of {name}; expected one of "
             f"{', '.join(matched.VIEWS)} of an encoder that pads"
         )
-    if at and switches and "valid" in (mode, *switches.values()):
-        raise ValueError(f"padding {padding!r}: with a view, all layers or none are valid")
+    if at and switches:
+        raise ValueError(f"padding {padding!r} has a view and switched layers: choose one")
     return modes, view
 
 

@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import Lattice, Stages
+from posjax.encoders.blocks import Lattice, Stages, small_images_refused
 from posjax.layers import InputTooSmall
 
 VIEWS = ("cropped", "enlarged")
@@ -60,8 +60,13 @@ class Matched(nn.Module):
         """The stages {"f1": [n, h1, w1, c1], …} on the shared responses.
 
         Raises:
-            InputTooSmall: the images are too small for the encoder without padding.
+            InputTooSmall: the images are too small; says which size would do.
         """
+        with small_images_refused(self, images):
+            return self.stages(images, train=train)
+
+    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+        """The stages, with the bare error of what finds its map too small."""
         images = jnp.asarray(images)
         lattice = self.encoder.lattice()
         before, behind = margins(lattice, self.view)
@@ -81,7 +86,7 @@ class Matched(nn.Module):
         else:
             shared = _sizes(self.encoder, "valid", whole)
         valid = self.encoder.padding == "valid"
-        stages = self.encoder(whole if valid else middle, train=train)
+        stages = self.encoder.stages(whole if valid else middle, train=train)
         found = {}
         for name, x in stages.items():
             # The first unpadded response lies under padded response number `offset`.
@@ -110,5 +115,9 @@ def _sizes(encoder: nn.Module, padding: str, images: ArrayLike) -> dict[str, tup
     """Height and width of the stages under another padding mode, without computing any."""
     module = encoder.clone(padding=padding, parent=None)
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    stages = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], one)
+
+    def apply(x: Array) -> Stages:
+        return module.init_with_output(jax.random.key(0), x, method="stages")[0]
+
+    stages = jax.eval_shape(apply, one)
     return {name: x.shape[1:3] for name, x in stages.items()}

@@ -39,7 +39,7 @@ def open_source(
     | `dead_leaves` | occluding discs with the spectrum of natural images, endless |
     | `noise` | every channel of every pixel uniform and independent, endless |
     | `black`, `white` | one image, whatever `limit`: all others would equal it |
-    | `tfds:NAME[:SPLIT]` | the feature `image` of a TensorFlow dataset, split `train` by default |
+    | `tfds:NAME[:SPLIT]` | feature `image` of a TensorFlow dataset, or of those in `saliency` |
     | anything else | a folder, searched recursively for JPEG, PNG, WebP and BMP files |
 
     Args:
@@ -56,8 +56,7 @@ def open_source(
         manual_dir: where archives for a `tfds:` dataset lie that were downloaded by hand; by
             default in downloads/manual under TFDS_DATA_DIR.
 
-    The paper's own data, `tfds:duts` and `tfds:pascal_s`, come with posjax, see `saliency`. A
-    folder's files are told apart by their headers when it is opened; hidden names (`.name`) are
+    A folder's files are told apart by their headers when it is opened; hidden names (`.name`) are
     ignored, links are followed. Damage behind the header is found on reading.
 
     Raises:
@@ -217,8 +216,7 @@ def _summary(bad: tuple[tuple[str, str], ...]) -> str:
 
 
 def _file_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarray, "n"]:
@@ -254,12 +252,14 @@ def _tfds(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path |
 
 
 def _records(spec: str, name: str, split: str, manual_dir: Path | None):
-    """Opens a dataset for random access, its images still encoded; ValueError says what failed."""
+    """Opens a dataset for random access, its images encoded; ValueError says what failed."""
     # They take a while to import, and most runs never need them.
     import tensorflow_datasets as tfds
 
-    from posjax.images import saliency  # noqa: F401 (registers its datasets)
+    from posjax.images import saliency  # noqa: F401 (makes its datasets known)
 
+    if manual_dir is not None and not manual_dir.is_dir():
+        raise ValueError(f"{spec}: there is no folder manual_dir={manual_dir}")
     manual = tfds.download.DownloadConfig(manual_dir=manual_dir)
 
     try:

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from posjax.probes.position_maps import position_map
+from posjax.probes.position_maps import MAPS, position_map
 
 SHUFFLED, SMOOTH, IMAGE_SHUFFLED = "shuffled_map", "smooth_map", "image_shuffled_maps"
 SELECTIVITY = (SHUFFLED, SMOOTH)
@@ -23,7 +23,8 @@ class Task:
     """What a readout is to draw: a position map (`control` is empty), or a control made of it.
 
     `shuffled_map`: the map's pixels in one random order, the same for every image. `smooth_map`: a
-    random map with the spectrum of the map, the same for every image. `image_shuffled_maps`: the
+    random map with as much power at every frequency as the map, in any direction, the same for
+    every image; it has nothing in common with the five position maps. `image_shuffled_maps`: the
     map's pixels in an order of their own for every image, which nothing can predict: the floor.
     """
 
@@ -34,9 +35,10 @@ class Task:
 def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"]:
     """The map that a task shows every image, float32 in [0, 1].
 
-    Of `image_shuffled_maps` it is the map before it is shuffled. A smooth map has the absolute
-    values of the position map's cosine transform (type II, whose mirrored ends need no jump) with
-    random signs, scaled to [0, 1]: what varies along one axis alone still does.
+    Of `image_shuffled_maps` it is the map before it is shuffled. A smooth map is drawn in the
+    cosine transform (type II, whose mirrored ends need no jump), with the power that the position
+    map has at each distance from frequency 0; of what is drawn, the parts of the five position maps
+    are taken away, and the rest is scaled to [0, 1].
 
     Raises:
         ValueError: an unknown map or control.
@@ -44,24 +46,39 @@ def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"
     values = position_map(task.map, size)
     if task.control in ("", IMAGE_SHUFFLED):
         return values
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng((SEED, MAPS.index(task.map)))
     if task.control == SHUFFLED:
         return rng.permutation(values.ravel()).reshape(values.shape)
     if task.control == SMOOTH:
-        rows, columns = (_cosines(n) for n in values.shape)
-        spectrum = rows @ values.astype(np.float64) @ columns.T
-        other = rows.T @ (spectrum * rng.choice((-1, 1), values.shape)) @ columns
-        return ((other - other.min()) / np.ptp(other)).astype(np.float32)
+        return _smooth(values, rng)
     known = ", ".join((SHUFFLED, SMOOTH, IMAGE_SHUFFLED))
     raise ValueError(f"control {task.control!r} is unknown; expected one of {known}")
+
+
+# Orders of images' own: as many as no readout could tell apart, and few enough to keep.
+ORDERS = 1024
 
 
 def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, " pixels"]:
     """The order in which `image_shuffled_maps` puts a map's pixels for image number `index`.
 
-    Pixel i of the map goes to pixel `permutation[i]` of the target.
+    Pixel i of the map goes to pixel `permutation[i]` of the target. There are 1024 orders in each
+    of the two streams; more images share them.
     """
-    return np.random.default_rng((SEED, stream, index)).permutation(pixels)
+    return np.random.default_rng((SEED, stream, index % ORDERS)).permutation(pixels)
+
+
+def _smooth(values: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+    rows, columns = (_cosines(n) for n in values.shape)
+    power = np.square(rows @ values.astype(np.float64) @ columns.T)
+    distance = np.rint(np.hypot(*np.indices(values.shape))).astype(int)
+    mean_power = np.bincount(distance.flat, power.flat) / np.bincount(distance.flat)
+    mean_power[0] = 0
+    drawn = rows.T @ (rng.standard_normal(values.shape) * np.sqrt(mean_power[distance])) @ columns
+    maps = np.stack([position_map(name, values.shape).ravel() for name in MAPS], axis=1)
+    maps = maps - maps.mean(axis=0, dtype=np.float64)
+    rest = drawn.ravel() - maps @ np.linalg.lstsq(maps, drawn.ravel(), rcond=None)[0]
+    return ((rest - rest.min()) / np.ptp(rest)).astype(np.float32).reshape(values.shape)
 
 
 def _cosines(n: int) -> Float[np.ndarray, "n n"]:

@@ -54,14 +54,16 @@ class Jackknife:
 class Pattern:
     """PPP at one stage, in units of the standard deviation of the stage's features.
 
-    `map` is |E D|, the mean over channels; `magnitude` its mean over the units. `snr` is the ratio
-    of the pattern to what differs from image to image: the square root of (mean over units of
-    (E D)², less what so few images would give by chance, 0 at least) over (mean over units of the
-    variance of D over images). It is NaN where no D varies, as under `valid`.
+    `map` is |E D|, the mean over channels; `magnitude` its mean over the units, which holds what so
+    few images leave by chance: about √(2 Var D / π n). `strength` is without that: the square root
+    of (mean over units of (E D)², less the mean of Var D / n, 0 at least). `snr` is the ratio of
+    the pattern to what differs from image to image, `strength` over the square root of the mean
+    over units of Var D; it is NaN where no D varies, as under `valid`.
     """
 
     map: Float[np.ndarray, "h w"]
     magnitude: Jackknife
+    strength: Jackknife
     snr: Jackknife
 
 
@@ -79,6 +81,7 @@ def pattern(parts: Sequence[Sums]) -> Pattern:
     return Pattern(
         map=np.abs(whole.difference).mean(axis=-1) / whole.count / scale,
         magnitude=_jackknife(_magnitude, whole, left_out),
+        strength=_jackknife(_strength, whole, left_out),
         snr=_jackknife(_snr, whole, left_out),
     )
 
@@ -128,13 +131,24 @@ def _magnitude(sums: Sums) -> float:
     return float(np.abs(sums.difference).mean(dtype=np.float64)) / sums.count / _deviation(sums)
 
 
+def _strength(sums: Sums) -> float:
+    squared, variance = _squares(sums)
+    chance = 0.0 if math.isnan(variance) else variance / sums.count
+    return math.sqrt(max(squared - chance, 0.0)) / _deviation(sums)
+
+
 def _snr(sums: Sums) -> float:
+    squared, variance = _squares(sums)
+    return math.sqrt(max(squared - variance / sums.count, 0.0) / variance)
+
+
+def _squares(sums: Sums) -> tuple[float, float]:
+    """Means over units of (mean of D)² and of the variance of D; NaN where D does not vary."""
     squared_mean = float(np.square(sums.difference, dtype=np.float64).mean()) / sums.count**2
     second_moment = sums.squared_difference / (sums.count * sums.difference.size)
     if sums.count < 2:
-        return math.nan
+        return squared_mean, math.nan
     variance = (second_moment - squared_mean) * sums.count / (sums.count - 1)
     # What a constant pattern leaves by rounding is no variance.
-    if variance <= 1e-12 * second_moment or second_moment == 0:
-        return math.nan
-    return math.sqrt(max(squared_mean - variance / sums.count, 0.0) / variance)
+    varies = second_moment > 0 and variance > 1e-12 * second_moment
+    return squared_mean, variance if varies else math.nan

@@ -57,7 +57,8 @@ def ring_spc(
     values = cells(prediction).reshape(-1, CELLS * CELLS)
     goal = cells(jnp.asarray(target)[None]).reshape(-1)
     members = jnp.asarray(_members(), jnp.float32)
-    goal_ranks = _ranks_in_rings(goal)
+    # Cells over equal pixels of the target differ by rounding where pixels are shared.
+    goal_ranks = _ranks_in_rings(goal, rounding=1e-6 * jnp.max(jnp.abs(goal)))
 
     def of_one(value: Float[Array, " m"]) -> Float[Array, " 14"]:
         ranks = _ranks_in_rings(value)
@@ -70,11 +71,13 @@ def ring_spc(
     return jnp.where(undefined, jnp.nan, found)
 
 
-def _ranks_in_rings(values: Float[Array, " m"]) -> Float[Array, " m"]:
+def _ranks_in_rings(
+    values: Float[Array, " m"], rounding: float | Float[Array, ""] = 0.0
+) -> Float[Array, " m"]:
     """Average ranks among the cells of the same ring, less their mean."""
     alike = jnp.asarray(_members().T @ _members(), jnp.float32)
-    below = (values[None, :] < values[:, None]).astype(jnp.float32)
-    above = (values[None, :] > values[:, None]).astype(jnp.float32)
+    below = (values[None, :] < values[:, None] - rounding).astype(jnp.float32)
+    above = (values[None, :] > values[:, None] + rounding).astype(jnp.float32)
     return jnp.sum((below - above) * alike, axis=1) / 2
 
 

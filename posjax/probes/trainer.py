@@ -1,7 +1,7 @@
 """Training of readouts by stochastic gradient descent, as the released PyTorch code does it."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -93,7 +93,8 @@ def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> Target:
     if target.shape != tuple(readout.map_size):
         raise ValueError(f"the target is {target.shape}, the readout predicts {readout.map_size}")
     rows, columns = _upsampling(readout)
-    preimage = np.linalg.pinv(rows) @ target @ np.linalg.pinv(columns).T
+    inverse_rows, inverse_columns = _inverses(readout)
+    preimage = inverse_rows @ target @ inverse_columns.T
     residual = np.mean((rows @ preimage @ columns.T - target) ** 2)
     return Target(jnp.asarray(preimage, jnp.float32), jnp.asarray(residual, jnp.float32))
 
@@ -174,4 +175,11 @@ def check_finite(
 def _upsampling(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
     sizes = zip(readout.response_size, readout.map_size, strict=True)
     rows, columns = (interpolation_matrix(low, high, False) for low, high in sizes)
+    return rows, columns
+
+
+# Cached, because some readouts have a target for every image.
+@cache
+def _inverses(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = map(np.linalg.pinv, _upsampling(readout))
     return rows, columns

@@ -43,9 +43,9 @@ def paired_differences(results: Sequence[Result], reference: str | None = None) 
     probes that share no seed with one that is theirs in all but the padding.
     """
     paddings = [result.probe.padding for result in results]
-    if not paddings:
+    modes = [padding.partition("@")[0] for padding in paddings if padding != "none"]
+    if not modes:
         return []
-    modes = [padding.partition("@")[0] for padding in paddings]
     reference = reference or ("zeros" if "zeros" in modes else modes[0])
 
     def twins(probe: Probe) -> dict[str, Probe]:

@@ -27,8 +27,9 @@ TEXT = (
 class Effect:
     """What padding one layer by `mode` and not by `other` adds to the SPC of a position map.
 
-    `layer` is None for all layers at once; `kind` is `alone` (all other layers are padded by
-    `other`) or `without` (by `mode`). `difference` is mode less other, (mean, low, high).
+    `kind` is `alone` (all other layers are padded by `other`) or `without` (by `mode`), and `all`
+    for all layers at once, where `layer` is None. `difference` is mode less other, (mean, low,
+    high).
     """
 
     mode: str
@@ -61,7 +62,7 @@ def effects(results: Sequence[Result]) -> list[Effect]:
     for mode, other in pairs:
         for row in paired_differences(results, other):
             if row.probe.padding == mode and row.spc is not None and not row.probe.control:
-                found += [Effect(mode, other, k, None, row, row.spc) for k in ("alone", "without")]
+                found.append(Effect(mode, other, "all", None, row, row.spc))
     return found
 
 
@@ -74,14 +75,19 @@ def table(rows: Sequence[Effect]) -> str:
         fields = varying(probes)[1:]
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for row, probe in zip(several, probes, strict=True):
-            key = (label(probe, fields), row.row.test_images, row.layer or "all layers", row.kind)
+            key = (
+                label(probe, fields) if fields else "",
+                row.row.test_images,
+                row.layer or "",
+                row.kind,
+            )
             n_values = row.row.n_seeds * row.row.n_images
             lines.setdefault(key, {})[row.row.map] = estimate(row.difference, n_values)
         cells = [
             [*key[0 if fields else 1 :], *(line.get(name, "undefined") for name in maps)]
             for key, line in lines.items()
         ]
-        head = [*(["probe"] if fields else []), "test images", "layer", mode, *maps]
+        head = [*(["probe"] if fields else []), "test images", "layer", "layers", *maps]
         caption = f"SPC that padding a layer by {mode} adds to padding it by {other}"
         parts.append(page.table(caption, head, cells, len(head) - len(maps)))
     return "\n".join(parts)
@@ -109,7 +115,7 @@ def figure(rows: Sequence[Effect]) -> Figure:
                 style = {"fmt": mark, "color": colour, "markersize": 3, "linewidth": 1}
                 legend[kind] = panel.errorbar(mean, y, xerr=errors, **style)[0]
         for row in rows:
-            if row.row.map == name and row.layer is None and row.kind == "alone":
+            if row.row.map == name and row.layer is None:
                 mean, low, high = row.difference
                 legend["all layers"] = panel.axvline(mean, color="0.4", linewidth=1)
                 panel.axvspan(low, high, color="0.4", alpha=0.15, linewidth=0)

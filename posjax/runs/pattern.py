@@ -46,6 +46,12 @@ def geometry(name: str, crop: int) -> Geometry:
     return Geometry(crop, -(-field // total) * total, strides)
 
 
+def check_count(images: int) -> None:
+    """Raises ValueError where there are too few images for an interval."""
+    if images < PARTS:
+        raise ValueError(f"--num_train: PPP needs {PARTS} images or more, found {images}")
+
+
 def patterns(
     frozen: Sequence[FrozenEncoder],
     source: Source,
@@ -62,8 +68,7 @@ def patterns(
     Raises:
         ValueError: there are fewer images than parts, or encoders with other weights.
     """
-    if len(source) < PARTS:
-        raise ValueError(f"--num_train: PPP needs {PARTS} images or more, found {len(source)}")
+    check_count(len(source))
     if len({(encoder.name, encoder.digest, encoder.normalize) for encoder in frozen}) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
     modules = tuple(encoder.module for encoder in frozen)

@@ -39,6 +39,7 @@ def plan(
     ]
     bytes_of_sets = [[size * count for count in counts] for size in sizes]
     streamed = _streamed(settings, bytes_of_sets)
+    groups = [_groups(settings, arm, shapes) for arm in arms]
     drawn = " (drawn anew for each seed)" if settings.weights == RANDOM else ""
     results = [arm for arm in arms if not arm.control]
     lines = {
@@ -50,7 +51,7 @@ def plan(
         "readouts": f"{sum(_readouts(settings, arm, shapes) for arm in arms)} on "
         f"{len(results)} encoders and {len(arms) - len(results)} controls, {fitted}",
         "controls": ", ".join(settings.controls) or "none",
-        "encoder passes": _passes(settings, counts, streamed),
+        "encoder passes": _passes(settings, counts, streamed, groups),
         "features": _room(settings, bytes_of_sets, streamed),
         "devices": describe_devices(devices, parallel.hosts()),
         "workdir": str(settings.workdir),
@@ -75,10 +76,15 @@ def gram_columns(settings: Settings, shapes: Shapes) -> int:
     return most
 
 
+def _groups(settings: Settings, arm: Arm, shapes: Shapes) -> int:
+    """How many groups of readouts are trained on an arm's stages."""
+    recipe = recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding])
+    return len(list(recipe.shapes()))
+
+
 def _readouts(settings: Settings, arm: Arm, shapes: Shapes) -> int:
     alone = arm.seed is not None or settings.solver == "ridge"
-    recipe = recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding])
-    groups = len(list(recipe.shapes()))
+    groups = _groups(settings, arm, shapes)
     return len(tasks(settings, arm.control)) * groups * (1 if alone else len(settings.seeds))
 
 
@@ -99,12 +105,16 @@ def _streamed(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> lis
     return found
 
 
-def _passes(settings: Settings, counts: Sequence[int], streamed: list[list[bool]]) -> str:
-    groups = len(list(settings.shapes()))
+def _passes(
+    settings: Settings,
+    counts: Sequence[int],
+    streamed: list[list[bool]],
+    groups_of_arms: Sequence[int],
+) -> str:
     reads = [settings.epochs if settings.solver == "sgd" else 1, *[1] * (len(counts) - 1)]
     each = [
         count * (groups * times if anew else 1)
-        for sets in streamed
+        for sets, groups in zip(streamed, groups_of_arms, strict=True)
         for count, times, anew in zip(counts, reads, sets, strict=True)
     ]
     text = f"{sum(each):,} images"

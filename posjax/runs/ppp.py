@@ -9,28 +9,31 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from posjax.encoders import PIXELS
+from posjax.encoders import PIXELS, base_mode
 from posjax.probes.ppp import Jackknife, Pattern, mean, over_seeds
-from posjax.runs import figures, page, parallel
+from posjax.runs import figures, page
 from posjax.runs.arms import arms, frozen
 from posjax.runs.differences import paired_differences
 from posjax.runs.map_figures import grid_of_maps
-from posjax.runs.pattern import Geometry, geometry, patterns
+from posjax.runs.pattern import Geometry, check_count, geometry, patterns
 from posjax.runs.records import Result, write_atomically
-from posjax.runs.run import TRAIN_SEED, open_images
+from posjax.runs.run import TRAIN_SEED, open_images, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
 from posjax.runs.wording import distinct, estimate
-from posjax.runs.workdir import Workdir, describe_devices
+from posjax.runs.workdir import Workdir
 
 Key = tuple[str, str, int | None]  # encoder, padding, seed
 Found = dict[Key, dict[str, Pattern]]
 
+SCORES = ("magnitude", "strength", "snr")
+
 _INTRODUCTION = (
     "The features of a crop that is padded, less those of the same crop within its true"
     " surroundings, averaged over images: what is left does not depend on the image, and so tells"
-    " the position. Magnitudes are in units of the standard deviation of each stage's features."
-    " SNR is the root mean square of the pattern, less what chance would leave, over that of what"
+    " the position. Magnitude is the mean of its absolute value, with what chance leaves of so few"
+    " images; strength is its root mean square without that. Both are in units of the standard"
+    " deviation of each stage's features. SNR is the strength over the root mean square of what"
     " differs from image to image. Intervals are 95 %, over images by leaving out each fifth of"
     " them, and over seeds where weights are random. (Lin et al., ICML 2023.)"
 )
@@ -40,20 +43,19 @@ def run(
     settings: Settings,
     *,
     title: str,
-    posenet: bool = True,
     say: Callable[[str], None] = print,
 ) -> Found:
     """Measures PPP, and writes ppp.csv and report.html to the workdir.
 
-    With `posenet`, readouts are trained on the same encoders and images too, in the workdir's
-    folder `posenet`, and the report says which padding modes the two put in another order.
+    Readouts are trained on the same encoders and images too, in the workdir's folder `posenet`, and
+    the report says which padding modes the two put in another order.
 
     Raises:
         ValueError: flags, images, weights or a workdir that do not fit together.
     """
     if settings.coordinator_address is not None:
         raise ValueError("--coordinator_address: PPP runs on one host")
-    unfit = [text for text in settings.paddings if "@" in text or "=valid" in text]
+    unfit = [text for text in settings.paddings if "@" in text or _partly_valid(text)]
     if unfit:
         raise ValueError(
             f"--paddings: PPP compares maps of one size, not those of {', '.join(unfit)}; it has "
@@ -62,11 +64,10 @@ def run(
     names = [name for name in settings.encoder if name != PIXELS]
     if not names:
         raise ValueError("--encoder: PPP needs an encoder that pads, found pixels")
-    devices = parallel.local_devices(settings.devices)
+    prepared = prepare(settings)
+    check_count(len(prepared.images))
     where = {name: geometry(name, settings.image_size) for name in names}
-    workdir = Workdir(settings.workdir)
-    about = {"weight_digests": {}, "image_digests": {}, "devices": describe_devices(devices)}
-    workdir.claim(settings, about)
+    Workdir(settings.workdir).claim(settings, prepared.about)
     for name, place in where.items():
         say(
             f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
@@ -74,16 +75,18 @@ def run(
         )
     found: Found = {}
     for name, place in where.items():
-        found |= _of_encoder(settings, name, place, devices)
+        found |= _of_encoder(settings, name, place, prepared.devices)
     write_atomically(settings.workdir / "ppp.csv", _table(settings, found).encode())
-    results: list[Result] = []
-    if posenet:
-        readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
-        results = run_readouts(readouts, title=title, say=say)
+    readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
+    results = run_readouts(readouts, title=title, say=say)
     path = settings.workdir / "report.html"
     write_atomically(path, _report(settings, title, found, results).encode())
     say(f"report: {path}")
     return found
+
+
+def _partly_valid(padding: str) -> bool:
+    return "+" in padding and (base_mode(padding) == "valid" or "=valid" in padding)
 
 
 def _of_encoder(
@@ -113,11 +116,11 @@ def _of_encoder(
 def _table(settings: Settings, found: Found) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    scores = [f"{score}{end}" for score in ("magnitude", "snr") for end in ("", "_low", "_high")]
+    scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
     writer.writerow(["encoder", "weights", "padding", "seed", "stage", *scores])
     for (name, padding, seed), stages in found.items():
         for stage, pattern in stages.items():
-            values = [*over_seeds([pattern.magnitude]), *over_seeds([pattern.snr])]
+            values = [v for score in SCORES for v in over_seeds([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
             writer.writerow([name, settings.weights, padding, seed, stage, *cells])
     return text.getvalue()
@@ -149,7 +152,11 @@ def _report(settings: Settings, title: str, found: Found, results: Sequence[Resu
                 ],
                 labels=1,
             )
-            for what, field in (("Magnitude", "magnitude"), ("SNR", "snr"))
+            for what, field in (
+                ("Magnitude", "magnitude"),
+                ("Strength", "strength"),
+                ("SNR", "snr"),
+            )
         ]
         firsts = {mode: {s: p.map for s, p in by_padding[mode][0].items()} for mode in paddings}
         drawn = figures.png(grid_of_maps(firsts))
@@ -176,7 +183,7 @@ def _beside(
 ) -> str:
     """Which pairs of padding modes the two put in another order, where both are sure of theirs."""
     sizes = {
-        mode: [mean([pattern.magnitude for pattern in stages.values()]) for stages in seeds]
+        mode: [mean([pattern.strength for pattern in stages.values()]) for stages in seeds]
         for mode, seeds in by_padding.items()
     }
     of_encoder = [r for r in results if r.probe.encoder == name and not r.probe.control]
@@ -193,12 +200,12 @@ def _beside(
                     rows.append([f"{one} less {other}", row.map, row.test_images, *cells])
     text = (
         f"Of {compared} comparisons of two padding modes on a position map and a set of test images"
-        " in which both the mean magnitude of PPP over all stages and the SPC of readouts differ"
+        " in which both the mean strength of PPP over all stages and the SPC of readouts differ"
         f" with an interval that excludes 0, {len(rows)} are ordered differently."
     )
     if not rows:
         return page.paragraph(text)
-    head = ["paddings", "map", "test images", "PPP magnitude", "SPC"]
+    head = ["paddings", "map", "test images", "PPP strength", "SPC"]
     return page.paragraph(text) + page.table("Where PPP and readouts disagree", head, rows, 3)
 
 

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
 from posjax.runs import figures, layerwise, map_figures, page, tables
 from posjax.runs.differences import Difference, paired_differences, selectivities
 from posjax.runs.records import Result, Summary, summarise, write_atomically
-from posjax.runs.settings import RANDOM, Settings
+from posjax.runs.settings import Settings
 from posjax.runs.where import Profile, profiles
 from posjax.runs.wording import batches, count, distinct, label, listed, varying
 
@@ -52,8 +51,6 @@ _SEEDLESS_TERMS = {
     "[a, b]": "95 % interval of a bootstrap that draws images with replacement. Other training"
     " images are not in it."
 }
-
-T = TypeVar("T")
 
 
 def write_report(
@@ -126,7 +123,7 @@ def _between_paddings(results: Sequence[Result]) -> list[Difference]:
 def _terms(settings: Settings) -> dict[str, str]:
     if settings.solver == "sgd":
         return _TERMS
-    if settings.weights == RANDOM:
+    if "seeds" not in settings.unused():
         return _TERMS | _RIDGE_TERMS
     return {k: v for k, v in (_TERMS | _SEEDLESS_TERMS).items() if k != "seed"}
 

@@ -48,16 +48,59 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     from posjax.runs.report import write_report
     from posjax.runs.terminal import text_table
 
+    prepared = prepare(settings)
+    devices, images, tests = prepared.devices, prepared.images, prepared.tests
+    if settings.solver == "ridge":
+        closed_form.check_images(len(images))
+        closed_form.check_room(gram_columns(settings, prepared.shapes), devices)
+    workdir = Workdir(settings.workdir)
+    flags = {f"--{name}": value for name, value in settings.science().items()}
+    parallel.check_same(flags | prepared.about)
+    if settings.cache_dir:
+        make_writable(settings.cache_dir)
+    parallel.from_first(lambda: workdir.claim(settings, prepared.about))
+    notes = [*_notes(settings.images, images, tests), *prepared.notes]
+    chosen = arms(settings)
+    statistics = prepared.about["normalize"]
+    say(plan(settings, chosen, prepared.shapes, images, tests, statistics, devices))
+    for note in notes:
+        say(f"note: {note}")
+
+    results = _probe_all(settings, chosen, prepared.shapes, images, tests, devices, workdir)
+    if parallel.is_first():
+        report = write_report(workdir.path, settings, results, title=title, notes=notes)
+        say(text_table(results))
+        say(f"report: {report}")
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a run has looked at before it starts: nothing in it can fail later for its flags.
+
+    `about` is what a workdir keeps of it: digests of weights and images, statistics, devices.
+    """
+
+    devices: Sequence[jax.Device]
+    shapes: Shapes
+    images: Source
+    tests: Mapping[str, Source]
+    about: dict[str, object]
+    notes: Sequence[str]
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Opens images, reads weights once, and checks that all of it fits together.
+
+    Raises:
+        ValueError, FileNotFoundError: flags, images or weights that do not fit together.
+    """
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
     images, tests = open_both(settings)
-    if settings.solver == "ridge":
-        closed_form.check_images(len(images))
-        closed_form.check_room(gram_columns(settings, shapes), devices)
-    workdir = Workdir(settings.workdir)
     weights = _check_weights(settings)
     about = {
-        "weight_digests": {path: loaded.digest for path, loaded in weights.items()},
+        "weight_digests": {name: loaded.digest for name, loaded in weights.items()},
         "image_digests": {
             "images": images.digest(),
             **{name: source.digest() for name, source in tests.items()},
@@ -65,29 +108,12 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         "normalize": _statistics(settings, weights),
         "devices": describe_devices(devices, parallel.hosts()),
     }
-    flags = {f"--{name}": value for name, value in settings.science().items()}
-    parallel.check_same(flags | about)
-    if settings.cache_dir:
-        make_writable(settings.cache_dir)
-    parallel.from_first(lambda: workdir.claim(settings, about))
-    notes = _notes(settings.images, images, tests)
-    if settings.normalize == "encoder":
-        notes += [
-            f"{path} does not say how its images were normalised: ImageNet's statistics are taken"
-            for path, loaded in weights.items()
-            if loaded.normalize is None
-        ]
-    chosen = arms(settings)
-    say(plan(settings, chosen, shapes, images, tests, about["normalize"], devices))
-    for note in notes:
-        say(f"note: {note}")
-
-    results = _probe_all(settings, chosen, shapes, images, tests, devices, workdir)
-    if parallel.is_first():
-        report = write_report(workdir.path, settings, results, title=title, notes=notes)
-        say(text_table(results))
-        say(f"report: {report}")
-    return results
+    notes = [
+        f"{name} does not say how its images were normalised: ImageNet's statistics are taken"
+        for name, loaded in weights.items()
+        if settings.normalize == "encoder" and loaded.normalize is None
+    ]
+    return Prepared(devices, shapes, images, tests, about, notes)
 
 
 def _probe_all(
@@ -156,15 +182,21 @@ def _check_shapes(settings: Settings) -> Shapes:
 
 
 def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
-    """Reads every file of weights once, before work starts; what is in it but the weights."""
+    """Reads every encoder's weights once, before work starts; what is in them but the weights.
+
+    By their path, with the encoder where several read the same.
+    """
     files = {
-        weights_path(arm.weights, arm.encoder, arm.padding): arm.encoder
+        (weights_path(arm.weights, arm.encoder, arm.padding), arm.encoder): None
         for arm in arms(settings)
         if arm.encoder != encoders.PIXELS and arm.weights != RANDOM
     }
+    paths = [path for path, _ in files]
     return {
-        path: dataclasses.replace(encoders.load_with_info(encoder, path), variables={})
-        for path, encoder in files.items()
+        path if paths.count(path) == 1 else f"{encoder}: {path}": dataclasses.replace(
+            encoders.load_with_info(encoder, path), variables={}
+        )
+        for path, encoder in files
     }
 
 

@@ -165,7 +165,7 @@ class Settings(Recipe):
             names = encoders.padded_layers(encoder) if each else ()
             switched = [n for n in names if n != "maxpool" or self.pool_padding is None]
             found += [f"{mode}+{name}={other}" for name in switched] if each else [text]
-        return found
+        return list(dict.fromkeys(found))
 
     def _check_paddings(self) -> None:
         for text in self.paddings:
@@ -178,6 +178,12 @@ class Settings(Recipe):
                     encoders.check_padding(name, text)
             except ValueError as error:
                 raise ValueError(f"--paddings: {error}") from error
+        of_pool = [text for text in self.paddings if "@" in text or "+maxpool=" in text]
+        if of_pool and self.pool_padding is not None:
+            raise ValueError(
+                f"--pool_padding={self.pool_padding} sets how the pool pads, and so does "
+                f"--paddings={of_pool[0]}: leave one out"
+            )
 
     def science(self) -> dict[str, object]:
         """What determines the results: all but where they go and what they are computed on."""
@@ -190,7 +196,8 @@ class Settings(Recipe):
         """The names of the settings that mean nothing to the solver."""
         if self.solver == "sgd":
             return ()
-        return ("epochs", "learning_rate", *(() if self.weights == RANDOM else ("seeds",)))
+        seeded = RANDOM in (self.weights, *self.controls)
+        return ("epochs", "learning_rate", *(() if seeded else ("seeds",)))
 
 
 def _check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:

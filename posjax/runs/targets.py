@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from posjax.probes import Readout
 from posjax.probes.controls import (
     IMAGE_SHUFFLED,
+    ORDERS,
     TESTING,
     TRAINING,
     Task,
@@ -40,7 +41,7 @@ def image_targets(readout: Readout, tasks: Sequence[Task], rows: Int[np.ndarray,
     residuals = np.zeros((len(rows), len(own)), np.float32)
     for i, row in enumerate(rows.tolist()):
         for j, name in enumerate(own):
-            preimages[i, j], residuals[i, j] = _image_target(readout, name, row)
+            preimages[i, j], residuals[i, j] = _image_target(readout, name, row % ORDERS)
     return Target(preimages, residuals)
 
 
@@ -80,7 +81,7 @@ def _target(readout: Readout, task: Task) -> Target:
     return Target(*map(np.asarray, target_for(readout, task_map(task, readout.map_size))))
 
 
-@functools.lru_cache(maxsize=16384)
+@functools.lru_cache(maxsize=8 * ORDERS)
 def _image_target(readout: Readout, name: str, row: int) -> Target:
     values = task_map(Task(name), readout.map_size)
     target = np.empty(values.size, np.float32)

@@ -36,7 +36,8 @@ def label(probe: Probe, fields: Sequence[str]) -> str:
         if value not in ("", "none"):
             named = field in ("depth", "kernel_size", "readout_padding")
             told.append(f"{field.replace('_', ' ')} {value}" if named else value)
-    return ", ".join(told)
+    # The control of pixels is the encoder of that name.
+    return ", ".join(distinct(told)) or probe.encoder
 
 
 def number(value: float, decimals: int = 3) -> str:

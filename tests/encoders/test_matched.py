@@ -108,7 +108,7 @@ def test_views_are_refused_where_they_mean_nothing():
     for padding, told in {
         "zeros@small": "names no view",
         "zeros@": "names no view",
-        "valid+features.0=zeros@cropped": "all layers or none",
+        "valid+features.0=zeros@cropped": "choose one",
         "zeros@cropped@cropped": "names no view",
     }.items():
         with pytest.raises(ValueError, match=told):
@@ -117,9 +117,15 @@ def test_views_are_refused_where_they_mean_nothing():
         encoders.create("pixels", padding="zeros@cropped")
     with pytest.raises(ValueError, match="no classifier head"):
         encoders.create("vgg11", padding="zeros@cropped", num_classes=10)
+    with pytest.raises(ValueError, match="pools pad as its convolutions"):
+        encoders.create("resnet18", padding="zeros@cropped", pool_padding="lowest")
     small = encoders.create("vgg11", padding="zeros@enlarged")
     with pytest.raises(InputTooSmall, match="no middle within surroundings"):
         small.init(jax.random.key(0), np.zeros((1, 100, 100, 3), np.float32))
+    # Five pixels are taken away before the 134 that VGG-11 needs without padding.
+    cropped = encoders.create("vgg11", padding="reflect@cropped")
+    with pytest.raises(InputTooSmall, match=r"100x100 are too small.* works is 139x139"):
+        cropped.init(jax.random.key(0), np.zeros((1, 100, 100, 3), np.float32))
 
 
 def test_an_unaligned_lattice_is_refused():

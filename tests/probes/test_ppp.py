@@ -34,12 +34,16 @@ def test_magnitude_and_ratio_are_those_that_were_put_in():
     assert found.map.shape == (6, 5)
     np.testing.assert_allclose(found.map.mean(), found.magnitude.value, rtol=1e-6)
     np.testing.assert_allclose(found.magnitude.value, 0.5 / 2, rtol=0.05)
+    np.testing.assert_allclose(found.strength.value, 0.5 / 2, rtol=0.05)
     np.testing.assert_allclose(found.snr.value, 0.5, rtol=0.05)
 
 
-def test_what_only_chance_leaves_has_no_ratio():
-    ratios = [pattern(drawn(0.0, 1.0, seed=seed)).snr.value for seed in range(5)]
-    assert max(ratios) < 0.05
+def test_what_only_chance_leaves_is_in_the_magnitude_alone():
+    several = [pattern(drawn(0.0, 1.0, seed=seed)) for seed in range(5)]
+    assert max(found.snr.value for found in several) < 0.05
+    assert max(found.strength.value for found in several) < 0.025
+    chance = np.sqrt(2 / (np.pi * 40)) / 2
+    np.testing.assert_allclose([found.magnitude.value for found in several], chance, rtol=0.1)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -58,7 +62,7 @@ def test_a_pattern_without_any_noise_has_no_ratio_but_a_magnitude():
 
 def test_no_difference_at_all_is_zero():
     found = pattern(drawn(0.0, 0.0))
-    assert found.magnitude.value == 0
+    assert found.magnitude.value == found.strength.value == 0
     assert np.isnan(found.snr.value)
 
 

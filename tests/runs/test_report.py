@@ -304,6 +304,14 @@ def test_differences_under_a_view_are_those_from_the_reference_under_it():
     assert rows["valid@cropped"].mae[0] == pytest.approx(expected.mean())
 
 
+def test_pixels_have_no_padding_to_compare_with():
+    pixels = {"encoder": "pixels", "weights": "none", "stages": "f1"}
+    results = [result("none", **pixels), result("reflect"), result("replicate")]
+    (row,) = paired_differences(results)
+    assert (row.probe.padding, row.reference) == ("replicate", "reflect")
+    assert paired_differences(results[:1]) == []
+
+
 def test_the_differences_are_in_the_page(tmp_path):
     results = [result(), result("circular"), result("valid")]
     page = report(tmp_path, results)

@@ -177,6 +177,27 @@ def test_each_stands_for_every_layer_that_pads():
     assert lowest.science()["paddings"] == settings.paddings
 
 
+def test_a_layer_that_is_named_twice_is_probed_once():
+    settings = Settings(**GOOD | {"paddings": ("zeros+each=reflect", "zeros+features.0=reflect")})
+    assert settings.paddings_of("vgg16").count("zeros+features.0=reflect") == 1
+
+
+@pytest.mark.parametrize("padding", ["zeros@cropped", "zeros+maxpool=reflect"])
+def test_what_pool_padding_would_overrule_is_refused(padding):
+    with pytest.raises(ValueError, match=rf"--pool_padding=lowest .*--paddings={padding[:6]}"):
+        Settings(
+            **GOOD | {"encoder": ("resnet18",), "paddings": (padding,), "pool_padding": "lowest"}
+        )
+
+
+def test_random_controls_of_closed_forms_have_seeds():
+    ridge = Settings(
+        **GOOD | {"solver": "ridge", "weights": "a.npz", "controls": ("random",), "seeds": (5,)}
+    )
+    assert "seeds" not in ridge.unused()
+    assert ridge.science()["seeds"] == (5,)
+
+
 def test_every_setting_has_a_flag_of_its_name():
     source = Path(__file__).parents[2] / "experiments" / "flags.py"
     flags = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
