@@ -54,7 +54,7 @@ def test_spc_in_a_ring_is_scipys_over_its_cells(name):
     values[2] = np.round(values[2] * 4) / 4  # with ties
     found = ring_spc(values, goal)
     of_cells, goal_cells = np.asarray(cells(values)), np.asarray(cells(goal[None]))[0]
-    # Cells of the target that differ by no more than rounding are ties to us, to scipy they are not.
+    # Cells of the target that differ by rounding alone are ties to us, to scipy they are not.
     for ring in (0, 5, 12):
         inside = rings() == ring
         for i in range(3):
