@@ -3,7 +3,8 @@
 Without padding maps shrink (VGG-16 at 224 pixels: 220, 106, 47, 17, 2 a side), and an encoder that
 tells less may tell less for that alone. Two fair comparisons, under every padding mode:
 
-`cropped`: of the padded maps only the responses are kept that the unpadded encoder has too.
+`cropped`: of the padded maps only the responses are kept that the unpadded encoder has too. Their
+receptive fields lie within the image, so that no padding reaches them: all modes give the same.
 `enlarged`: the unpadded encoder sees the image within its true surroundings, so that its maps are
 as large as the padded ones; padded encoders see the image alone, which lies in the middle.
 """
