@@ -4,7 +4,8 @@ from programs import rows, start
 
 
 def test_every_layer_has_its_rows_and_the_report_tells_what_each_adds(tmp_path):
-    done = start("layer_ablation", tmp_path, "--encoder=vgg11", "--maps=H", "--solver=ridge")
+    flags = ["--encoder=vgg11", "--maps=H", "--solver=ridge", "--stages=f1"]
+    done = start("layer_ablation", tmp_path, *flags)
     assert done.returncode == 0, done.stderr
     found = [row["padding"] for row in rows(tmp_path / "results.csv")]
     layers = [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)]
