@@ -373,9 +373,10 @@ def test_the_plan_counts_the_passes_of_streamed_images(tmp_path):
         epochs=3,
     )
     # Of two readout shapes, three epochs of 10 images each, and 4 test images once.
-    assert _passes(settings, [10, 4], [[True, True]]) == "68 images, 14 if all were stored"
-    assert _passes(settings, [10, 4], [[False, True], [False, False]]).startswith("32 images, 28")
-    assert _passes(settings, [10, 4], [[False, False]]) == "14 images"
+    assert _passes(settings, [10, 4], [[True, True]], [2]) == "68 images, 14 if all were stored"
+    some = _passes(settings, [10, 4], [[False, True], [False, False]], [2, 2])
+    assert some.startswith("32 images, 28")
+    assert _passes(settings, [10, 4], [[False, False]], [2]) == "14 images"
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file"])
