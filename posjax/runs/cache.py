@@ -131,6 +131,9 @@ class _Unfinished:
             shutil.rmtree(self.path, ignore_errors=True)
         with self._named_errors():
             self.path.mkdir(exist_ok=True)
+            # A process that was killed while it wrote what it had done left that under this name.
+            for unfinished in self.path.glob(f".{_ABOUT}.*.tmp"):
+                unfinished.unlink()
             for name, header in self.headers.items():
                 self.files[name] = os.open(self._file(name), os.O_RDWR | os.O_CREAT, 0o666)
                 os.ftruncate(self.files[name], self._end(name, self.done))

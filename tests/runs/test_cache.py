@@ -89,6 +89,8 @@ def test_a_killed_process_is_continued_where_it_was(tmp_path):
     process.wait()
     process.stdout.close()
     assert all(entry.startswith(".") for entry in entries(tmp_path))
+    # As if it had been killed a moment later, while it wrote what it had done.
+    (next(tmp_path.glob(".*.partial")) / ".about.json.1.tmp").write_text('{"done"')
     seen = []
     found = run(tmp_path, source=Noise(at=seen.append, count=40), batch_size=1)
     assert 0 < len(set(seen[1:])) < 40
