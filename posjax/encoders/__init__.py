@@ -1,6 +1,6 @@
 """Encoders: frozen convolutional networks whose padding mode is a parameter."""
 
-from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode
+from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode, split_padding
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
@@ -20,4 +20,5 @@ __all__ = [
     "margins",
     "names",
     "padded_layers",
+    "split_padding",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from posjax.encoders import base_mode
+from posjax.encoders import split_padding
 from posjax.probes.controls import SELECTIVITY
 from posjax.runs.bootstrap import bootstrap_mean
 from posjax.runs.records import Key, Probe, Result, readouts
@@ -64,8 +64,8 @@ def switched_layers(results: Sequence[Result]) -> list[Difference]:
     """
 
     def twins(probe: Probe) -> dict[str, Probe]:
-        mode = base_mode(probe.padding)
-        switched = probe.padding.startswith(f"{mode}+") and not probe.control
+        mode, switches = split_padding(probe.padding)
+        switched = switches and not probe.control
         return {mode: dataclasses.replace(probe, padding=mode)} if switched else {}
 
     return _less(_by_seed(results), twins)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from posjax.encoders import base_mode
+from posjax.encoders import split_padding
 from posjax.runs import page
 from posjax.runs.differences import Difference, paired_differences, switched_layers
 from posjax.runs.figures import COLOURS, add_legend, panels_by_map
@@ -48,10 +48,10 @@ def effects(results: Sequence[Result]) -> list[Effect]:
     found = []
     pairs: dict[tuple[str, str], None] = {}
     for row in switched_layers(results):
-        base = base_mode(row.probe.padding)
-        layer, _, to = row.probe.padding.removeprefix(f"{base}+").partition("=")
-        if row.spc is None or "+" in layer + to:
+        base, switches = split_padding(row.probe.padding)
+        if row.spc is None or len(switches) > 1:
             continue
+        ((layer, to),) = switches.items()
         # Of two modes the one that is compared is zeros, else the base of what came first.
         mode, other = (to, base) if to == "zeros" or (to, base) in pairs else (base, to)
         pairs[mode, other] = None

@@ -49,10 +49,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     from posjax.runs.terminal import text_table
 
     prepared = prepare(settings)
-    devices, images, tests = prepared.devices, prepared.images, prepared.tests
-    if settings.solver == "ridge":
-        closed_form.check_images(len(images))
-        closed_form.check_room(gram_columns(settings, prepared.shapes), devices)
+    images, tests = prepared.images, prepared.tests
     workdir = Workdir(settings.workdir)
     flags = {f"--{name}": value for name, value in settings.science().items()}
     parallel.check_same(flags | prepared.about)
@@ -62,11 +59,11 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     notes = [*_notes(settings.images, images, tests), *prepared.notes]
     chosen = arms(settings)
     statistics = prepared.about["normalize"]
-    say(plan(settings, chosen, prepared.shapes, images, tests, statistics, devices))
+    say(plan(settings, chosen, prepared.shapes, images, tests, statistics, prepared.devices))
     for note in notes:
         say(f"note: {note}")
 
-    results = _probe_all(settings, chosen, prepared.shapes, images, tests, devices, workdir)
+    results = _probe_all(settings, chosen, prepared, workdir)
     if parallel.is_first():
         report = write_report(workdir.path, settings, results, title=title, notes=notes)
         say(text_table(results))
@@ -98,6 +95,9 @@ def prepare(settings: Settings) -> Prepared:
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
     images, tests = open_both(settings)
+    if settings.solver == "ridge":
+        closed_form.check_images(len(images))
+        closed_form.check_room(gram_columns(settings, shapes), devices)
     weights = _check_weights(settings)
     about = {
         "weight_digests": {name: loaded.digest for name, loaded in weights.items()},
@@ -117,17 +117,11 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _probe_all(
-    settings: Settings,
-    chosen: Sequence[Arm],
-    shapes: Shapes,
-    images: Source,
-    tests: Mapping[str, Source],
-    devices: Sequence[jax.Device],
-    workdir: Workdir,
+    settings: Settings, chosen: Sequence[Arm], prepared: Prepared, workdir: Workdir
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
-    sources = {settings.image_size: (images, tests)}
+    sources = {settings.image_size: (prepared.images, prepared.tests)}
     written = parallel.from_first(workdir.count_records)
     for arm in chosen:
         encoder = frozen(settings, arm)
@@ -139,12 +133,12 @@ def _probe_all(
             encoder,
             train,
             test,
-            recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding]),
+            recipe_of(settings, arm.encoder, prepared.shapes[arm.encoder, arm.padding]),
             tasks=tasks(settings, arm.control),
             control=arm.control,
             cache_dir=settings.cache_dir,
             cache_limit_gb=settings.cache_limit_gb,
-            devices=devices,
+            devices=prepared.devices,
             workdir=workdir,
         ):
             results.append(result)

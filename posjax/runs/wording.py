@@ -21,9 +21,15 @@ def varying(probes: Sequence[Probe]) -> tuple[str, ...]:
         return len({tuple(getattr(probe, field) for field in fields) for probe in probes})
 
     told = ("encoder", "control")
-    apart = {name: 1 if name in told else count_different(*told) for name in names}
-    among = {name: (name,) if name in told else (name, *told) for name in names}
-    differ = [name for name in names if count_different(*among[name]) > apart[name]]
+    differ = [
+        name
+        for name in names
+        if (
+            count_different(name) > 1
+            if name in told
+            else count_different(name, *told) > count_different(*told)
+        )
+    ]
     return ("padding", *differ)  # `control` is the last field
 
 

@@ -52,7 +52,7 @@ def test_cropped_padded_maps_are_the_unpadded_ones_where_no_padding_reaches(case
     plain = stages_of(name, "zeros", images, variables)
     for stage, x in padded.items():
         assert x.shape == unpadded[stage].shape
-        reach, stride, _ = lattice[stage].reach, *lattice[stage][::2]
+        stride, reach, _ = lattice[stage]
         # How many responses at each side of the kept ones padding still reaches.
         reached = max(-(-reach // stride) - (plain[stage].shape[1] - x.shape[1]) // 2, 0) + 1
         inside = slice(reached, x.shape[1] - reached)
