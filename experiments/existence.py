@@ -1,7 +1,7 @@
 """Is there position in the features at all? The paper's Table 1.
 
 Pixels, VGG-16 and ResNet-152, five position maps, and images with and without content. With no
-flags: small random encoders on generated images, offline, in two minutes on two cores.
+flags: small random encoders on generated images, offline, in minutes on two cores.
 """
 
 from experiments.program import main

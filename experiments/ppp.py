@@ -1,6 +1,6 @@
 """What does padding add to the features, on average over images? PPP, beside PosENet.
 
-With no flags: a random VGG-11 on generated images, offline, in two minutes on two cores.
+With no flags: a random VGG-11 on generated images, offline, in minutes on two cores.
 """
 
 from experiments.program import main

@@ -1,7 +1,7 @@
 """Does a larger readout find more position? The paper's Table 2.
 
 One to three convolutions of 3x3 pixels, and one of 1x1 to 7x7, on pixels and on VGG-16. With no
-flags: a random ResNet-20 on generated images, offline, in two minutes on two cores.
+flags: a random ResNet-20 on generated images, offline, in minutes on two cores.
 """
 
 from experiments.program import main

@@ -1,7 +1,7 @@
 """Which stages carry position? The paper's Table 3.
 
 Every stage by itself, and all together. With no flags: a random VGG-11 on generated images,
-offline, in two minutes on two cores.
+offline, in minutes on two cores.
 """
 
 from experiments.program import main

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+ROUNDING = 1e-5  # of the features' standard deviation: smaller differences are no differences
+
 # Two-sided 97.5 % quantiles of Student's t by degrees of freedom.
 _T975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
@@ -149,6 +151,7 @@ def _squares(sums: Sums) -> tuple[float, float]:
     if sums.count < 2:
         return squared_mean, math.nan
     variance = (second_moment - squared_mean) * sums.count / (sums.count - 1)
-    # What a constant pattern leaves by rounding is no variance.
-    varies = second_moment > 0 and variance > 1e-12 * second_moment
+    # What rounding leaves of a constant pattern, or of features that are the same, is no variance.
+    rounding = max(1e-12 * second_moment, (ROUNDING * _deviation(sums)) ** 2)
+    varies = variance > rounding
     return squared_mean, variance if varies else math.nan

@@ -66,6 +66,14 @@ def test_no_difference_at_all_is_zero():
     assert np.isnan(found.snr.value)
 
 
+def test_what_rounding_leaves_of_equal_features_is_no_variance():
+    # Under `valid` padded and surrounded features are the same sums in another order.
+    found = pattern(drawn(0.0, 2e-6))
+    assert np.isnan(found.snr.value)
+    assert found.magnitude.value < 1e-5
+    assert pattern(drawn(0.0, 1e-3)).snr.value < 0.1
+
+
 def test_one_part_is_not_enough_for_an_interval():
     with pytest.raises(ValueError, match="2 parts"):
         pattern(drawn(1.0, 1.0)[:1])
