@@ -1,4 +1,4 @@
-"""Compiled programs, kept on disk from one run to the next."""
+"""What programs set before anything is computed: devices, and where compiled programs are kept."""
 
 import hashlib
 import os
@@ -7,6 +7,22 @@ from pathlib import Path
 
 import jax
 from absl import logging
+
+
+def start(devices: int, compile_cache: str | None, *, quiet: bool) -> None:
+    """Makes so many virtual devices of a CPU, and keeps compiled programs, see `keep_compiled`.
+
+    Libraries report on every checkpoint; `quiet` leaves their warnings only.
+
+    Raises:
+        ValueError: `compile_cache` cannot be written to.
+    """
+    if quiet:
+        logging.set_verbosity(logging.WARNING)
+    if devices > 1:
+        # Counts for the CPU alone, and only where nothing has been computed yet.
+        jax.config.update("jax_num_cpu_devices", devices)
+    keep_compiled(compile_cache)
 
 
 def keep_compiled(folder: str | None) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-from absl import flags, logging
+from absl import flags
 
-from experiments.compilation import keep_compiled
+from experiments.compilation import start
 from posjax import encoders, layers, probes
 from posjax.runs import Settings
 from posjax.runs.settings import CONTROLS, FEATURE_DTYPES, NORMALIZATIONS, RANDOM, SOLVERS
@@ -50,10 +49,11 @@ _ENCODER = flags.DEFINE_list(
     f"{_defaults('encoder')} The demonstration is what runs without --encoder, --weights and "
     "--images: few small generated images, in two minutes.",
 )
-_WEIGHTS = flags.DEFINE_string(
+_WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, or a "
+    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, cifar10 "
+    "(resnet20 trained under the very padding mode), cifar10:MODE (under that mode, for all), or a "
     ".safetensors, .npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the "
     "padding mode and the encoder.",
 )
@@ -219,19 +219,13 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
     Raises:
         ValueError: a value that cannot run; names its flag.
     """
-    if not flags.FLAGS["verbosity"].present:
-        # Libraries report on every checkpoint; --verbosity=0 shows it.
-        logging.set_verbosity(logging.WARNING)
-    if _DEVICES.value > 1:
-        # Counts for the CPU alone, and only where nothing has been computed yet.
-        jax.config.update("jax_num_cpu_devices", _DEVICES.value)
-    keep_compiled(_COMPILE_CACHE.value)
+    start(_DEVICES.value, _COMPILE_CACHE.value, quiet=not flags.FLAGS["verbosity"].present)
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
     default = PAPER | paper if asked else DEMONSTRATION | demonstration
     for flag in (_WEIGHTS, _IMAGES):
-        if flag.value == "":
+        if flag.value in ("", []):
             raise ValueError(f"--{flag.name} is empty: give a value, or leave it out")
-    weights = os.path.expanduser(_WEIGHTS.value or RANDOM)
+    weights = tuple(map(os.path.expanduser, _WEIGHTS.value or [RANDOM]))
 
     def value(flag: flags.FlagHolder) -> Any:
         return flag.value if flag.present else default.get(flag.name, flag.value)
@@ -243,11 +237,11 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
         pool_padding=_POOL_PADDING.value,
         stages=tuple(value(_STAGES)),
         maps=tuple(value(_MAPS)),
-        depths=_integers(_DEPTHS, value(_DEPTHS)),
-        kernel_sizes=_integers(_KERNEL_SIZES, value(_KERNEL_SIZES)),
-        readout_paddings=_integers(_READOUT_PADDINGS, value(_READOUT_PADDINGS)),
+        depths=integers("depths", value(_DEPTHS)),
+        kernel_sizes=integers("kernel_sizes", value(_KERNEL_SIZES)),
+        readout_paddings=integers("readout_paddings", value(_READOUT_PADDINGS)),
         one_at_a_time=value(_ONE_AT_A_TIME),
-        seeds=_integers(_SEEDS, value(_SEEDS)),
+        seeds=integers("seeds", value(_SEEDS)),
         solver=_SOLVER.value,
         controls=_controls(weights, demonstration=not asked),
         images=_IMAGES.value or "dead_leaves",
@@ -281,19 +275,24 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
     return chosen
 
 
-def _controls(weights: str, *, demonstration: bool) -> tuple[str, ...]:
+def _controls(weights: tuple[str, ...], *, demonstration: bool) -> tuple[str, ...]:
     if _CONTROLS.value is not None:
         return () if _CONTROLS.value == ["none"] else tuple(_CONTROLS.value)
     vacuous = {
-        "random": weights == RANDOM,
+        "random": RANDOM in weights,
         "floor": _SOLVER.value == "ridge",
         "roll": demonstration,
     }
     return tuple(name for name in CONTROLS if not vacuous.get(name))
 
 
-def _integers(flag: flags.FlagHolder, values: Iterable[str | int]) -> tuple[int, ...]:
+def integers(flag: str, values: Iterable[str | int]) -> tuple[int, ...]:
+    """The whole numbers that a flag lists.
+
+    Raises:
+        ValueError: something else is among them; names the flag.
+    """
     try:
         return tuple(map(int, values))
     except ValueError as error:
-        raise ValueError(f"--{flag.name} needs whole numbers, found {flag.value}") from error
+        raise ValueError(f"--{flag} needs whole numbers, found {list(values)}") from error

@@ -1,4 +1,4 @@
-"""What all programs that probe encoders have in common: flags become a run."""
+"""What programs have in common: flags become a run."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -23,12 +23,17 @@ def main(
     or --images, and without any of them.
     """
     flags.show_in_help()
+    guarded(lambda: run(flags.settings(program, paper or {}, demonstration or {}), title=title))
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Parses the flags, runs, and ends the process: with one line where the input is bad."""
 
     def start(argv: list[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: what is {' '.join(argv[1:])}? Values of flags follow '=' or a space")
         try:
-            run(flags.settings(program, paper or {}, demonstration or {}), title=title)
+            run()
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("where it happened", exc_info=True)  # shown with --verbosity=1
             sys.exit(f"error: {error}")

@@ -1,6 +1,12 @@
-"""Eight virtual CPU devices, and shapes checked at run time."""
+"""Eight virtual CPU devices, shapes checked at run time, and numbers for encoders."""
+
+import functools
+import zlib
 
 import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
@@ -8,3 +14,37 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # From here on posjax is imported with its annotations checked.
 install_import_hook("posjax", "beartype.beartype")
+
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+@pytest.fixture(scope="session")
+def numbered():
+    """Variables of an encoder with every number drawn from PyTorch's name for it."""
+    return lambda encoder: _numbers(
+        encoder.clone(padding="zeros", pool_padding="lowest", dtype=np.float32)
+    )
+
+
+@functools.cache
+def _numbers(encoder):
+    images = np.zeros((1, 64, 64, 3), np.float32)
+    shapes = flatten_dict(jax.eval_shape(encoder.init, jax.random.key(0), images))
+    return unflatten_dict({path: _draw(path, leaf.shape) for path, leaf in shapes.items()})
+
+
+def _draw(path, shape):
+    name = ".".join(path[1:-1]).replace("_", ".") + "." + LEAVES.get(path[-1], path[-1])
+    numbers = np.random.default_rng(zlib.crc32(name.encode()))
+    if len(shape) >= 2:
+        # PyTorch's layout: outputs, inputs, rows, columns.
+        shape = (*shape[:-3:-1], *shape[:-2])
+    if path[-1] == "var":
+        return numbers.uniform(0.5, 1.5, shape).astype(np.float32)
+    if path[-1] == "kernel":
+        fan_in = np.prod(shape[1:])
+        weight = numbers.standard_normal(shape) * np.sqrt(2 / fan_in)
+        return weight.astype(np.float32).transpose((2, 3, 1, 0) if weight.ndim == 4 else (1, 0))
+    if path[-1] == "scale":
+        return numbers.uniform(0.5, 1.0, shape).astype(np.float32)
+    return (0.1 * numbers.standard_normal(shape)).astype(np.float32)

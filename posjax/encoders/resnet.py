@@ -33,7 +33,8 @@ class ResNet(nn.Module):
 
     For ImageNet the stem is a 7x7 convolution of stride 2 and f1 is taken before its pool; its
     pool `maxpool` reaches over the border and pads by `pool_padding`, by default with the same
-    mode as the convolutions. Layers are named as in PyTorch: `conv1`, `layer1.0.conv1`, ….
+    mode as the convolutions. Layers are named as in PyTorch: `conv1`, `layer1.0.conv1`, …. In
+    training BatchNorm's statistics are taken over all devices of `axis_name`.
     """
 
     blocks: Sequence[int]
@@ -43,6 +44,7 @@ class ResNet(nn.Module):
     pool_padding: Padding | None = None
     num_classes: int | None = None
     dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
     def setup(self):
         """Lays the layers out under PyTorch's names."""
@@ -82,7 +84,7 @@ class ResNet(nn.Module):
 
     def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
-        x = nn.relu(self.bn1(self.conv1(images), train=train))
+        x = nn.relu(self.bn1(self.conv1(images), train=train, axis_name=self.axis_name))
         stages = {"f1": x}
         if not self.cifar:
             x = self._stem_pool(x)
@@ -112,7 +114,7 @@ class ResNet(nn.Module):
         grows = index == 0 and (layer > 0 or self.bottleneck)
         shortcut = ("slice" if self.cifar else "conv") if grows else "identity"
         kind = Bottleneck if self.bottleneck else BasicBlock
-        return kind(width, stride, shortcut, self.padding, self.dtype)
+        return kind(width, stride, shortcut, self.padding, self.dtype, self.axis_name)
 
     def _stem_pool(self, x: Array) -> Array:
         chosen = self.padding if self.pool_padding is None else self.pool_padding
@@ -136,6 +138,7 @@ class BasicBlock(nn.Module):
     shortcut: str
     padding: Padding
     dtype: DTypeLike
+    axis_name: str | None
 
     def setup(self):
         """Names the layers as PyTorch does."""
@@ -149,10 +152,11 @@ class BasicBlock(nn.Module):
 
     def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the two convolutions, then ReLU."""
-        y = nn.relu(self.bn1(self.conv1(x), train=train))
-        y = self.bn2(self.conv2(y), train=train)
+        how = {"train": train, "axis_name": self.axis_name}
+        y = nn.relu(self.bn1(self.conv1(x), **how))
+        y = self.bn2(self.conv2(y), **how)
         lost = (self.modes[0] == "valid") + self.stride * (self.modes[1] == "valid")
-        return nn.relu(y + _shortcut(self, x, lost, y, train))
+        return nn.relu(y + _shortcut(self, x, lost, y, how))
 
 
 class Bottleneck(nn.Module):
@@ -163,6 +167,7 @@ class Bottleneck(nn.Module):
     shortcut: str
     padding: Padding
     dtype: DTypeLike
+    axis_name: str | None
 
     def setup(self):
         """Names the layers as PyTorch does."""
@@ -178,10 +183,11 @@ class Bottleneck(nn.Module):
 
     def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the three convolutions, then ReLU."""
-        y = nn.relu(self.bn1(self.conv1(x), train=train))
-        y = nn.relu(self.bn2(self.conv2(y), train=train))
-        y = self.bn3(self.conv3(y), train=train)
-        return nn.relu(y + _shortcut(self, x, int(self.mode == "valid"), y, train))
+        how = {"train": train, "axis_name": self.axis_name}
+        y = nn.relu(self.bn1(self.conv1(x), **how))
+        y = nn.relu(self.bn2(self.conv2(y), **how))
+        y = self.bn3(self.conv3(y), **how)
+        return nn.relu(y + _shortcut(self, x, int(self.mode == "valid"), y, how))
 
 
 def _mode(block: nn.Module, layer: str) -> str:
@@ -192,7 +198,7 @@ def _projection(width: int, stride: int, dtype: DTypeLike) -> list[nn.Module]:
     return [Conv(width, 1, stride, dtype=dtype), BatchNorm()]
 
 
-def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, train: bool) -> Array:
+def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, how: dict) -> Array:
     """The shortcut of `x` on the lattice of the block's response `y`.
 
     `lost` pixels of the input's border never come to stand under the centre of an unpadded
@@ -204,7 +210,7 @@ def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, train: bool) -> A
         x = x[:, lost : lost + height, lost : lost + width]
     if block.shortcut == "conv":
         conv, norm = block.downsample
-        return norm(conv(x), train=train)
+        return norm(conv(x), **how)
     if block.shortcut == "slice":
         # Option A of He et al. 2016: every other pixel, new channels filled with zeros.
         extra = y.shape[-1] - x.shape[-1]

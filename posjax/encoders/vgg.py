@@ -26,7 +26,8 @@ class VGG(nn.Module):
     """VGG's convolutions as stages f1…f5: after the last ReLU of each block, before its pool.
 
     Layers are `features.0`, `features.2`, … as in torchvision, which counts every convolution,
-    BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad.
+    BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad. In training BatchNorm's
+    statistics are taken over all devices of `axis_name`.
     """
 
     depth: int = 16
@@ -35,6 +36,7 @@ class VGG(nn.Module):
     pool_padding: Padding | None = None
     num_classes: int | None = None
     dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
     def setup(self):
         """Lays the layers out in torchvision's order, so that list positions are its names."""
@@ -88,7 +90,10 @@ class VGG(nn.Module):
                 stages[f"f{len(stages) + 1}"] = x
                 if len(stages) == len(WIDTHS):
                     break
-            x = layer(x, train=train) if isinstance(layer, BatchNorm) else layer(x)
+            if isinstance(layer, BatchNorm):
+                x = layer(x, train=train, axis_name=self.axis_name)
+            else:
+                x = layer(x)
         return stages
 
     def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:

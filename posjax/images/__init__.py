@@ -1,8 +1,18 @@
 """Images: a spec becomes a source of square RGB images in [0, 1], a source becomes batches."""
 
+from posjax.images.labelled import Labelled, open_labelled
 from posjax.images.loader import STATISTICS, Source, batches
 from posjax.images.rolled import Rolled
 from posjax.images.selection import select
 from posjax.images.sources import open_source
 
-__all__ = ["STATISTICS", "Rolled", "Source", "batches", "open_source", "select"]
+__all__ = [
+    "STATISTICS",
+    "Labelled",
+    "Rolled",
+    "Source",
+    "batches",
+    "open_labelled",
+    "open_source",
+    "select",
+]

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from posjax.images import dead_leaves
+from posjax.images.datasets import open_records
 from posjax.images.loader import RECIPE, Source, check_header, decode, load
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
@@ -233,11 +233,7 @@ def _tfds(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path |
 
     Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
     """
-    name, _, split = spec.removeprefix("tfds:").partition(":")
-    split = split or "train"
-    if not name or re.fullmatch(r"[\d*]+\.[\d*]+\.[\d*]+.*", split):
-        raise ValueError(f"{spec}: expected tfds:NAME[:SPLIT], and a version cannot be chosen")
-    records = _records(spec, name, split, manual_dir)
+    records, split = open_records(spec, manual_dir)
     info = records.dataset_info
     chosen = _sample(spec, len(records), limit, seed)
     keys = tuple(f"{info.full_name}/{split}/{index}" for index in chosen)
@@ -249,52 +245,3 @@ def _tfds(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path |
         read=lambda index: load(records[chosen[index]]["image"], keys[index], size),
         content=lambda: [info.as_json.encode(), *map(str.encode, keys)],
     )
-
-
-def _records(spec: str, name: str, split: str, manual_dir: Path | None):
-    """Opens a dataset for random access, its images encoded; ValueError says what failed."""
-    # They take a while to import, and most runs never need them.
-    import tensorflow_datasets as tfds
-
-    from posjax.images import saliency  # noqa: F401 (makes its datasets known)
-
-    if manual_dir is not None and not manual_dir.is_dir():
-        raise ValueError(f"{spec}: there is no folder manual_dir={manual_dir}")
-    manual = tfds.download.DownloadConfig(manual_dir=manual_dir)
-
-    try:
-        records = tfds.data_source(
-            name,
-            split=split,
-            # Read at each call, where tfds itself reads it once, on import.
-            data_dir=os.environ.get("TFDS_DATA_DIR"),
-            builder_kwargs={"file_format": "array_record"},
-            download_and_prepare_kwargs={"download_config": manual},
-            decoders={"image": tfds.decode.SkipDecoding()},
-        )
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"{spec}: no dataset {name!r} in tensorflow-datasets or under TFDS_DATA_DIR"
-        ) from error
-    except ImportError as error:
-        hint = "pip install posjax[tf]" if "tensorflow" in str(error) else "install it"
-        raise ValueError(
-            f"{spec}: this dataset cannot be read without a package: {error}; {hint}"
-        ) from error
-    # Builders are anyone's code: a missing network alone comes as a dozen types.
-    except Exception as error:
-        raise ValueError(
-            f"{spec}: {type(error).__name__}: {error}\nDatasets are looked for under TFDS_DATA_DIR "
-            "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
-            "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
-        ) from error
-    info = records.dataset_info
-    if info.file_format.value != "array_record":
-        # Slices of a split, such as train[:10%], are silently ignored in the parquet format.
-        raise ValueError(f"{spec}: prepared as {info.file_format.value}, not as array_record")
-    features = dict(info.features.items())
-    feature = features.get("image")
-    if not isinstance(feature, tfds.features.Image) or feature.np_dtype == np.float32:
-        found = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
-        raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {found}")
-    return records

@@ -2,12 +2,14 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from posjax.layers.gradients import conv_gradients, convolve
 from posjax.layers.padding import (
     REPEATING,
     InputTooSmall,
@@ -43,12 +45,7 @@ def conv(
     widths = conv_widths(kernel_size, mode)
     check_fits(x.shape[1:3], widths, mode)
     _check_window(x.shape[1:3], widths, kernel_size)
-    respond = functools.partial(_respond, stride=stride, widths=widths, mode=mode)
-    if stride == 1 and x.dtype == jnp.float32 and suits_winograd(x.shape[1:3], kernel.shape):
-        tiles = functools.partial(winograd, widths=widths, mode=mode)
-        y = lax.platform_dependent(x, kernel, cpu=tiles, default=respond)
-    else:
-        y = respond(x, kernel)
+    y = _respond(jnp.asarray(x), jnp.asarray(kernel), stride, widths, mode)
     if mode == "partial":
         y = y * jnp.asarray(_partial_scale(x.shape[1:3], kernel_size, stride), y.dtype)
     return y if bias is None else y + bias
@@ -92,15 +89,39 @@ def conv_widths(kernel_size: tuple[int, int], mode: str) -> Widths:
     return tuple((k // 2, k // 2) for k in kernel_size)
 
 
-def _respond(x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths, mode: str) -> Array:
-    y = _convolve(x, kernel, stride, widths)
+# What is fastest forwards is slow to differentiate: backwards, the padded map is copied after all.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _respond(x: Array, kernel: Array, stride: int, widths: Widths, mode: str) -> Array:
+    respond = functools.partial(_respond_plainly, stride=stride, widths=widths, mode=mode)
+    if stride == 1 and x.dtype == jnp.float32 and suits_winograd(x.shape[1:3], kernel.shape):
+        tiles = functools.partial(winograd, widths=widths, mode=mode)
+        return lax.platform_dependent(x, kernel, cpu=tiles, default=respond)
+    return respond(x, kernel)
+
+
+def _forward(
+    x: Array, kernel: Array, stride: int, widths: Widths, mode: str
+) -> tuple[Array, tuple[Array, Array]]:
+    return _respond(x, kernel, stride, widths, mode), (x, kernel)
+
+
+def _backward(
+    stride: int, widths: Widths, mode: str, kept: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
+    x, kernel = kept
+    if mode not in REPEATING:
+        return conv_gradients(x, kernel, dy, stride, widths)
+    padded, unpad = jax.vjp(lambda x: pad(x, widths, mode), x)
+    dx, dk = conv_gradients(padded, kernel, dy, stride, ((0, 0), (0, 0)))
+    return unpad(dx)[0], dk
+
+
+_respond.defvjp(_forward, _backward)
+
+
+def _respond_plainly(x: Array, kernel: Array, stride: int, widths: Widths, mode: str) -> Array:
+    y = convolve(x, kernel, stride, widths)
     return _mend_border(y, x, kernel, stride, widths, mode) if mode in REPEATING else y
-
-
-def _convolve(x: ArrayLike, kernel: ArrayLike, stride: int, widths: Widths) -> Array:
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), widths, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 def _mend_border(
@@ -122,7 +143,7 @@ def _mend_border(
             if start < stop:
                 taps = pixels[start * stride : (stop - 1) * stride + k]
                 strip = pad(jnp.take(x, taps, axis=axis), tuple(across), mode)
-                mended = _convolve(strip, kernel, stride, ((0, 0), (0, 0)))
+                mended = convolve(strip, kernel, stride, ((0, 0), (0, 0)))
                 y = lax.dynamic_update_slice_in_dim(y, mended, start, axis)
     return y
 

@@ -69,22 +69,25 @@ def frozen(settings: Settings, arm: Arm) -> FrozenEncoder:
     )
 
 
-def _arms(settings: Settings, name: str, weights: str, control: str = "") -> Iterator[Arm]:
+def _arms(
+    settings: Settings, name: str, weights: Iterable[str], control: str = ""
+) -> Iterator[Arm]:
     if name == PIXELS:
         yield Arm(name, NONE, NONE, None, control)
         return
-    seeds = settings.seeds if weights == RANDOM else (None,)
-    for padding, seed in itertools.product(settings.paddings_of(name), seeds):
-        yield Arm(name, weights, padding, seed, control)
+    for each in weights:
+        seeds = settings.seeds if each == RANDOM else (None,)
+        for padding, seed in itertools.product(settings.paddings_of(name), seeds):
+            yield Arm(name, each, padding, seed, control)
 
 
 def _controls(settings: Settings, results: list[Arm]) -> Iterator[Arm]:
     if "pixels" in settings.controls and PIXELS not in settings.encoder:
-        yield from _arms(settings, PIXELS, NONE, "pixels")
-    if "random" in settings.controls and settings.weights != RANDOM:
+        yield from _arms(settings, PIXELS, (), "pixels")
+    if "random" in settings.controls:
         for name in settings.encoder:
             if name != PIXELS:
-                yield from _arms(settings, name, RANDOM, "random")
+                yield from _arms(settings, name, (RANDOM,), "random")
     if "roll" in settings.controls:
         for arm in results:
             yield dataclasses.replace(arm, control=ROLL)

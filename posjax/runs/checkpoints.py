@@ -1,4 +1,4 @@
-"""Checkpoints of readouts in training, so that a killed run does not begin them again."""
+"""Checkpoints of what is in training, so that a killed run does not begin it again."""
 
 import time
 from pathlib import Path
@@ -11,13 +11,13 @@ SECONDS_BETWEEN = 60.0
 
 
 class Checkpoints:
-    """The state of one group of readouts after whole epochs, in one folder.
+    """The state of one training, such as that of a group of readouts, in one folder.
 
     Only the newest is kept. A save that was killed is ignored by the next start. Of several hosts
     only the first has them: nothing here waits for the others.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN):
         # It takes a while to import, which --help and runs without a workdir need not wait for.
         import orbax.checkpoint as ocp
 
@@ -32,6 +32,7 @@ class Checkpoints:
             ),
         )
         self._saved = time.monotonic()
+        self._seconds = seconds_between
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -40,32 +41,32 @@ class Checkpoints:
         self._manager.close()
 
     def restore(self, template: Any) -> tuple[int, Any]:
-        """The number of finished epochs and the state after them; (0, template) for none.
+        """How many steps (or epochs) are done, and the state after them; (0, template) for none.
 
         Raises:
-            ValueError: the checkpoint cannot be read, or is of other readouts; names its folder.
+            ValueError: the checkpoint cannot be read, or is of another training; names its folder.
         """
-        epoch = self._manager.latest_step()
-        if epoch is None:
+        done = self._manager.latest_step()
+        if done is None:
             return 0, template
         try:
-            state = self._manager.restore(epoch, args=self._args.StandardRestore(template))
+            state = self._manager.restore(done, args=self._args.StandardRestore(template))
             found, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
             if found != expected:
                 raise ValueError(f"arrays of the shapes {found}, expected {expected}")
-            return epoch, state
+            return done, state
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
-                f"the checkpoint {self._folder / str(epoch)} cannot be read ({error}): delete it "
-                "to train these readouts from the start"
+                f"the checkpoint {self._folder / str(done)} cannot be read ({error}): delete it "
+                "to start this training anew"
             ) from error
 
     def due(self) -> bool:
         """Whether the last save is long enough ago."""
-        return time.monotonic() - self._saved >= SECONDS_BETWEEN
+        return time.monotonic() - self._saved >= self._seconds
 
-    def save(self, epoch: int, state: Any) -> None:
-        """Saves numpy arrays as the state after `epoch` epochs."""
-        self._manager.save(epoch, args=self._args.StandardSave(state))
+    def save(self, done: int, state: Any) -> None:
+        """Saves numpy arrays as the state after `done` steps (or epochs), which must grow."""
+        self._manager.save(done, args=self._args.StandardSave(state))
         self._manager.wait_until_finished()
         self._saved = time.monotonic()

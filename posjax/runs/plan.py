@@ -40,10 +40,10 @@ def plan(
     bytes_of_sets = [[size * count for count in counts] for size in sizes]
     streamed = _streamed(settings, bytes_of_sets)
     groups = [_groups(settings, arm, shapes) for arm in arms]
-    drawn = " (drawn anew for each seed)" if settings.weights == RANDOM else ""
+    drawn = " (drawn anew for each seed)" if RANDOM in settings.weights else ""
     results = [arm for arm in arms if not arm.control]
     lines = {
-        "encoder": f"{', '.join(settings.encoder)}, {settings.weights} weights{drawn}",
+        "encoder": f"{', '.join(settings.encoder)}, {', '.join(settings.weights)} weights{drawn}",
         "paddings": ", ".join(settings.paddings),
         "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
         "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),

@@ -17,7 +17,7 @@ from posjax.runs.differences import paired_differences
 from posjax.runs.map_figures import grid_of_maps
 from posjax.runs.pattern import Geometry, check_count, geometry, patterns
 from posjax.runs.records import Result, write_atomically
-from posjax.runs.run import TRAIN_SEED, open_images, prepare
+from posjax.runs.run import TRAIN_SEED, claim, open_images, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
 from posjax.runs.wording import distinct, estimate
@@ -64,10 +64,12 @@ def run(
     names = [name for name in settings.encoder if name != PIXELS]
     if not names:
         raise ValueError("--encoder: PPP needs an encoder that pads, found pixels")
+    if len(settings.weights) > 1:
+        raise ValueError(f"--weights: PPP takes one, found {', '.join(settings.weights)}")
     prepared = prepare(settings)
     check_count(len(prepared.images))
     where = {name: geometry(name, settings.image_size) for name in names}
-    Workdir(settings.workdir).claim(settings, prepared.about)
+    claim(Workdir(settings.workdir), settings, prepared)
     for name, place in where.items():
         say(
             f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
@@ -122,7 +124,7 @@ def _table(settings: Settings, found: Found) -> str:
         for stage, pattern in stages.items():
             values = [v for score in SCORES for v in over_seeds([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
-            writer.writerow([name, settings.weights, padding, seed, stage, *cells])
+            writer.writerow([name, settings.weights[0], padding, seed, stage, *cells])
     return text.getvalue()
 
 

@@ -161,9 +161,10 @@ def _group(
     solver: str,
     control: str,
 ) -> str:
-    weights = f"seed{encoder.seed}" if encoder.weights == "random" else encoder.digest[:8]
+    # The digest tells weights apart, the name what the results call them.
+    digest = f"seed{encoder.seed}" if encoder.weights == "random" else encoder.digest[:8]
     return (
-        f"{encoder.name}-{weights}-{encoder.padding}-{stages}"
+        f"{encoder.name}-{Path(encoder.weights).stem}-{digest}-{encoder.padding}-{stages}"
         f"-depth{depth}-kernel{kernel_size}-padding{readout_padding}"
         f"{'' if solver == 'sgd' else f'-{solver}'}{f'-{control}' if control else ''}"
     )

@@ -55,7 +55,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     parallel.check_same(flags | prepared.about)
     if settings.cache_dir:
         make_writable(settings.cache_dir)
-    parallel.from_first(lambda: workdir.claim(settings, prepared.about))
+    parallel.from_first(lambda: claim(workdir, settings, prepared))
     notes = [*_notes(settings.images, images, tests), *prepared.notes]
     chosen = arms(settings)
     statistics = prepared.about["normalize"]
@@ -69,6 +69,12 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         say(text_table(results))
         say(f"report: {report}")
     return results
+
+
+def claim(workdir: Workdir, settings: Settings, prepared: "Prepared") -> None:
+    """Makes the workdir this run's, see `Workdir.claim`."""
+    cache = {"cache_dir": settings.cache_dir and str(settings.cache_dir)}
+    workdir.claim(settings.science(), cache | prepared.about)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Settings(Recipe):
     """
 
     encoder: tuple[str, ...]
-    weights: str
+    weights: tuple[str, ...]
     paddings: tuple[str, ...]
     images: str
     test_images: tuple[str, ...]
@@ -129,9 +129,11 @@ class Settings(Recipe):
                 "--controls=floor needs --solver=sgd: a linear fit to maps that are shuffled for "
                 "each image is the constant, however many images there are"
             )
-        if "random" in self.controls and self.weights == RANDOM:
+        _check_axis("weights", self.weights)
+        if "random" in self.controls and RANDOM in self.weights:
             raise ValueError(
-                "--controls=random is a control of trained weights, and --weights=random has none"
+                "--controls=random is a control of trained weights, and --weights=random has them "
+                "already"
             )
         if self.pool_padding is not None:
             _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
@@ -196,7 +198,7 @@ class Settings(Recipe):
         """The names of the settings that mean nothing to the solver."""
         if self.solver == "sgd":
             return ()
-        seeded = RANDOM in (self.weights, *self.controls)
+        seeded = RANDOM in (*self.weights, *self.controls)
         return ("epochs", "learning_rate", *(() if seeded else ("seeds",)))
 
 

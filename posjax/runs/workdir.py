@@ -5,7 +5,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 from posjax.probes.controls import Task
 from posjax.runs.records import Record, Result, write_atomically, write_csv
 from posjax.runs.result_files import load_result, save_result
-from posjax.runs.settings import Settings
 
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
@@ -27,17 +26,18 @@ class Workdir:
 
     path: Path
 
-    def claim(self, settings: Settings, about: dict[str, Any]) -> None:
+    def claim(self, science: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Writes config.json, or makes sure that the one that is there is of the same run.
 
-        `about` is what the flags do not say: digests of weights and images, devices.
+        `science` is the flags that determine the results; `about` what they do not say: digests of
+        weights and images, devices, and where files lie.
 
         Raises:
             ValueError: the folder belongs to a run with other flags, weights or images, which are
                 named, or holds files but no run.
         """
         path = self.path / "config.json"
-        science = json.loads(json.dumps(settings.science(), default=str))
+        science = json.loads(json.dumps(science, default=str))
         if path.exists():
             # Its versions and revision are those of the results that are there: it stays.
             return self._check_same(path, science, about)
@@ -47,7 +47,6 @@ class Workdir:
         config = {
             "flags": science,
             "workdir": str(self.path),
-            "cache_dir": settings.cache_dir and str(settings.cache_dir),
             "versions": {name: version(name) for name in PACKAGES},
             "git_revision": git_revision(),
             **about,

@@ -4,7 +4,6 @@ import json
 import struct
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -36,7 +35,7 @@ def make_settings(path, **changes):
 
 
 def claim(path, about=ABOUT, **changes):
-    Workdir(path).claim(make_settings(path, **changes), about)
+    Workdir(path).claim(make_settings(path, **changes).science(), about)
 
 
 def test_the_rows_of_results_are_counted(tmp_path):
@@ -47,7 +46,7 @@ def test_the_rows_of_results_are_counted(tmp_path):
 
 def test_config_json_says_what_was_run_with_what(tmp_path):
     path = tmp_path / "new" / "run"
-    claim(path, cache_dir=Path("cache"), learning_rate=0.3)
+    claim(path, ABOUT | {"cache_dir": "cache"}, learning_rate=0.3)
     config = json.loads((path / "config.json").read_text())
     flags = config["flags"]
     assert (flags["encoder"], flags["paddings"]) == (["resnet20"], ["zeros", "valid"])
@@ -64,7 +63,7 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
     claim(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     claim(tmp_path)
-    claim(tmp_path, ABOUT | {"devices": "8 × gpu"}, devices=2, cache_dir=Path("elsewhere"))
+    claim(tmp_path, ABOUT | {"devices": "8 × gpu", "cache_dir": "elsewhere"}, devices=2)
     # What it says of versions and devices is true of the results that are there.
     assert (tmp_path / "config.json").read_bytes() == before
 

@@ -1,0 +1,49 @@
+"""Weights as files with PyTorch's names: the way back from Flax variables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from safetensors.numpy import save
+
+from posjax.encoders.pretrained import entries
+
+_HEADS = ("fc", "linear", "classifier_6")
+
+
+def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The state dict, by PyTorch's names and in its layout, that `from_torch` reads back.
+
+    Args:
+        name: one of `posjax.encoders.names()`.
+        variables: the tree of `create(name, num_classes=…).init`, with or without the head.
+
+    Raises:
+        KeyError: the variables are of another encoder.
+    """
+    found = flax.traverse_util.flatten_dict(dict(variables))
+    classes = [leaf.shape[-1] for path, leaf in found.items() if path[1] in _HEADS]
+    expected = entries(name, classes[0] if classes else None)
+    return {key: _torch_layout(found[path]) for key, (path, _) in expected.items()}
+
+
+def to_safetensors(
+    name: str, variables: Mapping[str, Any], metadata: Mapping[str, str], dtype: DTypeLike
+) -> bytes:
+    """The content of a `.safetensors` file that `load` reads.
+
+    BatchNorm's entries stay in float32: they are few, and a variance may leave half precision's
+    range. Of `metadata`, `load_with_info` reads `normalize`.
+    """
+    arrays = {
+        key: array.astype(dtype if array.ndim > 1 else np.float32)
+        for key, array in to_torch(name, variables).items()
+    }
+    return save(arrays, dict(metadata))
+
+
+def _torch_layout(array: ArrayLike) -> np.ndarray:
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[np.ndim(array)]
+    return np.ascontiguousarray(np.asarray(array).transpose(axes))

@@ -1,0 +1,46 @@
+"""Accuracies of all encoders that a folder of trainings holds, with their intervals."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from safetensors import safe_open
+
+from posjax.runs.records import write_atomically
+
+WEIGHTS = "weights.safetensors"
+COLUMNS = ("encoder", "padding", "seed", "correct", "images", "accuracy", "low", "high")
+
+
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion, over the images that were drawn (Wilson 1927)."""
+    z = 1.959964
+    centre = (correct + z**2 / 2) / (count + z**2)
+    spread = z * math.sqrt(correct * (count - correct) / count + z**2 / 4) / (count + z**2)
+    return centre - spread, centre + spread
+
+
+def write_table(workdir: Path) -> str:
+    """Writes accuracy.csv of the finished trainings in a workdir; the same as text."""
+    rows = sorted(_row(path) for path in workdir.glob(f"*/{WEIGHTS}"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((*row[:5], *(f"{value:.4f}" for value in row[5:])) for row in rows)
+    write_atomically(workdir / "accuracy.csv", text.getvalue().encode())
+    lines = [f"{'accuracy':28}{'test images':>12}"]
+    for encoder, padding, seed, _, count, accuracy, low, high in rows:
+        name = f"{encoder} {padding} seed {seed}"
+        lines.append(f"{name:28}{count:>12}  {accuracy:.1%} [{low:.1%}, {high:.1%}]")
+    return "\n".join(lines)
+
+
+def _row(path: Path) -> tuple:
+    with safe_open(path, framework="numpy") as file:
+        about = file.metadata()
+    correct, count = int(about["test_correct"]), int(about["test_count"])
+    # The folder's name is that of the encoder, the padding and the seed.
+    seed = int(path.parent.name.rpartition("seed")[2])
+    low, high = wilson(correct, count)
+    return about["encoder"], about["padding"], seed, correct, count, correct / count, low, high

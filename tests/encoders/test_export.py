@@ -1,0 +1,53 @@
+"""Weights that go out by PyTorch's names come back the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import encoders
+from posjax.encoders.export import to_safetensors, to_torch
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("resnet20", 10), ("resnet20", None), ("resnet18", 7), ("vgg11_bn", None), ("vgg11", 3)],
+)
+def test_what_goes_out_comes_back(name, classes, numbered):
+    encoder = encoders.create(name, num_classes=classes)
+    if name == "vgg11" and classes:
+        variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        variables = jax.tree.map(lambda x: np.ones(x.shape, np.float32), variables)
+    else:
+        variables = numbered(encoder)
+    back = encoders.from_torch(name, to_torch(name, variables))
+    assert jax.tree.structure(back) == jax.tree.structure(variables)
+    jax.tree.map(np.testing.assert_array_equal, back, variables)
+
+
+def test_names_and_layout_are_pytorchs(numbered):
+    found = to_torch("resnet20", numbered(encoders.create("resnet20", num_classes=10)))
+    assert found["layer2.0.conv1.weight"].shape == (32, 16, 3, 3)
+    assert found["linear.weight"].shape == (10, 64)
+    assert {"bn1.running_var", "layer3.2.bn2.bias"} <= set(found)
+
+
+def test_other_encoders_variables_are_refused(numbered):
+    with pytest.raises(KeyError):
+        to_torch("resnet32", numbered(encoders.create("resnet20")))
+
+
+def test_a_file_in_half_precision_is_loaded(tmp_path, numbered):
+    variables = numbered(encoders.create("resnet20", num_classes=10))
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(to_safetensors("resnet20", variables, {"normalize": "cifar10"}, np.float16))
+    loaded = encoders.load_with_info("resnet20", path)
+    assert loaded.normalize == "cifar10"
+    assert path.stat().st_size < 0.6e6
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+        loaded.variables,
+        variables,
+    )
+    norm = loaded.variables["batch_stats"]["bn1"]["var"]
+    np.testing.assert_array_equal(norm, variables["batch_stats"]["bn1"]["var"])

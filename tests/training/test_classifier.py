@@ -1,0 +1,117 @@
+"""Steps of training: PyTorch's, and those of the whole batch on however many devices."""
+
+import functools
+from pathlib import Path
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import encoders
+from posjax.encoders.export import to_torch
+from posjax.runs import parallel
+from posjax.training.classifier import State, evaluate_step, train_step, training_view
+from posjax.training.recipe import Recipe, optimizer
+
+RECORDED = np.load(Path(__file__).parent / "data" / "steps.npz")
+# Two steps up to the peak, four down: data/make_steps.py.
+RECIPE = Recipe(
+    epochs=6,
+    warmup_epochs=2.0,
+    learning_rate=0.1,
+    schedule="one_cycle",
+    weight_decay=5e-3,
+    label_smoothing=0.1,
+)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_steps_are_those_of_pytorch(mode, numbered):
+    encoder = encoders.create("resnet20", mode, num_classes=10)
+    tx = optimizer(RECIPE, 1)
+    variables = numbered(encoder)
+    state = State(variables, tx.init(variables["params"]))
+    step = jax.jit(functools.partial(train_step, encoder, tx, RECIPE.label_smoothing))
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        images = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32)
+        labels = np.random.default_rng(number).integers(0, 10, 8).astype(np.int32)
+        state, totals = step(state, images, labels, jax.random.key(0))
+        # What rounding has changed grows from step to step.
+        close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * 5**number)
+        close(totals.loss / totals.count, RECORDED[f"{mode}.{number}.loss"])
+        found = sorted(to_torch("resnet20", state.variables).items())
+        close(np.concatenate([some(array) for _, array in found]), RECORDED[f"{mode}.{number}"])
+
+
+def some(array):
+    """As in data/make_steps.py."""
+    flat = array.ravel()
+    return flat[:: max(len(flat) // 16, 1)][:16]
+
+
+def toy():
+    """A small ResNet, a batch of eight images, and a state to start from."""
+    encoder = encoders.create("resnet20", "reflect", num_classes=3).clone(blocks=(1, 1, 1))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    labels = rng.integers(0, 3, 8).astype(np.int32)
+    variables = jax.device_get(jax.jit(encoder.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    tx = optimizer(RECIPE, 4)
+    return encoder, tx, State(variables, tx.init(variables["params"])), images, labels
+
+
+def step_on(count):
+    encoder, tx, state, images, labels = toy()
+    devices = jax.devices()[:count]
+
+    def step(state, images, labels):
+        seen = training_view(images, jax.random.key(7), 4, (0.5, 0.25), parallel.AXIS)
+        found = train_step(encoder, tx, 0.1, state, seen, labels, jax.random.key(0), parallel.AXIS)
+        return *found, seen
+
+    (images, labels), _ = parallel.split((images, labels), 8, devices)
+    found = parallel.pmap(step, devices)(parallel.replicate(state, devices), images, labels)
+    return parallel.gather(found[:2]), parallel.join(found[2], 8)
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    return step_on(1)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_many_devices_take_the_step_of_one(count, on_one):
+    (state, totals), seen = step_on(count)
+    (expected, of_one), same = on_one
+    np.testing.assert_array_equal(seen, same)
+    assert (totals.correct, totals.count) == (of_one.correct, of_one.count) == (totals.correct, 8)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        state.variables,
+        expected.variables,
+    )
+
+
+def test_evaluation_counts_rows_with_mask_1_exactly():
+    encoder, _, state, images, labels = toy()
+    seen = jnp.asarray(images / 255, jnp.float32)
+    logits = encoder.apply(state.variables, seen, method="logits")
+    mask = jnp.asarray([1, 1, 1, 0, 1, 0, 1, 1], jnp.float32)
+    totals = evaluate_step(encoder, state.variables, seen, labels, mask)
+    right = (np.argmax(logits, axis=1) == labels)[np.asarray(mask) > 0]
+    assert (int(totals.correct), int(totals.count)) == (right.sum(), 6)
+
+
+def test_batch_statistics_move_and_bfloat16_keeps_parameters_wide():
+    encoder, tx, state, images, labels = toy()
+    narrow = encoder.clone(dtype=jnp.bfloat16)
+    seen = jnp.asarray(images / 255, jnp.float32)
+    moved, totals = train_step(narrow, tx, 0.0, state, seen, labels, jax.random.key(0))
+    assert np.isfinite(totals.loss)
+    for path, leaf in flax.traverse_util.flatten_dict(moved.variables).items():
+        assert leaf.dtype == jnp.float32
+        before = flax.traverse_util.flatten_dict(state.variables)[path]
+        assert np.any(leaf != before), path

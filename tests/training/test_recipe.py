@@ -1,0 +1,65 @@
+"""Learning rates, weight decay and the loss of training encoders."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax.training.recipe import Recipe, cross_entropy, optimizer, schedule
+
+
+def rates(**changes):
+    recipe = Recipe(**{"epochs": 5, "warmup_epochs": 2.0, "learning_rate": 0.4} | changes)
+    rate = schedule(recipe, 10)
+    return np.array([float(rate(step)) for step in range(51)])
+
+
+@pytest.mark.parametrize("kind", ["one_cycle", "cosine"])
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing_at_the_end(kind):
+    found = rates(schedule=kind)
+    np.testing.assert_allclose(found[:20], 0.4 * np.arange(1, 21) / 20, rtol=1e-6)
+    part = np.arange(31) / 30
+    fall = 1 - part if kind == "one_cycle" else (1 + np.cos(np.pi * part)) / 2
+    np.testing.assert_allclose(found[20:], 0.4 * fall, atol=1e-7)
+
+
+def test_without_warm_up_the_rate_starts_at_its_peak():
+    assert rates(warmup_epochs=0.0)[0] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("schedule", "steps"),
+        ("warmup_epochs", 90.0),
+        ("momentum", 1.0),
+        ("label_smoothing", 1.0),
+        ("crop_margin", -1),
+        ("dtype", "float16"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_its_flag(flag, value):
+    with pytest.raises(ValueError, match=f"--{flag}={value}"):
+        Recipe(**{flag: value})
+
+
+def test_kernels_alone_decay():
+    params = {"conv1": {"kernel": jnp.ones(3)}, "bn1": {"scale": jnp.ones(3), "bias": jnp.ones(3)}}
+    tx = optimizer(Recipe(epochs=2, warmup_epochs=0.0, momentum=0.0, weight_decay=0.5), 10)
+    changes, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(changes["conv1"]["kernel"], -0.1 * 0.5, rtol=1e-6)
+    assert not np.any(changes["bn1"]["scale"])
+    assert not np.any(changes["bn1"]["bias"])
+
+
+def test_smoothed_cross_entropy_is_that_of_mixed_targets():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(6, 4)).astype(np.float32), rng.integers(0, 4, 6)
+    found = cross_entropy(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), 0.2)
+    wide = logits.astype(np.float64)
+    logs = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    targets = 0.8 * np.eye(4)[labels] + 0.2 / 4
+    np.testing.assert_allclose(found, -(targets * logs).sum(axis=1), rtol=1e-5)
