@@ -106,9 +106,10 @@ def _forward(
 
 
 def _backward(
-    stride: int, widths: Widths, mode: str, kept: tuple[Array, Array], dy: Array
+    stride: int, widths: Widths, mode: str, kept: tuple[Array, Array], dy: ArrayLike
 ) -> tuple[Array, Array]:
     x, kernel = kept
+    dy = jnp.asarray(dy)
     if mode not in REPEATING:
         return conv_gradients(x, kernel, dy, stride, widths)
     padded, unpad = jax.vjp(lambda x: pad(x, widths, mode), x)

@@ -100,7 +100,7 @@ def test_evaluation_counts_rows_with_mask_1_exactly():
     seen = jnp.asarray(images / 255, jnp.float32)
     logits = encoder.apply(state.variables, seen, method="logits")
     mask = jnp.asarray([1, 1, 1, 0, 1, 0, 1, 1], jnp.float32)
-    totals = evaluate_step(encoder, state.variables, seen, labels, mask)
+    totals = evaluate_step(encoder, state.variables, seen, jnp.asarray(labels), mask)
     right = (np.argmax(logits, axis=1) == labels)[np.asarray(mask) > 0]
     assert (int(totals.correct), int(totals.count)) == (right.sum(), 6)
 
@@ -109,7 +109,7 @@ def test_batch_statistics_move_and_bfloat16_keeps_parameters_wide():
     encoder, tx, state, images, labels = toy()
     narrow = encoder.clone(dtype=jnp.bfloat16)
     seen = jnp.asarray(images / 255, jnp.float32)
-    moved, totals = train_step(narrow, tx, 0.0, state, seen, labels, jax.random.key(0))
+    moved, totals = train_step(narrow, tx, 0.0, state, seen, jnp.asarray(labels), jax.random.key(0))
     assert np.isfinite(totals.loss)
     for path, leaf in flax.traverse_util.flatten_dict(moved.variables).items():
         assert leaf.dtype == jnp.float32
