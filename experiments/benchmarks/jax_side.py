@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from posjax import encoders, layers, probes
+from posjax import encoders, layers, probes, training
 from posjax.probes.controls import Task
 from posjax.probes.trainer import State, optimizer, target_for, train_step
 from posjax.runs import cache, grid, parallel
@@ -91,6 +91,33 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
         aligned = align(stages, aligned)
         state, loss = step(state, aligned, target)
         jax.block_until_ready((state, loss))
+
+    return run
+
+
+def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
+    """One step of training an encoder, on images that lie in memory."""
+    module = encoders.create(encoder, padding=padding, num_classes=10)
+    devices = parallel.local_devices(1)
+    recipe = training.Recipe()
+    tx = training.optimizer(recipe, 100)
+    rng = np.random.default_rng(0)
+    images = rng.random((batch, size, size, 3), dtype=np.float32)
+    labels = rng.integers(0, 10, batch).astype(np.int32)
+    variables = jax.jit(module.init)(jax.random.key(0), images[:1])
+    start = training.State(variables, tx.init(variables["params"]))
+    state, images, labels = parallel.replicate((start, images, labels), devices)
+
+    def one(state: training.State, images: jax.Array, labels: jax.Array) -> Any:
+        key = jax.random.key(0)
+        return training.train_step(module, tx, 0.0, state, images, labels, key, parallel.AXIS)
+
+    step = parallel.pmap(one, devices, donate_argnums=(0,))
+
+    def run() -> None:
+        nonlocal state
+        state, totals = step(state, images, labels)
+        jax.block_until_ready((state, totals))
 
     return run
 

@@ -36,6 +36,7 @@ class Sizes:
     readout_images: int = 128
     readout_counts: tuple[int, ...] = (5, 50)
     depths: tuple[int, ...] = (1, 2, 3)
+    training_batch: int = 128
 
 
 SMALL = Sizes(
@@ -50,6 +51,7 @@ SMALL = Sizes(
     readout_images=8,
     readout_counts=(2,),
     depths=(1,),
+    training_batch=4,
 )
 
 
@@ -177,12 +179,23 @@ def readout_step(bench: Bench) -> Iterator[Row]:
             yield Row("readout", f"step at depth {depth}", "posjax", "torch", *times, case)
 
 
+def encoder_training(bench: Bench) -> Iterator[Row]:
+    """One training step of a ResNet-20 on images of CIFAR's size."""
+    case = {"encoder": "resnet20", "batch": bench.sizes.training_batch, "size": 32}
+    with Worker(SIDES["posjax"]) as ours, Worker(SIDES["torch"]) as theirs:
+        for mode in ("zeros", "reflect"):
+            a, b = ((side, "encoder_step", case | {"padding": mode}) for side in (ours, theirs))
+            times = _in_turn(bench.turns, a, b)
+            yield Row("training", f"step of resnet20, {mode}", "posjax", "torch", *times, case)
+
+
 # A section may have several parts: (function, whether it needs torch). Others are added here.
 SECTIONS: dict[str, tuple[tuple[Section, bool], ...]] = {
     "table1": ((table1, True),),
     "encoder": ((encoder, True),),
     "padding": ((padding, False),),
     "readout": ((readout_grid, False), (readout_step, True)),
+    "training": ((encoder_training, True),),
 }
 
 

@@ -164,6 +164,27 @@ def training_step(depth: int, batch: int, size: int) -> Callable[[], None]:
     return run
 
 
+def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable[[], None]:
+    """One step of training a CIFAR ResNet-20 on images that lie in memory."""
+    if encoder != "resnet20":
+        raise ValueError(f"encoder {encoder!r}: only resnet20 is here to be trained")
+    network = CifarResNet(padding).to(DEVICE, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+    images = torch.rand(batch, 3, size, size, device=DEVICE)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch,), device=DEVICE)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+        synchronize()
+
+    return run
+
+
 def synchronize() -> None:
     """Waits for the accelerator, if there is one."""
     if DEVICE.type == "cuda":
@@ -179,3 +200,35 @@ def about() -> dict[str, str]:
 def _norm_conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
+
+
+class CifarResNet(nn.Module):
+    """ResNet-20 of He et al. for CIFAR-10: option-A shortcuts, ten classes."""
+
+    def __init__(self, padding: str):
+        super().__init__()
+        self.stem = _padded_norm_conv(3, 16, 1, padding)
+        widths = [16] * 3 + [32] * 3 + [64] * 3
+        self.first, self.second = nn.ModuleList(), nn.ModuleList()
+        inputs = 16
+        for width in widths:
+            self.first.append(_padded_norm_conv(inputs, width, width // inputs, padding))
+            self.second.append(_padded_norm_conv(width, width, 1, padding))
+            inputs = width
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores [n, 10]."""
+        x = F.relu(self.stem(x))
+        for first, second in zip(self.first, self.second, strict=True):
+            y = second(F.relu(first(x)))
+            if y.shape != x.shape:
+                extra = (y.shape[1] - x.shape[1]) // 2
+                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, extra, extra))
+            x = F.relu(x + y)
+        return self.head(x.mean((2, 3)))
+
+
+def _padded_norm_conv(inputs: int, outputs: int, stride: int, padding: str) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False, padding_mode=padding)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))

@@ -11,7 +11,7 @@ from posjax.runs.arms import Arm, arms, recipe_of, tasks
 
 SETTINGS = Settings(
     encoder=("resnet20",),
-    weights="w.npz",
+    weights=("w.npz",),
     paddings=("zeros", "reflect"),
     images="noise",
     test_images=("noise",),
@@ -29,13 +29,24 @@ def changed(**changes):
 def test_without_controls_there_is_an_arm_for_every_encoder_padding_and_drawn_seed():
     trained = [Arm("resnet20", "w.npz", mode, None) for mode in ("zeros", "reflect")]
     assert arms(SETTINGS) == trained
-    drawn = arms(changed(weights="random", encoder=("vgg11", "resnet20")))
+    drawn = arms(changed(weights=("random",), encoder=("vgg11", "resnet20")))
     assert [(arm.encoder, arm.padding, arm.seed) for arm in drawn] == [
         (encoder, padding, seed)
         for encoder in ("vgg11", "resnet20")
         for padding in ("zeros", "reflect")
         for seed in (0, 4)
     ]
+
+
+def test_several_weights_are_each_probed_under_every_padding():
+    found = arms(changed(weights=("a.npz", "random"), encoder=("pixels", "resnet20")))
+    assert [(arm.weights, arm.padding, arm.seed) for arm in found] == [
+        ("none", "none", None),
+        *(("a.npz", padding, None) for padding in ("zeros", "reflect")),
+        *(("random", padding, seed) for padding in ("zeros", "reflect") for seed in (0, 4)),
+    ]
+    with pytest.raises(ValueError, match="--weights"):
+        changed(weights=("a.npz", "a.npz"))
 
 
 def test_pixels_are_one_arm_whatever_the_paddings():
@@ -73,7 +84,7 @@ def test_control_maps_are_drawn_from_the_results_encoders_alone():
     ("changes", "told"),
     [
         ({"controls": ("rolled",)}, r"--controls: 'rolled'.*pixels, random, selectivity"),
-        ({"controls": ("random",), "weights": "random"}, r"--controls=random.*--weights=random"),
+        ({"controls": ("random",), "weights": ("random",)}, r"--controls=random.*--weights=random"),
         ({"controls": ("floor",), "solver": "ridge"}, r"--controls=floor needs --solver=sgd"),
     ],
 )

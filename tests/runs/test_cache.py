@@ -339,7 +339,7 @@ def test_the_plan_says_how_many_image_sets_are_streamed(tmp_path, limit, held, s
     (stored / "file").write_bytes(b"x" * held)
     settings = Settings(
         encoder=("resnet20",),
-        weights="random",
+        weights=("random",),
         paddings=("zeros", "valid"),
         images="noise",
         test_images=("noise",),
@@ -354,7 +354,7 @@ def test_the_plan_says_how_many_image_sets_are_streamed(tmp_path, limit, held, s
 
 
 def test_without_a_cache_the_plan_counts_one_encoder_at_a_time(tmp_path):
-    options = {"encoder": ("resnet20",), "weights": "random", "images": "noise"}
+    options = {"encoder": ("resnet20",), "weights": ("random",), "images": "noise"}
     options |= {"paddings": ("zeros", "valid"), "test_images": ("noise",), "workdir": tmp_path}
     sets = [[2_000_000, 1_000_000], [1_500_000, 500_000]]
     settings = Settings(**options, cache_limit_gb=0.0025)
@@ -366,7 +366,7 @@ def test_without_a_cache_the_plan_counts_one_encoder_at_a_time(tmp_path):
 def test_the_plan_counts_the_passes_of_streamed_images(tmp_path):
     settings = Settings(
         encoder=("resnet20",),
-        weights="random",
+        weights=("random",),
         images="noise",
         test_images=("noise",),
         paddings=("zeros",),

@@ -119,7 +119,7 @@ def test_a_gram_matrix_beyond_the_memory_is_refused():
 def test_a_whole_run(tmp_path):
     settings = Settings(
         encoder=("resnet20",),
-        weights="random",
+        weights=("random",),
         paddings=("zeros",),
         images="dead_leaves",
         test_images=("noise",),

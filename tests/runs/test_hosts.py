@@ -19,7 +19,7 @@ from posjax.runs.result_files import load_result
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "encoder": ("resnet20",),
-    "weights": "random",
+    "weights": ("random",),
     "paddings": ("zeros",),
     "images": "dead_leaves",
     "test_images": ("noise", "white"),  # of which the second host has none

@@ -94,7 +94,7 @@ def test_table_and_figure_name_the_layers_from_the_image_onwards():
 def test_the_report_shows_them_in_a_section_of_their_own(tmp_path, results):
     settings = Settings(
         encoder=("resnet20",),
-        weights="random",
+        weights=("random",),
         paddings=("zeros",),
         images="noise",
         test_images=("noise",),

@@ -52,7 +52,7 @@ def result(padding="zeros", maps=("H",), seeds=(0, 1), sets=None, losses=6, **pr
 def settings(workdir, **changes):
     values = {
         "encoder": ("vgg16",),
-        "weights": "imagenet",
+        "weights": ("imagenet",),
         "paddings": ("zeros",),
         "images": "dead_leaves",
         "test_images": (PHOTOS,),
@@ -179,7 +179,7 @@ def test_without_results_there_is_a_page_that_says_so(tmp_path):
 
 
 def test_results_of_one_probe_are_one_row_and_the_gallery_shows_the_first(tmp_path):
-    page = report(tmp_path, [result(seeds=(0,)), result(seeds=(1,))], weights="random")
+    page = report(tmp_path, [result(seeds=(0,)), result(seeds=(1,))], weights=("random",))
     assert [row[0] for row in page.named("SPC")[0]] == ["padding", "zeros"]
     assert "Means over 2 seeds and 4 images" in page.text
     assert len(page.pictures) == 4
@@ -201,7 +201,7 @@ def ridge_result(padding="zeros", maps=("H", "V"), seeds=(None,), **probe):
 
 def test_a_closed_form_is_told_as_one_and_has_no_seeds(tmp_path):
     results = [ridge_result(), ridge_result("valid")]
-    page = report(tmp_path, results, solver="ridge", maps=("H", "V"), weights="w.npz")
+    page = report(tmp_path, results, solver="ridge", maps=("H", "V"), weights=("w.npz",))
     facts = dict(page.tables[0][1])
     assert facts["seeds"] == "none"
     assert facts["training"] == "ridge, in closed form; batches of 32"
@@ -234,7 +234,7 @@ def test_closed_forms_of_random_encoders_have_the_encoders_seeds(tmp_path):
         for padding in ("zeros", "valid")
         for s in (0, 1)
     ]
-    page = report(tmp_path, results, solver="ridge", weights="random", seeds=(0, 1))
+    page = report(tmp_path, results, solver="ridge", weights=("random",), seeds=(0, 1))
     assert dict(page.tables[0][1])["seeds"] == "0, 1"
     assert "Means over 2 seeds and 4 images." in page.text
     assert "Draws the weights of the encoder" in page.text

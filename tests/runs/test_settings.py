@@ -10,7 +10,7 @@ from posjax.runs import Recipe, Settings
 
 GOOD = {
     "encoder": ("vgg16",),
-    "weights": "random",
+    "weights": ("random",),
     "paddings": ("zeros", "reflect"),
     "images": "dead_leaves",
     "test_images": ("noise", "black"),
@@ -153,7 +153,7 @@ def test_ridge_is_linear_and_leaves_out_what_it_has_no_use_for():
         Recipe(solver="ridge", depths=(1, 3))
     assert Settings(**GOOD).unused() == ()
     random = Settings(**GOOD | {"solver": "ridge"})
-    of_file = Settings(**GOOD | {"solver": "ridge", "weights": "a.npz"})
+    of_file = Settings(**GOOD | {"solver": "ridge", "weights": ("a.npz",)})
     assert random.unused() == ("epochs", "learning_rate")
     assert of_file.unused() == ("epochs", "learning_rate", "seeds")
     sgd = Settings(**GOOD).science()
@@ -192,7 +192,7 @@ def test_what_pool_padding_would_overrule_is_refused(padding):
 
 def test_random_controls_of_closed_forms_have_seeds():
     ridge = Settings(
-        **GOOD | {"solver": "ridge", "weights": "a.npz", "controls": ("random",), "seeds": (5,)}
+        **GOOD | {"solver": "ridge", "weights": ("a.npz",), "controls": ("random",), "seeds": (5,)}
     )
     assert "seeds" not in ridge.unused()
     assert ridge.science()["seeds"] == (5,)

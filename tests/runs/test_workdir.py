@@ -25,7 +25,7 @@ ABOUT = {
 def make_settings(path, **changes):
     options = {
         "encoder": ("resnet20",),
-        "weights": "a.npz",
+        "weights": ("a.npz",),
         "paddings": ("zeros", "valid"),
         "images": "photos",
         "test_images": ("noise",),
@@ -75,8 +75,11 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
         ({"paddings": ("zeros",)}, [r"--paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
         ({"num_test": 3}, ["--num_test was None and is 3"]),
         (
-            {"seeds": (5,), "weights": "b.npz"},
-            [r"--seeds was \[0, 1, 2\] and is \[5\]", "--weights was 'a.npz' and is 'b.npz'"],
+            {"seeds": (5,), "weights": ("b.npz",)},
+            [
+                r"--seeds was \[0, 1, 2\] and is \[5\]",
+                r"--weights was \['a.npz'\] and is \['b.npz'\]",
+            ],
         ),
     ],
     ids=str,
