@@ -52,10 +52,9 @@ _ENCODER = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, cifar10 "
-    "(resnet20 trained under the very padding mode), cifar10:MODE (under that mode, for all), or a "
+    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, or a "
     ".safetensors, .npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the "
-    "padding mode and the encoder.",
+    "padding mode and the encoder. A comma list probes each.",
 )
 _PADDINGS = flags.DEFINE_list(
     "paddings",
@@ -223,7 +222,7 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
     default = PAPER | paper if asked else DEMONSTRATION | demonstration
     for flag in (_WEIGHTS, _IMAGES):
-        if flag.value in ("", []):
+        if flag.value is not None and not all(flag.value or [""]):
             raise ValueError(f"--{flag.name} is empty: give a value, or leave it out")
     weights = tuple(map(os.path.expanduser, _WEIGHTS.value or [RANDOM]))
 

@@ -20,7 +20,9 @@ _SCHEDULE = flags.DEFINE_enum(
     "How the learning rate falls from its peak to 0: in a straight line, or along a cosine.",
 )
 _WARMUP_EPOCHS = flags.DEFINE_float(
-    "warmup_epochs", 5.0, "Epochs in which the learning rate rises to its peak."
+    "warmup_epochs",
+    None,
+    "Epochs in which the learning rate rises to its peak. Default: a sixth of all.",
 )
 _MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Nesterov momentum.")
 _WEIGHT_DECAY = flags.DEFINE_float(
@@ -110,6 +112,8 @@ def settings(program: str) -> training.Settings:
         )
     if len(flag["encoder"]) != 1:
         raise ValueError(f"--encoder: one at a time, found {', '.join(flag['encoder'])}")
+    if flag["warmup_epochs"] is None:
+        flag["warmup_epochs"] = flag["epochs"] / 6
     recipe = {field.name for field in dataclasses.fields(training.Recipe)} - {"seed"}
     same = ("num_train", "num_test", "image_size", "normalize")
     same += ("evaluate_every", "weights_dtype", "checkpoint_seconds")

@@ -26,6 +26,8 @@ def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found = flax.traverse_util.flatten_dict(dict(variables))
     classes = [leaf.shape[-1] for path, leaf in found.items() if path[1] in _HEADS]
     expected = entries(name, classes[0] if classes else None)
+    if {path for path, _ in expected.values()} != found.keys():
+        raise KeyError(f"these are not the variables of {name}")
     return {key: _torch_layout(found[path]) for key, (path, _) in expected.items()}
 
 
@@ -37,11 +39,15 @@ def to_safetensors(
     BatchNorm's entries stay in float32: they are few, and a variance may leave half precision's
     range. Of `metadata`, `load_with_info` reads `normalize`.
     """
-    arrays = {
+    return save(as_stored(name, variables, dtype), dict(metadata))
+
+
+def as_stored(name: str, variables: Mapping[str, Any], dtype: DTypeLike) -> dict[str, np.ndarray]:
+    """The state dict with kernels in `dtype`, as `to_safetensors` writes it."""
+    return {
         key: array.astype(dtype if array.ndim > 1 else np.float32)
         for key, array in to_torch(name, variables).items()
     }
-    return save(arrays, dict(metadata))
 
 
 def _torch_layout(array: ArrayLike) -> np.ndarray:

@@ -70,7 +70,15 @@ def _dataset(
     records, _ = open_records(spec, manual_dir)
     features = dict(records.dataset_info.features.items())
     if not hasattr(features.get("label"), "num_classes"):
-        raise ValueError(f"{spec}: no feature label; its features are {', '.join(features)}")
+        raise ValueError(
+            f"{spec}: no feature label of classes; its features are {', '.join(features)}"
+        )
     rows = [int(key.rpartition("/")[2]) for key in source.keys]
     labels = np.array([records[row]["label"] for row in rows], np.int32)
+    unlabelled = np.flatnonzero((labels < 0) | (labels >= features["label"].num_classes))
+    if len(unlabelled):
+        raise ValueError(
+            f"{spec}: {len(unlabelled)} images have no label, such as "
+            f"{source.keys[unlabelled[0]]}: choose another split"
+        )
     return labels, tuple(features["label"].names)

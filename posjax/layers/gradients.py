@@ -91,7 +91,7 @@ def kernel_gradient(
         )
         return lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=sums)
 
-    bytes_each = 4 * (wide + narrow) * (x.shape[1] // stride) * width
+    bytes_each = 4 * (wide + narrow) * (height + kh - 1) * width
     count = _divisor(n, max(_BLOCK // bytes_each, 1))
     blocks = tuple(a.reshape(n // count, count, *a.shape[1:]) for a in (x, padded))
     start = jnp.zeros((wide, narrow), sums)
@@ -105,4 +105,4 @@ def kernel_gradient(
 
 def _divisor(n: int, most: int) -> int:
     """The largest divisor of `n` up to `most`."""
-    return max(i for i in range(1, min(n, most) + 1) if n % i == 0)
+    return max((i for i in range(1, min(n, most) + 1) if n % i == 0), default=1)

@@ -66,7 +66,20 @@ class Checkpoints:
         return time.monotonic() - self._saved >= self._seconds
 
     def save(self, done: int, state: Any) -> None:
-        """Saves numpy arrays as the state after `done` steps (or epochs), which must grow."""
-        self._manager.save(done, args=self._args.StandardSave(state))
-        self._manager.wait_until_finished()
+        """Saves numpy arrays as the state after `done` steps (or epochs), which must grow.
+
+        Raises:
+            OSError: it cannot be written; the one before it is still there.
+        """
+        try:
+            saved = self._manager.save(done, args=self._args.StandardSave(state))
+            self._manager.wait_until_finished()
+            if not saved:
+                raise ValueError("a later one is there already")
+        # What the file system refuses comes as one of these.
+        except (ValueError, OSError) as error:
+            raise OSError(
+                f"the checkpoint {self._folder / str(done)} cannot be written, the one before it "
+                f"is still there ({error})"
+            ) from error
         self._saved = time.monotonic()

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -161,10 +162,12 @@ def _group(
     solver: str,
     control: str,
 ) -> str:
-    # The digest tells weights apart, the name what the results call them.
-    digest = f"seed{encoder.seed}" if encoder.weights == "random" else encoder.digest[:8]
+    # By their digest, and by what the results call them: two names may be of one file.
+    weights = f"{encoder.digest[:8]}-{zlib.crc32(encoder.weights.encode()):08x}"
+    if encoder.weights == "random":
+        weights = f"seed{encoder.seed}"
     return (
-        f"{encoder.name}-{Path(encoder.weights).stem}-{digest}-{encoder.padding}-{stages}"
+        f"{encoder.name}-{weights}-{encoder.padding}-{stages}"
         f"-depth{depth}-kernel{kernel_size}-padding{readout_padding}"
         f"{'' if solver == 'sgd' else f'-{solver}'}{f'-{control}' if control else ''}"
     )

@@ -41,22 +41,22 @@ class Recipe:
 
     def __post_init__(self):
         """Refuses what cannot run, by the name of its flag."""
-        _check_known("maps", self.maps, probes.MAPS)
-        _check_known("solver", (self.solver,), SOLVERS)
-        _check_known("feature_dtype", (self.feature_dtype,), FEATURE_DTYPES)
+        check_known("maps", self.maps, probes.MAPS)
+        check_known("solver", (self.solver,), SOLVERS)
+        check_known("feature_dtype", (self.feature_dtype,), FEATURE_DTYPES)
         for axis in ("stages", "maps", "depths", "kernel_sizes", "readout_paddings", "seeds"):
-            _check_axis(axis, getattr(self, axis))
-        _check_least("depths", 1, *self.depths)
+            check_axis(axis, getattr(self, axis))
+        check_least("depths", 1, *self.depths)
         if self.solver == "ridge" and self.depths != (1,):
             raise ValueError(
                 "--depths must be 1 with --solver=ridge, whose readouts are linear, found "
                 f"{', '.join(map(str, self.depths))}"
             )
-        _check_least("kernel_sizes", 1, *self.kernel_sizes)
-        _check_least("readout_paddings", 0, *self.readout_paddings)
-        _check_least("seeds", 0, *self.seeds)
-        _check_least("batch_size", 1, self.batch_size)
-        _check_least("epochs", 1, self.epochs)
+        check_least("kernel_sizes", 1, *self.kernel_sizes)
+        check_least("readout_paddings", 0, *self.readout_paddings)
+        check_least("seeds", 0, *self.seeds)
+        check_least("batch_size", 1, self.batch_size)
+        check_least("epochs", 1, self.epochs)
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(
                 f"--learning_rate must be above 0 and finite, found {self.learning_rate}"
@@ -117,43 +117,43 @@ class Settings(Recipe):
     def __post_init__(self):
         """Refuses what cannot run, by the name of its flag."""
         super().__post_init__()
-        _check_axis("encoder", self.encoder)
-        _check_known("encoder", self.encoder, encoders.names())
-        _check_axis("paddings", self.paddings)
+        check_axis("encoder", self.encoder)
+        check_known("encoder", self.encoder, encoders.names())
+        check_axis("paddings", self.paddings)
         self._check_paddings()
-        _check_known("normalize", (self.normalize,), NORMALIZATIONS)
-        _check_axis("test_images", self.test_images)
-        _check_known("controls", self.controls, CONTROLS)
+        check_known("normalize", (self.normalize,), NORMALIZATIONS)
+        check_axis("test_images", self.test_images)
+        check_known("controls", self.controls, CONTROLS)
         if "floor" in self.controls and self.solver == "ridge":
             raise ValueError(
                 "--controls=floor needs --solver=sgd: a linear fit to maps that are shuffled for "
                 "each image is the constant, however many images there are"
             )
-        _check_axis("weights", self.weights)
+        check_axis("weights", self.weights)
         if "random" in self.controls and RANDOM in self.weights:
             raise ValueError(
                 "--controls=random is a control of trained weights, and --weights=random has them "
                 "already"
             )
         if self.pool_padding is not None:
-            _check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
+            check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
             padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
             if not set(self.encoder) & set(padded):
                 raise ValueError(
                     f"--pool_padding: no pool of {', '.join(self.encoder)} reaches over the "
                     f"border; those of {', '.join(padded)} do"
                 )
-        _check_least("image_size", 2, self.image_size)
-        _check_least("devices", 0, self.devices)
-        _check_least("endless_train", 1, self.endless_train)
-        _check_least("endless_test", 1, self.endless_test)
+        check_least("image_size", 2, self.image_size)
+        check_least("devices", 0, self.devices)
+        check_least("endless_train", 1, self.endless_train)
+        check_least("endless_test", 1, self.endless_test)
         if self.cache_limit_gb is not None and not 0 <= self.cache_limit_gb < math.inf:
             raise ValueError(
                 f"--cache_limit_gb must be 0 or more and finite, found {self.cache_limit_gb}"
             )
         for name in ("num_train", "num_test"):
             if getattr(self, name) is not None:
-                _check_least(name, 1, getattr(self, name))
+                check_least(name, 1, getattr(self, name))
         _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
 
     def paddings_of(self, encoder: str) -> list[str]:
@@ -171,7 +171,7 @@ class Settings(Recipe):
 
     def _check_paddings(self) -> None:
         for text in self.paddings:
-            _check_known("paddings", (encoders.base_mode(text),), layers.MODES)
+            check_known("paddings", (encoders.base_mode(text),), layers.MODES)
         for name in self.encoder:
             if name == encoders.PIXELS:
                 continue
@@ -202,18 +202,21 @@ class Settings(Recipe):
         return ("epochs", "learning_rate", *(() if seeded else ("seeds",)))
 
 
-def _check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+def check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Raises ValueError where a value is none of those that are known; names the flag."""
     for value in values:
         if value not in known:
             raise ValueError(f"--{flag}: {value!r} is unknown; expected one of {', '.join(known)}")
 
 
-def _check_axis(flag: str, values: tuple) -> None:
-    if not values or len(set(values)) < len(values):
+def check_axis(flag: str, values: tuple) -> None:
+    """Raises ValueError where there is no value, one twice, or no tuple of them."""
+    if isinstance(values, str) or not values or len(set(values)) < len(values):
         raise ValueError(f"--{flag} needs one or more different values, found {values}")
 
 
-def _check_least(flag: str, least: int, *values: int) -> None:
+def check_least(flag: str, least: float, *values: float) -> None:
+    """Raises ValueError where a value is below `least`; names the flag."""
     for value in values:
         if value < least:
             raise ValueError(f"--{flag} must be {least} or more, found {value}")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 
 def write_table(workdir: Path) -> str:
     """Writes accuracy.csv of the finished trainings in a workdir; the same as text."""
-    rows = sorted(_row(path) for path in workdir.glob(f"*/{WEIGHTS}"))
+    rows = sorted(filter(None, (_row(path) for path in workdir.glob(f"*/{WEIGHTS}"))))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -36,11 +37,12 @@ def write_table(workdir: Path) -> str:
     return "\n".join(lines)
 
 
-def _row(path: Path) -> tuple:
+def _row(path: Path) -> tuple | None:
     with safe_open(path, framework="numpy") as file:
-        about = file.metadata()
+        about = file.metadata() or {}
+    if "recipe" not in about:
+        return None  # from elsewhere
     correct, count = int(about["test_correct"]), int(about["test_count"])
-    # The folder's name is that of the encoder, the padding and the seed.
-    seed = int(path.parent.name.rpartition("seed")[2])
+    seed = json.loads(about["recipe"])["seed"]
     low, high = wilson(correct, count)
     return about["encoder"], about["padding"], seed, correct, count, correct / count, low, high

@@ -1,6 +1,7 @@
 """How encoders are trained: learning rate, optimiser and loss."""
 
 import dataclasses
+import math
 from typing import Any
 
 import flax
@@ -9,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 SCHEDULES = ("one_cycle", "cosine")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +22,10 @@ class Recipe:
     modes do not enter, so that encoders under different ones start and go on alike.
     """
 
-    epochs: int = 90
+    epochs: int = 30
     batch_size: int = 128
     learning_rate: float = 0.1
-    schedule: str = "cosine"
+    schedule: str = "one_cycle"
     warmup_epochs: float = 5.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -35,21 +37,20 @@ class Recipe:
     def __post_init__(self):
         """Raises ValueError where a value is out of range; names it."""
         ranges = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": self.learning_rate > 0,
-            "schedule": self.schedule in SCHEDULES,
-            "warmup_epochs": 0 <= self.warmup_epochs < self.epochs,
-            "momentum": 0 <= self.momentum < 1,
-            "weight_decay": self.weight_decay >= 0,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "crop_margin": self.crop_margin >= 0,
-            "dtype": self.dtype in ("float32", "bfloat16"),
-            "seed": self.seed >= 0,
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "above 0 and finite"),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "warmup_epochs": (0 <= self.warmup_epochs < self.epochs, f"below {self.epochs} epochs"),
+            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "from 0 to below 1"),
+            "crop_margin": (self.crop_margin >= 0, "0 or more"),
+            "dtype": (self.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
         }
-        for name, good in ranges.items():
+        for name, (good, expected) in ranges.items():
             if not good:
-                raise ValueError(f"--{name}={getattr(self, name)} is out of range")
+                raise ValueError(f"--{name} must be {expected}, found {getattr(self, name)}")
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
@@ -57,9 +58,17 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
 
     It rises in a straight line for `warmup_epochs`; then it falls in a straight line (`one_cycle`,
     after Smith and Topin 2018, arXiv 1708.07120, without cycling the momentum) or along a cosine.
+
+    Raises:
+        ValueError: so few steps that the rise takes all of them.
     """
     warmup = round(recipe.warmup_epochs * steps_per_epoch)
     rest = recipe.epochs * steps_per_epoch - warmup
+    if rest < 1:
+        raise ValueError(
+            f"--warmup_epochs={recipe.warmup_epochs:g} leaves none of the "
+            f"{recipe.epochs * steps_per_epoch} steps to come down in"
+        )
     if recipe.schedule == "cosine":
         fall = optax.cosine_decay_schedule(recipe.learning_rate, rest)
     else:

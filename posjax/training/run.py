@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ import jax
 import numpy as np
 
 from posjax import encoders
-from posjax.encoders.export import to_safetensors
+from posjax.encoders.export import as_stored, to_safetensors
 from posjax.images import STATISTICS, Labelled, open_labelled
 from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
-from posjax.runs.frozen import stage_shapes
+from posjax.runs.locks import locked
 from posjax.runs.records import write_atomically
+from posjax.runs.settings import check_axis, check_known, check_least
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.accuracy import WEIGHTS, write_table
 from posjax.training.feeding import Feed, open_feed
-from posjax.training.recipe import Recipe
+from posjax.training.recipe import Recipe, schedule
 from posjax.training.stopping import stop_requests
-from posjax.training.train import HISTORY, Trained, check_batch, train
+from posjax.training.train import HISTORY, History, Trained, check_batch, evaluate, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,15 +57,22 @@ class Settings:
             _, view = encoders.check_padding(self.encoder, padding)
             if view:
                 raise ValueError(f"--paddings: views such as {padding!r} are not trained")
-            stage_shapes(self.encoder, padding, self.image_size)
-        if self.normalize not in STATISTICS:
-            raise ValueError(
-                f"--normalize: {self.normalize!r} is unknown; one of {', '.join(STATISTICS)}"
-            )
-        for name in ("paddings", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"--{name} needs different values, found {values}")
+        check_known("normalize", (self.normalize,), tuple(STATISTICS))
+        check_axis("paddings", self.paddings)
+        check_axis("seeds", self.seeds)
+        check_known("weights_dtype", (self.weights_dtype,), ("float32", "float16"))
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"--seeds must be from 0 to 2^32 - 1, found {seed}")
+        check_least("image_size", 1, self.image_size)
+        check_least("evaluate_every", 1, self.evaluate_every)
+        check_least("checkpoint_seconds", 0, self.checkpoint_seconds)
+        check_least("devices", 0, self.devices)
+        for name in ("num_train", "num_test"):
+            if getattr(self, name) is not None:
+                check_least(name, 1, getattr(self, name))
+        for padding in self.paddings:
+            _check_size(self.encoder, padding, self.image_size)
 
     def science(self) -> dict[str, Any]:
         """What determines the results."""
@@ -90,9 +98,15 @@ def run(settings: Settings, *, say: Callable[[str], None] = print) -> bool:
         FloatingPointError: the loss is not finite.
         OSError: there is no room for a checkpoint; the one before it is still there.
     """
+    with stop_requests() as asked:
+        return _run(settings, say, asked)
+
+
+def _run(settings: Settings, say: Callable[[str], None], asked: Callable[[], bool]) -> bool:
     devices = parallel.local_devices(settings.devices)
     images, tests = _open(settings)
     check_batch(len(images.source), settings.recipe.batch_size, len(devices))
+    schedule(settings.recipe, len(images.source) // settings.recipe.batch_size)
     about = {
         "weight_digests": {},
         "image_digests": {"images": images.source.digest(), "test_images": tests.source.digest()},
@@ -103,20 +117,36 @@ def run(settings: Settings, *, say: Callable[[str], None] = print) -> bool:
     pairs = [(padding, seed) for seed in settings.seeds for padding in settings.paddings]
     say(_plan(settings, images, tests, about["devices"], len(pairs)))
     rest = [pair for pair in pairs if not (_folder(settings, *pair) / WEIGHTS).exists()]
-    if rest:
-        feeds = open_feed(images), open_feed(tests)
-        with stop_requests() as asked:
-            for padding, seed in rest:
-                trained = _train(settings, padding, seed, *feeds, devices, asked)
-                if not trained.finished:
-                    progress.note(
-                        f"asked to stop: a checkpoint of {padding}, seed {seed}, is written after "
-                        f"step {trained.step}; start again to go on"
-                    )
-                    return False
-                write_table(settings.workdir)
+    feeds = [open_feed(labelled) for labelled in (images, tests)] if rest else []
+    for padding, seed in rest:
+        if asked():
+            progress.note("asked to stop between two trainings; start again to go on")
+            return False
+        lock = settings.workdir / f".{_folder(settings, padding, seed).name}.lock"
+        with locked(lock, f"another process trains {padding}, seed {seed}: waiting for it"):
+            # That process may have finished it.
+            if (_folder(settings, padding, seed) / WEIGHTS).exists():
+                continue
+            trained = _train(settings, padding, seed, *feeds, devices, asked)
+        if not trained.finished:
+            progress.note(
+                f"asked to stop: a checkpoint of {padding}, seed {seed}, is written after step "
+                f"{trained.step}; start again to go on"
+            )
+            return False
+        write_table(settings.workdir)
     say(write_table(settings.workdir))
     return True
+
+
+def _check_size(name: str, padding: str, image_size: int) -> None:
+    """Raises ValueError where images are too small for the encoder or its head."""
+    encoder = encoders.create(name, padding, num_classes=2)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+    try:
+        jax.eval_shape(encoder.init, jax.random.key(0), images)
+    except ValueError as error:
+        raise ValueError(f"--image_size={image_size}: {error}") from error
 
 
 def _open(settings: Settings) -> tuple[Labelled, Labelled]:
@@ -181,9 +211,12 @@ def _train(
         SummaryWriter(str(folder / "tensorboard")) as writer,
     ):
 
-        def log(epoch: int, figures: Mapping[str, float]) -> None:
-            for name, value in figures.items():
-                writer.add_scalar(name, value, epoch + 1)
+        def log(epoch: int, history: History) -> None:
+            for name, values in history.items():
+                if np.isfinite(values[epoch]):
+                    writer.add_scalar(name, float(values[epoch]), epoch + 1)
+            writer.flush()
+            write_atomically(folder / "metrics.csv", _metrics(history, epoch + 1).encode())
 
         trained = train(
             settings.encoder,
@@ -199,32 +232,42 @@ def _train(
             asked_to_stop=asked,
         )
     if trained.finished:
-        write_atomically(folder / "metrics.csv", _metrics(trained.history).encode())
-        metadata = _metadata(settings, padding, recipe, trained)
-        content = to_safetensors(
-            settings.encoder, trained.variables, metadata, np.dtype(settings.weights_dtype)
-        )
+        content = _content(settings, padding, recipe, trained, tests, devices)
         write_atomically(folder / WEIGHTS, content)
     return trained
 
 
-def _metadata(settings: Settings, padding: str, recipe: Recipe, trained: Trained) -> dict[str, str]:
-    last = {name: values[-1] for name, values in trained.history.items()}
-    return {
-        "encoder": settings.encoder,
+def _content(
+    settings: Settings,
+    padding: str,
+    recipe: Recipe,
+    trained: Trained,
+    tests: Feed,
+    devices: list[jax.Device],
+) -> bytes:
+    """The file of weights, with the accuracy of just these, as they are probed: in float32."""
+    name, dtype = settings.encoder, np.dtype(settings.weights_dtype)
+    stored = encoders.from_torch(name, as_stored(name, trained.variables, dtype))
+    encoder = encoders.create(name, padding, num_classes=len(tests.labelled.classes))
+    how = {"batch_size": recipe.batch_size, "margin": recipe.crop_margin}
+    found = evaluate(encoder, stored, tests, devices, normalize=settings.normalize, **how)
+    metadata = {
+        "encoder": name,
         "padding": padding,
         "normalize": settings.normalize,
         "image_size": str(settings.image_size),
         "recipe": json.dumps(dataclasses.asdict(recipe)),
-        "test_correct": str(int(last["test_correct"])),
-        "test_count": str(int(last["test_count"])),
+        "test_correct": str(found.correct),
+        "test_count": str(found.count),
     }
+    return to_safetensors(name, trained.variables, metadata, dtype)
 
 
-def _metrics(history: Mapping[str, np.ndarray]) -> str:
+def _metrics(history: History, epochs: int) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("epoch", *HISTORY))
-    for epoch, row in enumerate(zip(*(history[name] for name in HISTORY), strict=True), 1):
+    rows = zip(*(history[name][:epochs] for name in HISTORY), strict=True)
+    for epoch, row in enumerate(rows, 1):
         writer.writerow((epoch, *("" if np.isnan(value) else f"{value:.6g}" for value in row)))
     return text.getvalue()

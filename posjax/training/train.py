@@ -27,7 +27,10 @@ from posjax.training.classifier import (
 from posjax.training.feeding import Feed, order
 from posjax.training.recipe import Recipe, optimizer, schedule
 
-HISTORY = ("loss", "accuracy", "test_loss", "test_accuracy", "test_correct", "test_count")
+HISTORY = (
+    *("loss", "accuracy", "learning_rate"),
+    *("test_loss", "test_accuracy", "test_correct", "test_count"),
+)
 """What is known of each epoch: means over the images seen in it, and those of the test images."""
 
 SHOWN = ("loss", "test_accuracy")
@@ -35,7 +38,7 @@ SHOWN = ("loss", "test_accuracy")
 _NOTHING = Totals(np.float32(0), np.int32(0), np.int32(0))
 
 History = dict[str, np.ndarray]
-Log = Callable[[int, dict[str, float]], None]
+Log = Callable[[int, History], None]
 
 
 class Trained(NamedTuple):
@@ -66,11 +69,12 @@ def train(
 ) -> Trained:
     """Trains an encoder and its head to classify images, from its newest checkpoint if it has one.
 
-    On the same devices the result is the same bit for bit, however often training was killed and
-    started again; on another number of devices it is the same up to rounding. Checkpoints are
-    written when they are due, at the end, and when `asked_to_stop` returns true, which ends the
-    training. `log` is called after every epoch. The test images are evaluated every so many epochs,
-    and after the last.
+    On the same CPUs the result is the same bit for bit, however often training was killed and
+    started again (GPUs do not add up in the same order every time); on another number of devices
+    it is the same up to rounding, but for the dropout of VGG's head, which each device draws.
+    Checkpoints are written when they are due, at the end, and when `asked_to_stop` returns true,
+    which ends the training. `log` is called after every epoch. The test images are evaluated every
+    so many epochs, and after the last.
 
     Raises:
         ValueError: fewer images than a batch, a batch that the devices cannot share out evenly, a
@@ -87,20 +91,28 @@ def train(
     rates = schedule(recipe, steps)
     take_step = _train_step(encoder, _unseeded(recipe), steps, normalize, tuple(devices))
     start = (_initial(encoder, images, recipe, steps), _NOTHING, _no_history(recipe))
-    restored, (state, totals, history) = checkpoints.restore(jax.device_get(start))
-    done = restored
+    done, (state, totals, history) = checkpoints.restore(jax.device_get(start))
+    saved = done
     state, totals, seed = parallel.replicate((state, totals, np.uint32(recipe.seed)), devices)
 
     def save() -> None:
+        nonlocal saved
         current, seen = parallel.gather((state, totals))
-        check_finite(seen.loss, done, rates)
-        checkpoints.save(done, (current, seen, history))
+        check_finite(seen.loss, current.variables, done, rates)
+        if done > saved:
+            checkpoints.save(done, (current, seen, history))
+            saved = done
+
+    def stopped() -> Trained:
+        save()
+        return Trained(parallel.gather(state).variables, history, done, False)
 
     shown: dict[str, str] = {}
     finished = int(np.isfinite(history["loss"]).sum())
     with progress.bar(recipe.epochs * steps * size, f"train {name} {padding}", "images") as bar:
         bar.update(done * size)
         for epoch in range(finished, recipe.epochs):
+            end = (epoch + 1) * steps
             rows = order(count, size, epoch, recipe.seed)[(done - epoch * steps) * size :]
             pending: collections.deque = collections.deque(maxlen=3)
             for pixels, labels in images.batches(rows, size):
@@ -112,27 +124,31 @@ def train(
                 pending.append(totals)
                 jax.block_until_ready(pending[0])
                 progress.advance(bar, size, **shown)
-                if done < (epoch + 1) * steps and (asked_to_stop() or checkpoints.due()):
+                if asked_to_stop():
+                    return stopped()
+                if done < end and checkpoints.due():
                     save()
-                    if asked_to_stop():
-                        return Trained(parallel.gather(state).variables, history, done, False)
-            figures = _figures(parallel.gather(totals), "")
-            check_finite(figures["loss"], done, rates)
+            current, seen = parallel.gather((state, totals))
+            check_finite(seen.loss, current.variables, done, rates)
+            figures = _figures(seen, "") | {"learning_rate": float(rates(done - 1))}
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % evaluate_every == 0:
-                variables = parallel.gather(state).variables
-                tested = evaluate(encoder, variables, test_images, recipe, normalize, devices)
+                how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
+                tested = evaluate(
+                    encoder, current.variables, test_images, devices, asked_to_stop, **how
+                )
+                if tested is None:
+                    return stopped()
+                check_finite(tested.loss, current.variables, done, rates)
                 figures |= _figures(tested, "test_")
             for key, value in figures.items():
                 history[key][epoch] = value
             totals = parallel.replicate(_NOTHING, devices)
             shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in SHOWN}
             if log is not None:
-                log(epoch, figures | {"learning_rate": float(rates(done - 1))})
-            if last or asked_to_stop() or checkpoints.due():
+                log(epoch, history)
+            if last or checkpoints.due():
                 save()
-                if asked_to_stop() and not last:
-                    return Trained(parallel.gather(state).variables, history, done, False)
     return Trained(parallel.gather(state).variables, history, done, True)
 
 
@@ -144,35 +160,39 @@ def check_batch(count: int, batch_size: int, devices: int) -> None:
         raise ValueError(f"--batch_size={batch_size} is no multiple of the {devices} devices")
 
 
-def check_finite(loss: Any, step: int, rates: Callable[[int], Any]) -> None:
-    """Raises FloatingPointError where the loss up to `step` is not finite."""
-    if not np.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {float(loss)} before step {step} with learning rate "
-            f"{float(rates(step - 1)):g}: lower the learning rate"
-        )
+def check_finite(loss: Any, variables: Any, step: int, rates: Callable[[int], Any]) -> None:
+    """Raises FloatingPointError where the loss up to `step`, or what it left, is not finite."""
+    if np.isfinite(loss) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        return
+    raise FloatingPointError(
+        f"the loss or the weights are not finite, seen after step {step} with learning rate "
+        f"{float(rates(step - 1)):g} (loss {float(loss):g}): lower the learning rate"
+    )
 
 
 def evaluate(
     encoder: nn.Module,
     variables: Any,
     images: Feed,
-    recipe: Recipe,
-    normalize: str,
     devices: Sequence[jax.Device],
-) -> Totals:
-    """The totals of all images, each counted once."""
-    step = _evaluate_step(encoder, recipe.crop_margin, normalize, tuple(devices))
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    *,
+    batch_size: int,
+    margin: int,
+    normalize: str,
+) -> Totals | None:
+    """The totals of all images, each counted once; None where it was asked to stop before that."""
+    step = _evaluate_step(encoder, margin, normalize, tuple(devices))
     variables = parallel.replicate(variables, devices)
     loss, correct, count = 0.0, 0, 0
-    for pixels, labels in images.batches(np.arange(len(images)), recipe.batch_size):
-        shards, mask = parallel.split((pixels, labels), recipe.batch_size, devices)
+    for pixels, labels in images.batches(np.arange(len(images)), batch_size):
+        if asked_to_stop():
+            return None
+        shards, mask = parallel.split((pixels, labels), batch_size, devices)
         found = parallel.gather(step(variables, *shards, mask))
-        loss, correct, count = (
-            loss + float(found.loss),
-            correct + int(found.correct),
-            count + int(found.count),
-        )
+        loss += float(found.loss)
+        correct += int(found.correct)
+        count += int(found.count)
     return Totals(loss, correct, count)
 
 

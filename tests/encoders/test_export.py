@@ -17,7 +17,8 @@ def test_what_goes_out_comes_back(name, classes, numbered):
     encoder = encoders.create(name, num_classes=classes)
     if name == "vgg11" and classes:
         variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        variables = jax.tree.map(lambda x: np.ones(x.shape, np.float32), variables)
+        rng = np.random.default_rng(0)
+        variables = jax.tree.map(lambda x: rng.random(x.shape, np.float32), variables)
     else:
         variables = numbered(encoder)
     back = encoders.from_torch(name, to_torch(name, variables))
@@ -35,6 +36,8 @@ def test_names_and_layout_are_pytorchs(numbered):
 def test_other_encoders_variables_are_refused(numbered):
     with pytest.raises(KeyError):
         to_torch("resnet32", numbered(encoders.create("resnet20")))
+    with pytest.raises(KeyError, match="not the variables of resnet20"):
+        to_torch("resnet20", numbered(encoders.create("resnet32")))
 
 
 def test_a_file_in_half_precision_is_loaded(tmp_path, numbered):

@@ -90,5 +90,5 @@ def test_a_datasets_labels_are_those_of_its_images(tmp_path, monkeypatch):
     assert found.classes == ("dark", "bright")
     levels = np.array([found.source[i].mean() for i in range(7)])
     np.testing.assert_array_equal(found.labels, levels > 0.45)
-    with pytest.raises(ValueError, match="no feature label; its features are image"):
+    with pytest.raises(ValueError, match="no feature label of classes; its features are image"):
         open_labelled("tfds:posjax_unlabelled", size=4)

@@ -68,6 +68,16 @@ def test_the_sum_over_blocks_of_images_is_numpys(n, stride, widths, monkeypatch)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_maps_of_one_pixel_and_no_images_have_gradients():
+    x, kernel = draw(3, 1, 1, 4), draw(1, 1, 4, 2, seed=1)
+    dy = draw(3, 1, 1, 2, seed=2)
+    found = kernel_gradient(x, dy, (1, 1), 2, ((0, 0), (0, 0)))
+    expected = np.einsum("nhwc,nhwd->cd", x, dy)
+    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
+    assert not np.any(kernel_gradient(x[:0], dy[:0], (1, 1), 2, ((0, 0), (0, 0))))
+    assert kernel.shape == found.shape
+
+
 def test_half_precision_sums_in_float32():
     x, dy = (draw(64, 8, 8, 4, seed=s).astype(jnp.bfloat16) for s in (0, 1))
     widths = ((1, 1), (1, 1))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy import write_images
+from colours import write_images
 
 from posjax.images import open_labelled
 from posjax.training.feeding import open_feed, order

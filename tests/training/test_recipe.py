@@ -33,8 +33,9 @@ def test_without_warm_up_the_rate_starts_at_its_peak():
         ("epochs", 0),
         ("batch_size", 0),
         ("learning_rate", 0.0),
+        ("learning_rate", float("inf")),
         ("schedule", "steps"),
-        ("warmup_epochs", 90.0),
+        ("warmup_epochs", 30.0),
         ("momentum", 1.0),
         ("label_smoothing", 1.0),
         ("crop_margin", -1),
@@ -42,8 +43,13 @@ def test_without_warm_up_the_rate_starts_at_its_peak():
     ],
 )
 def test_what_is_out_of_range_is_refused_by_its_flag(flag, value):
-    with pytest.raises(ValueError, match=f"--{flag}={value}"):
+    with pytest.raises(ValueError, match=f"--{flag} must be .*, found {value}"):
         Recipe(**{flag: value})
+
+
+def test_a_rise_that_takes_all_steps_is_refused():
+    with pytest.raises(ValueError, match=r"--warmup_epochs=0.9 leaves none of the 1 steps"):
+        schedule(Recipe(epochs=1, warmup_epochs=0.9), 1)
 
 
 def test_kernels_alone_decay():
