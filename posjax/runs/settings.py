@@ -215,7 +215,7 @@ def check_axis(flag: str, values: tuple) -> None:
         raise ValueError(f"--{flag} needs one or more different values, found {values}")
 
 
-def check_least(flag: str, least: float, *values: float) -> None:
+def check_least(flag: str, least: int, *values: int | float) -> None:
     """Raises ValueError where a value is below `least`; names the flag."""
     for value in values:
         if value < least:

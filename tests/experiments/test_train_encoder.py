@@ -108,17 +108,9 @@ def test_sigterm_leaves_a_checkpoint_and_ends_well(images, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--encoder=pixels"], "--encoder: 'pixels' cannot be trained"),
-        (["--images="], "--images and --test_images are needed"),
-        (["--test_images=nowhere"], "needed, once each"),
+        (["--images=", "--epochs=3"], "--images and --test_images are needed, once each"),
         (["--maps=H"], "--maps means nothing to the training of an encoder"),
         (["--batch_size=49"], "--batch_size=49: there are only 48 training images"),
-        (["--epochs=0"], "--epochs must be 1 or more, found 0"),
-        (["--paddings=mirror"], "mirror"),
-        (["--image_size=4", "--paddings=reflect"], "too small"),
-        (["--seeds=0,-1"], "--seeds must be from 0 to 2^32 - 1, found -1"),
-        (["--evaluate_every=0"], "--evaluate_every must be 1 or more"),
-        (["--num_train=0"], "--num_train must be 1 or more"),
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_written(images, tmp_path, flags, message):
