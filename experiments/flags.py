@@ -161,7 +161,9 @@ _FEATURE_DTYPE = flags.DEFINE_enum(
     "feature_dtype", "bfloat16", FEATURE_DTYPES, "How the encoder's stages are stored."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder for results; a run started again on it finishes what is missing."
+    "workdir",
+    None,
+    "Folder for results; started again on it, a run finishes what is missing. Default: runs/PROGRAM.",
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",

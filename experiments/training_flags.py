@@ -75,7 +75,10 @@ _SHARED: dict[str, tuple[Any, str]] = {
     "batch_size": (128, "Images in a step, over all devices; a multiple of their number."),
     "epochs": (30, "Passes over the training images."),
     "learning_rate": (0.1, "Highest learning rate."),
-    "workdir": (None, "Folder for weights and curves. A training started again on it goes on."),
+    "workdir": (
+        None,
+        "Folder for weights and curves; started again, training goes on. Default: runs/PROGRAM.",
+    ),
     "manual_dir": (None, "Folder of archives for tfds: that were downloaded by hand."),
     "devices": (0, "Number of local devices, 0 for all; on a CPU, so many virtual ones are made."),
     "compile_cache": (None, "Folder of compiled programs; empty to keep none."),

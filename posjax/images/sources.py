@@ -162,7 +162,7 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad: bool) 
         problems = pool.map(partial(_problem, root, whole=skip_bad), names, chunksize=64)
     bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
     if bad and not skip_bad:
-        raise ValueError(f"{spec}: {_summary(bad)}; skip_bad leaves such files out")
+        raise ValueError(f"{spec}: {_summary(bad)}--skip_bad_images leaves such files out")
     good = [name for name, problem in zip(names, problems, strict=True) if not problem]
     if not good:
         raise ValueError(f"{spec}: no image is left, {_summary(bad)}")

@@ -129,7 +129,9 @@ def stage_shapes(
     try:
         stages = shapes_of(module, side, side)
     except InputTooSmall as error:
-        raise InputTooSmall(f"--image_size={image_size}: {error}") from error
+        raise InputTooSmall(
+            f"--image_size={image_size}: {error}; or leave {padding} out of --paddings"
+        ) from error
     return {stage: tuple(array.shape[1:]) for stage, array in stages.items()}
 
 

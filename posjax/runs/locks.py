@@ -3,21 +3,27 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posjax.runs import progress
 
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
+def locked(
+    path: Path, waiting: str | None = None, give_up: Callable[[], bool] | None = None
+) -> Iterator[None]:
     """Holds a file that one process at a time can hold; says `waiting` where another one does.
+
+    Where `give_up` is given, it is asked while waiting, and ends it when it returns true.
 
     The lock is the kernel's: the file that a killed process leaves behind locks nobody out. Its
     folder is made where there is none.
 
     Raises:
         OSError: the folder cannot be made or written to, or its file system has no locks.
+        InterruptedError: the wait was given up.
     """
     while True:
         make_writable(path.parent)
@@ -27,7 +33,7 @@ def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
             except FileNotFoundError:
                 continue  # the folder was deleted just now
             stack.callback(os.close, descriptor)
-            _wait(descriptor, path, waiting)
+            _wait(descriptor, path, waiting, give_up)
             if not _is_named(descriptor, path):
                 continue  # its holder deleted it
             try:
@@ -54,18 +60,35 @@ def make_writable(folder: Path) -> None:
         ) from error
 
 
-def _wait(descriptor: int, path: Path, waiting: str | None) -> None:
+def _wait(
+    descriptor: int, path: Path, waiting: str | None, give_up: Callable[[], bool] | None
+) -> None:
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                progress.note(waiting)
+        if _lock_at_once(descriptor):
+            return
+        if waiting:
+            progress.note(waiting)
+        if give_up is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            return
+        while not _lock_at_once(descriptor):
+            if give_up():
+                raise InterruptedError(f"asked to stop while waiting for {path}")
+            time.sleep(0.2)
+    except InterruptedError:
+        raise
     except OSError as error:
         raise OSError(
             f"{path.parent} cannot be locked ({error.strerror}): choose another --cache_dir"
         ) from error
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_named(descriptor: int, path: Path) -> bool:

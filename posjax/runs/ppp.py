@@ -79,6 +79,7 @@ def run(
     for name, place in where.items():
         found |= _of_encoder(settings, name, place, prepared.devices)
     write_atomically(settings.workdir / "ppp.csv", _table(settings, found).encode())
+    say(_text(found))
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
     path = settings.workdir / "report.html"
@@ -122,7 +123,7 @@ def _table(settings: Settings, found: Found) -> str:
     writer.writerow(["encoder", "weights", "padding", "seed", "stage", *scores])
     for (name, padding, seed), stages in found.items():
         for stage, pattern in stages.items():
-            values = [v for score in SCORES for v in over_seeds([getattr(pattern, score)])]
+            values = [v for score in SCORES for v in _score([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
             writer.writerow([name, settings.weights[0], padding, seed, stage, *cells])
     return text.getvalue()
@@ -175,9 +176,30 @@ def _report(settings: Settings, title: str, found: Found, results: Sequence[Resu
     return page.document(title, page.paragraph(_INTRODUCTION), sections)
 
 
+def _text(found: Found) -> str:
+    """The strength of every stage as plain text: a line per encoder and padding mode."""
+    lines = ["PPP: strength, in standard deviations of each stage's features", ""]
+    for name in distinct(name for name, _, _ in found):
+        own = {key[1:]: stages for key, stages in found.items() if key[0] == name}
+        stages = list(next(iter(own.values())))
+        lines.append(f"{name:<20}" + "".join(f"{stage:<22}" for stage in stages).rstrip())
+        for mode in distinct(padding for padding, _ in own):
+            seeds = [patterns for (padding, _), patterns in own.items() if padding == mode]
+            cells = [_cell([patterns[stage].strength for patterns in seeds]) for stage in stages]
+            lines.append(f"{mode:<20}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _cell(estimates: Sequence[Jackknife]) -> str:
-    value = over_seeds(estimates)
+    value = _score(estimates)
     return estimate(value, 2) if np.isfinite(value).all() else "undefined"
+
+
+def _score(estimates: Sequence[Jackknife]) -> tuple[float, float, float]:
+    """As `over_seeds`, of a score that is never below 0."""
+    value, low, high = over_seeds(estimates)
+    return value, max(low, 0.0), high
 
 
 def _beside(

@@ -246,6 +246,10 @@ def _notes(spec: str, images: Source, tests: Mapping[str, Source]) -> list[str]:
         if source.skipped:
             listed = "; ".join(f"{path}: {reason}" for path, reason in source.skipped)
             notes.append(f"{len(source.skipped)} files of {name} were left out: {listed}")
+    if list(tests) == ["dead_leaves"] and spec != "dead_leaves":
+        notes.append(
+            "the test images are dead_leaves, which are generated: name others by --test_images"
+        )
     trained = _files(spec, images)
     for name, source in tests.items():
         both = trained & _files(name, source)

@@ -87,7 +87,8 @@ def selectivity(rows: Sequence[Difference]) -> str:
             having = [row for row in several if row.reference == control]
             of = f"less that of the {control.replace('_', ' ')}"
             parts.append(_table(f"SPC {of}", having, lambda row: _spc(row, "left out")))
-            parts.append(_table(f"MAE {of}", having, lambda row: _estimate(row, row.mae)))
+            if control != SMOOTH:  # whose best constant is another one
+                parts.append(_table(f"MAE {of}", having, lambda row: _estimate(row, row.mae)))
     return "\n".join(parts)
 
 

@@ -134,7 +134,8 @@ class Workdir:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
         other = [
-            f"--{flag} was {flags.get(flag)!r} and is {science.get(flag)!r}"
+            f"--{flag.replace('endless', 'num')} was {flags.get(flag)!r} and is "
+            f"{science.get(flag)!r}"
             for flag in sorted(flags.keys() | science.keys())
             if flags.get(flag) != science.get(flag)
         ]

@@ -123,11 +123,16 @@ def _run(settings: Settings, say: Callable[[str], None], asked: Callable[[], boo
             progress.note("asked to stop between two trainings; start again to go on")
             return False
         lock = settings.workdir / f".{_folder(settings, padding, seed).name}.lock"
-        with locked(lock, f"another process trains {padding}, seed {seed}: waiting for it"):
-            # That process may have finished it.
-            if (_folder(settings, padding, seed) / WEIGHTS).exists():
-                continue
-            trained = _train(settings, padding, seed, *feeds, devices, asked)
+        waiting = f"another process trains {padding}, seed {seed}: waiting for it"
+        try:
+            with locked(lock, waiting, asked):
+                # That process may have finished it.
+                if (_folder(settings, padding, seed) / WEIGHTS).exists():
+                    continue
+                trained = _train(settings, padding, seed, *feeds, devices, asked)
+        except InterruptedError as error:
+            progress.note(f"{error}; start again to go on")
+            return False
         if not trained.finished:
             progress.note(
                 f"asked to stop: a checkpoint of {padding}, seed {seed}, is written after step "
@@ -136,6 +141,7 @@ def _run(settings: Settings, say: Callable[[str], None], asked: Callable[[], boo
             return False
         write_table(settings.workdir)
     say(write_table(settings.workdir))
+    say(f"weights: {settings.workdir}/*/{WEIGHTS}")
     return True
 
 

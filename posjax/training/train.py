@@ -93,6 +93,8 @@ def train(
     start = (_initial(encoder, images, recipe, steps), _NOTHING, _no_history(recipe))
     done, (state, totals, history) = checkpoints.restore(jax.device_get(start))
     saved = done
+    if done:
+        progress.note(f"{name} under {padding}, seed {recipe.seed}, goes on after step {done}")
     state, totals, seed = parallel.replicate((state, totals, np.uint32(recipe.seed)), devices)
 
     def save() -> None:
