@@ -163,7 +163,7 @@ _FEATURE_DTYPE = flags.DEFINE_enum(
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder for results; started again on it, a run finishes what is missing. Default: runs/PROGRAM.",
+    "Folder for results; started again, a run finishes what is missing. Default: runs/PROGRAM.",
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
