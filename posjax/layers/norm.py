@@ -69,8 +69,8 @@ def batch_statistics(
     return mean, var, count
 
 
-# With a gradient of its own, which reads the activations twice; the derivative of the lines above,
-# by `jax.grad`, reads them five times.
+# The gradient in closed form, two sums over the batch, is faster than that of the sums above. There
+# is none forwards (`jax.jvp`).
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _normalise_batch(
     x: ArrayLike,
@@ -104,8 +104,7 @@ def _backward(epsilon: float, axis_name: str | None, kept: Any, cotangents: Any)
     normal = (_wide(x) - mean) * inverse
     along_bias, along_scale = _sum(dy), _sum(dy * normal)
     # What moves the statistics, moves all images of all devices.
-    means = (_total(s, axis_name) / count for s in (along_bias, along_scale))
-    shift, stretch = means
+    shift, stretch = (_total(s, axis_name) / count for s in (along_bias, along_scale))
     dx = scale * inverse * (dy - _rows(weight, x) * (shift + normal * stretch))
     return (
         dx.astype(x.dtype),

@@ -17,7 +17,7 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (7, 2)])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2)])
 def test_gradients_are_finite_differences_under_every_mode(mode, size, stride):
     x, kernel, bias = draw(2, 9, 8, 3), draw(size, size, 3, 2, seed=1), draw(2, seed=2)
 
