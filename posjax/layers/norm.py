@@ -10,6 +10,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+_MANY = 8  # channels
+
 
 class BatchNorm(nn.Module):
     """`torch.nn.BatchNorm2d`: ε 1e-5, running momentum 0.1, unbiased running variance.
@@ -40,9 +42,10 @@ class BatchNorm(nn.Module):
         if not train:
             return _normalise(x, mean.value, var.value, scale, bias, self.epsilon)
         weight = jnp.ones(x.shape[0]) if mask is None else mask
-        y, (batch_mean, batch_var, count) = _normalise_batch(
-            x, scale, bias, weight, self.epsilon, axis_name
-        )
+        # The closed form rounds differently, and is worth it for the wide maps of encoders.
+        normalise = _normalise_batch if channels >= _MANY else _normalise_batch.__wrapped__
+        y, statistics = normalise(x, scale, bias, weight, self.epsilon, axis_name)
+        batch_mean, batch_var, count = lax.stop_gradient(statistics)
         if not self.is_initializing():
             unbiased = batch_var * count / jnp.maximum(count - 1, 1)
             mean.value += self.momentum * (batch_mean - mean.value)
@@ -126,8 +129,10 @@ def _rows(weight: ArrayLike, x: ArrayLike) -> Array:
 
 
 def _sum(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
-    # In two steps: XLA's CPU backend adds up long rows several times as fast as a few channels.
     n, h, w, c = x.shape
+    if c < _MANY:
+        return jnp.sum(x, axis=(0, 1, 2))
+    # In two steps: XLA's CPU backend adds up long rows several times as fast as many channels.
     return jnp.sum(jnp.sum(x.reshape(n * h, w * c), axis=0).reshape(w, c), axis=0)
 
 

@@ -17,7 +17,7 @@ class Checkpoints:
     only the first has them: nothing here waits for the others.
     """
 
-    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN):
+    def __init__(self, folder: Path, seconds_between: float | None = None):
         # It takes a while to import, which --help and runs without a workdir need not wait for.
         import orbax.checkpoint as ocp
 
@@ -32,7 +32,7 @@ class Checkpoints:
             ),
         )
         self._saved = time.monotonic()
-        self._seconds = seconds_between
+        self._seconds = SECONDS_BETWEEN if seconds_between is None else seconds_between
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from posjax import encoders
 
 SHORT = (
-    *("--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=6"),
+    *("--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=3"),
     *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect"),
 )
 
@@ -71,7 +71,7 @@ def test_it_leaves_weights_curves_and_accuracies(whole):
     assert loaded.normalize == "cifar10"
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert rows[0].startswith("epoch,loss,accuracy,learning_rate,test_loss,test_accuracy")
-    assert len(rows) == 7
+    assert len(rows) == 4
     assert list((folder / "tensorboard").iterdir())
     config = json.loads((workdir / "config.json").read_text())
     assert config["classes"] == ["blue", "red"]
@@ -80,7 +80,7 @@ def test_it_leaves_weights_curves_and_accuracies(whole):
 
 def test_killed_at_random_and_started_again_it_ends_bit_for_bit_the_same(images, whole, tmp_path):
     workdir, rng = tmp_path / "run", np.random.default_rng(0)
-    for goal in sorted(rng.integers(3, 33, 2)):
+    for goal in rng.integers(3, 15, 1):
         process = start(images, workdir)
         wait_for(workdir, int(goal), process)
         process.kill()

@@ -29,7 +29,7 @@ def test_gradients_are_finite_differences_under_every_mode(mode, size, stride):
     check_grads(jax.jit(response), arguments, 1, modes=["rev"], eps=1.0, atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", [m for m in MODES if m not in ("partial", "valid")])
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_gradients_through_many_channels_are_those_of_the_plain_convolution(mode):
     x, kernel, dy = draw(2, 14, 15, 128), 0.1 * draw(3, 3, 128, 128, seed=1), draw(2, 14, 15, 128)
 

@@ -20,6 +20,9 @@ SIZE = 32
 RECIPE = Recipe(maps=("H",), seeds=(0, 4), stages=("f3", "f2+f1"), epochs=2, batch_size=4)
 ONE = local_devices(1)
 
+# The CRC-32 of what the weights are called.
+NAMED = "109b1431"
+
 
 class Counted:
     """Images that note which of them are read."""
@@ -132,7 +135,7 @@ def test_what_a_workdir_holds_is_not_measured_again(probed, encoder, tmp_path):
     options = {"cache_dir": cache, "devices": ONE, "workdir": workdir}
     first, second = measure(encoder, images, tests, RECIPE, **options)
     assert {s.name for s in (tmp_path / "probes").iterdir()} == {
-        f"stem-01234567-zeros-{s}-depth1-kernel3-padding0.npz" for s in ("f3", "f2+f1")
+        f"stem-01234567-{NAMED}-zeros-{s}-depth1-kernel3-padding0.npz" for s in ("f3", "f2+f1")
     }
     gallery = first.galleries["noise"]
     assert gallery.images.shape == (4, SIZE, SIZE, 3)
@@ -176,7 +179,9 @@ def test_closed_forms_have_no_seed_and_are_not_repeated(probed, encoder, tmp_pat
     assert first.losses.shape == (1, 2)
     assert set(first.path.chosen) <= set(first.path.penalties)
     assert first.galleries["noise"].predictions.shape == (2, 4, SIZE, SIZE)
-    names = [f"stem-01234567-zeros-{s}-depth1-kernel3-padding0-ridge" for s in ("f3", "f2+f1")]
+    names = [
+        f"stem-01234567-{NAMED}-zeros-{s}-depth1-kernel3-padding0-ridge" for s in ("f3", "f2+f1")
+    ]
     assert {p.stem for p in (tmp_path / "probes").iterdir()} == set(names)
     kept = tmp_path / "probes" / f"{names[1]}.npz"
     kept.unlink()

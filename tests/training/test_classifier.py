@@ -31,14 +31,13 @@ RECIPE = Recipe(
 QUICK = {"xla_backend_optimization_level": 0}
 
 
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_steps_are_those_of_pytorch(mode, numbered):
     encoder = encoders.create("resnet20", mode, num_classes=10)
     tx = optimizer(RECIPE, 1)
     variables = numbered(encoder)
     state = State(variables, tx.init(variables["params"]))
-    take = functools.partial(train_step, encoder, tx, RECIPE.label_smoothing)
-    step = jax.jit(take, compiler_options=QUICK)
+    step = jax.jit(functools.partial(train_step, encoder, tx, RECIPE.label_smoothing))
     for number in range(3):
         rng = np.random.default_rng(number)
         images = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32)
@@ -89,9 +88,8 @@ def on_one():
     return step_on(1)
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_many_devices_take_the_step_of_one(count, on_one):
-    (state, totals), seen = step_on(count)
+def test_many_devices_take_the_step_of_one(on_one):
+    (state, totals), seen = step_on(8)
     (expected, of_one), same = on_one
     np.testing.assert_array_equal(seen, same)
     assert (totals.correct, totals.count) == (of_one.correct, of_one.count) == (totals.correct, 8)
@@ -116,7 +114,8 @@ def test_batch_statistics_move_and_bfloat16_keeps_parameters_wide():
     encoder, tx, state, images, labels = toy()
     narrow = encoder.clone(dtype=jnp.bfloat16)
     seen = jnp.asarray(images / 255, jnp.float32)
-    moved, totals = train_step(narrow, tx, 0.0, state, seen, jnp.asarray(labels), jax.random.key(0))
+    step = jax.jit(functools.partial(train_step, narrow, tx, 0.0), compiler_options=QUICK)
+    moved, totals = step(state, seen, jnp.asarray(labels), jax.random.key(0))
     assert np.isfinite(totals.loss)
     for path, leaf in flax.traverse_util.flatten_dict(moved.variables).items():
         assert leaf.dtype == jnp.float32
