@@ -166,7 +166,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(feeds, whole, tmp_path):
 
 def test_what_is_not_finite_is_told_and_not_saved(feeds, tmp_path):
     # With one step alone no loss comes after the update that breaks the weights.
-    recipe = Recipe(epochs=1, batch_size=52, learning_rate=1e38, warmup_epochs=0.0, crop_margin=2)
+    rates = {"learning_rate": 1e38, "weight_decay": 1e3}
+    recipe = Recipe(epochs=1, batch_size=52, warmup_epochs=0.0, crop_margin=2, **rates)
     with pytest.raises(FloatingPointError, match="not finite, seen after step 1 with"):
         run(feeds, tmp_path, recipe=recipe)
     assert not list(tmp_path.iterdir())
