@@ -88,16 +88,9 @@ def _normalise_batch(
     return _normalise(x, *statistics[:2], scale, bias, epsilon), statistics
 
 
-def _forward(
-    x: ArrayLike,
-    scale: ArrayLike,
-    bias: ArrayLike,
-    weight: ArrayLike,
-    epsilon: float,
-    axis_name: str | None,
-) -> tuple[Any, Any]:
-    found = _normalise_batch(x, scale, bias, weight, epsilon, axis_name)
-    return found, (x, scale, bias, weight, *found[1])
+def _forward(*arguments: Any) -> tuple[Any, Any]:
+    found = _normalise_batch(*arguments)
+    return found, (*arguments[:4], *found[1])
 
 
 def _backward(epsilon: float, axis_name: str | None, kept: Any, cotangents: Any) -> tuple:

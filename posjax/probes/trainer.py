@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that training changes: the readout's variables and the optimiser's state."""
+    """All that training changes: a network's variables and the optimiser's state."""
 
     variables: Variables
     optimizer: optax.OptState

@@ -9,17 +9,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, Num
 
+from posjax.probes.trainer import State, Variables
 from posjax.training.augment import Windows, as_floats, central, crop, draw_windows
 from posjax.training.recipe import cross_entropy
-
-Variables = dict[str, Any]
-
-
-class State(NamedTuple):
-    """All that training changes: the encoder's variables and the optimiser's state."""
-
-    variables: Variables
-    optimizer: optax.OptState
 
 
 class Totals(NamedTuple):
