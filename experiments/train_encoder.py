@@ -14,4 +14,4 @@ from posjax import training
 
 if __name__ == "__main__":
     training_flags.adapt()
-    guarded(lambda: training.run(training_flags.settings("train_encoder")))
+    guarded(lambda: training.run(training_flags.settings("train_encoder"), training.CLASSES))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -85,20 +87,40 @@ _SHARED: dict[str, tuple[Any, str]] = {
 }
 
 
-def adapt() -> None:
-    """Gives the flags that all experiments share this program's defaults and words."""
-    for name, (default, text) in _SHARED.items():
+def adapt(others: Mapping[str, tuple[Any, str]] = MappingProxyType({}), *more: str) -> None:
+    """Gives the flags that all experiments share the defaults and words of programs that train.
+
+    `others` are a program's own defaults and words, by flag, and `more` flags of its own.
+    """
+    for name, (default, text) in {**_SHARED, **others}.items():
         flags.FLAGS.set_default(name, default)
         flags.FLAGS[name].help = text
-    for name in (*_SHARED, *_OWN):
+    for name in (*_SHARED, *_OWN, *more):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def settings(program: str) -> training.Settings:
-    """The settings that the flags describe; `program` names the default workdir.
+    """The settings of a training on classes that the flags describe.
+
+    `program` names the default workdir.
 
     Raises:
         ValueError: a value that cannot run, or one that is missing; names its flag.
+    """
+    flag = common_settings(program)
+    if not flag["images"] or not flag["test_images"]:
+        raise ValueError(
+            "--images and --test_images are needed, once each: folders of class folders, or "
+            "tfds:NAME[:SPLIT]"
+        )
+    return training.Settings(**flag)
+
+
+def common_settings(program: str) -> dict[str, Any]:
+    """The fields of the settings of every training that the flags describe.
+
+    Raises:
+        ValueError: a value that cannot run; names its flag.
     """
     flag = {name: flags.FLAGS[name].value for name in (*_SHARED, *_OWN)}
     foreign = {
@@ -108,11 +130,8 @@ def settings(program: str) -> training.Settings:
         raise ValueError(f"--{min(foreign)} means nothing to the training of an encoder")
     quiet = not flags.FLAGS["verbosity"].present
     start(flag["devices"], flag["compile_cache"], quiet=quiet)
-    if not flag["images"] or len(flag["test_images"]) != 1:
-        raise ValueError(
-            "--images and --test_images are needed, once each: folders of class folders, or "
-            "tfds:NAME[:SPLIT]"
-        )
+    if len(flag["test_images"]) > 1:
+        raise ValueError("--images and --test_images are needed, once each")
     if len(flag["encoder"]) != 1:
         raise ValueError(f"--encoder: one at a time, found {', '.join(flag['encoder'])}")
     if flag["warmup_epochs"] is None:
@@ -120,13 +139,13 @@ def settings(program: str) -> training.Settings:
     recipe = {field.name for field in dataclasses.fields(training.Recipe)} - {"seed"}
     same = ("num_train", "num_test", "image_size", "normalize")
     same += ("evaluate_every", "weights_dtype", "checkpoint_seconds")
-    return training.Settings(
+    return dict(
         encoder=flag["encoder"][0],
         paddings=tuple(flag["paddings"]),
         seeds=common.integers("seeds", flag["seeds"]),
         recipe=training.Recipe(**{name: flag[name] for name in recipe}),
         images=flag["images"],
-        test_images=flag["test_images"][0],
+        test_images=next(iter(flag["test_images"]), None),
         manual_dir=Path(flag["manual_dir"]).expanduser() if flag["manual_dir"] else None,
         workdir=Path(flag["workdir"] or f"runs/{program}").expanduser(),
         devices=flag["devices"],

@@ -11,16 +11,17 @@ from posjax.encoders import matched
 from posjax.encoders.blocks import Padding, split_padding
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
-from posjax.encoders.vgg import BLOCKS, VGG
+from posjax.encoders.vgg import VGG
 from posjax.layers import check_mode
 
 _MAKERS = {
     PIXELS: Pixels,
     **{
         f"vgg{depth}{'_bn' if norm else ''}": partial(VGG, depth=depth, batch_norm=norm)
-        for depth in BLOCKS
+        for depth in (11, 13, 16, 19)
         for norm in (False, True)
     },
+    "vgg8_bn_quarter": partial(VGG, depth=8, batch_norm=True, divisor=4),
     **{
         f"resnet{depth}": partial(ResNet, blocks=blocks, bottleneck=depth >= 50)
         for depth, blocks in IMAGENET_BLOCKS.items()
@@ -35,7 +36,8 @@ _MAKERS = {
 def names() -> tuple[str, ...]:
     """The encoders that `create` knows.
 
-    By torchvision's names; resnet20 and so on are CIFAR's, and pixels is the image itself.
+    By torchvision's names; resnet20 and so on are CIFAR's, vgg8_bn_quarter has one convolution in
+    each block and a quarter of VGG's channels, and pixels is the image itself.
     """
     return tuple(_MAKERS)
 

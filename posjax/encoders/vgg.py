@@ -17,7 +17,13 @@ from posjax.encoders.blocks import (
 )
 from posjax.layers import BatchNorm, max_pool
 
-BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+BLOCKS = {
+    8: (1, 1, 1, 1, 1),
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
 WIDTHS = (64, 128, 256, 512, 512)
 POOLED = 7
 
@@ -27,11 +33,13 @@ class VGG(nn.Module):
 
     Layers are `features.0`, `features.2`, … as in torchvision, which counts every convolution,
     BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad. In training BatchNorm's
-    statistics are taken over all devices of `axis_name`.
+    statistics are taken over all devices of `axis_name`. Of the channels of each stage there is
+    one part in `divisor`: a network small enough to be trained on a laptop.
     """
 
     depth: int = 16
     batch_norm: bool = False
+    divisor: int = 1
     padding: Padding = "zeros"
     pool_padding: Padding | None = None
     num_classes: int | None = None
@@ -44,7 +52,9 @@ class VGG(nn.Module):
         for width, count in zip(WIDTHS, BLOCKS[self.depth], strict=True):
             for _ in range(count):
                 mode = mode_at(self.padding, f"features.{len(features)}")
-                features.append(Conv(width, 3, mode=mode, use_bias=True, dtype=self.dtype))
+                features.append(
+                    Conv(width // self.divisor, 3, mode=mode, use_bias=True, dtype=self.dtype)
+                )
                 if self.batch_norm:
                     features.append(BatchNorm())
                 features.append(nn.relu)
@@ -59,7 +69,7 @@ class VGG(nn.Module):
             self.dropout = nn.Dropout(0.5)
 
     def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
-        """Encodes images into {"f1": [n, h, w, 64], …, "f5": [n, h/16, w/16, 512]}.
+        """Encodes images into {"f1": [n, h, w, 64], …, "f5": [n, h/16, w/16, 512]}, if not divided.
 
         Raises:
             InputTooSmall: the images are too small for the padding; says which size would do.

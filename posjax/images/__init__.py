@@ -1,7 +1,8 @@
 """Images: a spec becomes a source of square RGB images in [0, 1], a source becomes batches."""
 
 from posjax.images.labelled import Labelled, open_labelled
-from posjax.images.loader import STATISTICS, Source, batches
+from posjax.images.loader import STATISTICS, Source, batches, read_bytes
+from posjax.images.masks import Masked, open_masked
 from posjax.images.rolled import Rolled
 from posjax.images.selection import select
 from posjax.images.sources import open_source
@@ -9,10 +10,13 @@ from posjax.images.sources import open_source
 __all__ = [
     "STATISTICS",
     "Labelled",
+    "Masked",
     "Rolled",
     "Source",
     "batches",
     "open_labelled",
+    "open_masked",
     "open_source",
+    "read_bytes",
     "select",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -70,6 +70,21 @@ def batches(
     )
     images = grain.MapDataset.source(source).to_iter_dataset(options)
     return iter(images.batch(batch_size, drop_remainder=False))
+
+
+def read_bytes(source: Source) -> UInt8[np.ndarray, "n size size 3"]:
+    """All images of a source, with 8 bits a value.
+
+    Raises:
+        ValueError: an image cannot be read; names it.
+    """
+    pixels = np.empty((len(source), *source[0].shape), np.uint8)
+    row = 0
+    for images in batches(source, 256):
+        # Files hold 8 bits: nothing is lost.
+        pixels[row : row + len(images)] = np.rint(images * 255)
+        row += len(images)
+    return pixels
 
 
 def load(data: bytes, name: str, size: int) -> Float[np.ndarray, "size size 3"]:

@@ -1,7 +1,21 @@
-"""Training: encoders learn under a padding mode of their own, and become weights to be probed."""
+"""Training: networks learn under a padding mode of their own, and become encoders to be probed."""
 
-from posjax.training.classifier import State, train_step
+from posjax.training.classification import CLASSES, Classification
+from posjax.training.dense import MASKS, DenseSettings
 from posjax.training.recipe import Recipe, optimizer
-from posjax.training.run import Settings, run
+from posjax.training.run import run
+from posjax.training.settings import Settings
+from posjax.training.steps import State, train_step
 
-__all__ = ["Recipe", "Settings", "State", "optimizer", "run", "train_step"]
+__all__ = [
+    "CLASSES",
+    "MASKS",
+    "Classification",
+    "DenseSettings",
+    "Recipe",
+    "Settings",
+    "State",
+    "optimizer",
+    "run",
+    "train_step",
+]

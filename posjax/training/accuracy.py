@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 from posjax.runs.records import write_atomically
+from posjax.training.run import WEIGHTS
 
-WEIGHTS = "weights.safetensors"
 COLUMNS = ("encoder", "padding", "seed", "correct", "images", "accuracy", "low", "high")
 
 

@@ -1,4 +1,4 @@
-"""Batches of labelled images in the order of training, from memory or from disk."""
+"""Batches of images and what is to be learnt of them, in the order of training."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,26 +6,27 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int, Num
 
-from posjax.images import Labelled, batches, select
+from posjax.images import Source, batches, read_bytes, select
 
 HELD_BYTES = 4_000_000_000
 """8-bit pixels of image sets that take no more stay in memory; others are read in every epoch."""
 
-Batch = tuple[Num[np.ndarray, "n h w 3"], Int[np.ndarray, " n"]]
+Batch = tuple[Num[np.ndarray, "n h w 3"], Num[np.ndarray, "n ..."]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """Labelled images, all of them in memory or none."""
+    """Images, all of them in memory or none, and a target for each: its class, or its mask."""
 
-    labelled: Labelled
-    pixels: np.ndarray | None
+    source: Source
+    targets: Num[np.ndarray, "n ..."]
+    pixels: Num[np.ndarray, "n h w 3"] | None
 
     def __len__(self) -> int:
-        return len(self.labelled.source)
+        return len(self.source)
 
     def batches(self, rows: Int[np.ndarray, " n"], batch_size: int) -> Iterator[Batch]:
-        """The images and labels of `rows`, in that order; the last batch may be smaller.
+        """The images and targets of `rows`, in that order; the last batch may be smaller.
 
         Raises:
             ValueError: an image cannot be read; names it.
@@ -34,28 +35,21 @@ class Feed:
         if self.pixels is not None:
             images = (self.pixels[part] for part in parts)
         else:
-            images = batches(select(self.labelled.source, rows.tolist()), batch_size)
+            images = batches(select(self.source, rows.tolist()), batch_size)
         for part, chosen in zip(parts, images, strict=True):
-            yield chosen, self.labelled.labels[part]
+            yield chosen, self.targets[part]
 
 
-def open_feed(labelled: Labelled, held_bytes: int = HELD_BYTES) -> Feed:
+def open_feed(
+    source: Source, targets: Num[np.ndarray, "n ..."], held_bytes: int = HELD_BYTES
+) -> Feed:
     """Reads the images into memory where they fit.
 
     Raises:
         ValueError: an image cannot be read; names it.
     """
-    source = labelled.source
-    shape = (len(source), *source[0].shape)
-    if np.prod(shape, dtype=np.int64) > held_bytes:
-        return Feed(labelled, None)
-    pixels = np.empty(shape, np.uint8)
-    row = 0
-    for images in batches(source, 256):
-        # Files hold 8 bits: nothing is lost.
-        pixels[row : row + len(images)] = np.rint(images * 255)
-        row += len(images)
-    return Feed(labelled, pixels)
+    size = len(source) * np.prod(source[0].shape, dtype=np.int64)
+    return Feed(source, targets, None if size > held_bytes else read_bytes(source))
 
 
 def order(count: int, batch_size: int, epoch: int, seed: int) -> Int[np.ndarray, " n"]:

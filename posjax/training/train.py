@@ -1,4 +1,4 @@
-"""Training one encoder: epochs, checkpoints, evaluation; stopped and started as often as needed."""
+"""Training one network: epochs, checkpoints, evaluation; stopped and started as often as needed."""
 
 import collections
 import dataclasses
@@ -6,43 +6,33 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from posjax import encoders
 from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.frozen import statistics_of
-from posjax.training.classifier import (
+from posjax.training.feeding import Feed, order
+from posjax.training.recipe import Recipe, optimizer, schedule
+from posjax.training.steps import (
+    Objective,
     State,
-    Totals,
     evaluate_step,
     evaluation_view,
     train_step,
     training_view,
 )
-from posjax.training.feeding import Feed, order
-from posjax.training.recipe import Recipe, optimizer, schedule
-
-HISTORY = (
-    *("loss", "accuracy", "learning_rate"),
-    *("test_loss", "test_accuracy", "test_correct", "test_count"),
-)
-"""What is known of each epoch: means over the images seen in it, and those of the test images."""
-
-SHOWN = ("loss", "test_accuracy")
-
-_NOTHING = Totals(np.float32(0), np.int32(0), np.int32(0))
 
 History = dict[str, np.ndarray]
+"""By name, one value an epoch: means over the images of training, learning rate, and `test_…`."""
+
 Log = Callable[[int, History], None]
 
 
 class Trained(NamedTuple):
-    """A trained encoder, with its head, and each epoch's figures; or how far it has come.
+    """A trained network, and each epoch's figures; or how far it has come.
 
     `step` counts from the start of training; `finished` is false where it was asked to stop.
     """
@@ -54,8 +44,8 @@ class Trained(NamedTuple):
 
 
 def train(
-    name: str,
-    padding: str,
+    objective: Objective,
+    title: str,
     images: Feed,
     test_images: Feed,
     recipe: Recipe,
@@ -67,7 +57,7 @@ def train(
     evaluate_every: int = 1,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Trains an encoder and its head to classify images, from its newest checkpoint if it has one.
+    """Trains an objective's network, from its newest checkpoint if it has one; `title` is shown.
 
     On the same CPUs the result is the same bit for bit, however often training was killed and
     started again (GPUs do not add up in the same order every time); on another number of devices
@@ -85,22 +75,22 @@ def train(
     count, size = len(images), recipe.batch_size
     check_batch(count, size, len(devices))
     steps = count // size
-    encoder = encoders.create(
-        name, padding, num_classes=len(images.labelled.classes), dtype=jnp.dtype(recipe.dtype)
-    )
     rates = schedule(recipe, steps)
-    take_step = _train_step(encoder, _unseeded(recipe), steps, normalize, tuple(devices))
-    start = (_initial(encoder, images, recipe, steps), _NOTHING, _no_history(recipe))
-    done, (state, totals, history) = checkpoints.restore(jax.device_get(start))
+    take_step = _train_step(objective, _unseeded(recipe), steps, normalize, tuple(devices))
+    nothing = {name: np.float32(0) for name in (*objective.trained, "count")}
+    history = _no_history(objective, recipe)
+    start = (_initial(objective, images, recipe, steps), nothing, history)
+    done, (state, sums, found) = checkpoints.restore(jax.device_get(start))
+    history = {name: found[name] for name in history}  # in this order, too
     saved = done
     if done:
-        progress.note(f"{name} under {padding}, seed {recipe.seed}, goes on after step {done}")
-    state, totals, seed = parallel.replicate((state, totals, np.uint32(recipe.seed)), devices)
+        progress.note(f"{title}, seed {recipe.seed}, goes on after step {done}")
+    state, sums, seed = parallel.replicate((state, sums, np.uint32(recipe.seed)), devices)
 
     def save() -> None:
         nonlocal saved
-        current, seen = parallel.gather((state, totals))
-        check_finite(seen.loss, current.variables, done, rates)
+        current, seen = parallel.gather((state, sums))
+        check_finite(seen["loss"], current.variables, done, rates)
         if done > saved:
             checkpoints.save(done, (current, seen, history))
             saved = done
@@ -109,44 +99,47 @@ def train(
         save()
         return Trained(parallel.gather(state).variables, history, done, False)
 
+    in_bar = ("loss", f"test_{objective.trained[-1]}")
     shown: dict[str, str] = {}
     finished = int(np.isfinite(history["loss"]).sum())
-    with progress.bar(recipe.epochs * steps * size, f"train {name} {padding}", "images") as bar:
+    with progress.bar(recipe.epochs * steps * size, f"train {title}", "images") as bar:
         bar.update(done * size)
         for epoch in range(finished, recipe.epochs):
             end = (epoch + 1) * steps
             rows = order(count, size, epoch, recipe.seed)[(done - epoch * steps) * size :]
             pending: collections.deque = collections.deque(maxlen=3)
-            for pixels, labels in images.batches(rows, size):
-                (shards, targets), _ = parallel.split((pixels, labels), size, devices)
+            for batch in images.batches(rows, size):
+                shards, _ = parallel.split(batch, size, devices)
                 number = np.full(len(devices), done, np.uint32)
-                state, totals = take_step(state, totals, shards, targets, seed, number)
+                state, sums = take_step(state, sums, *shards, seed, number)
                 done += 1
                 # Steps that wait for the devices would pile up their batches in memory.
-                pending.append(totals)
+                pending.append(sums)
                 jax.block_until_ready(pending[0])
                 progress.advance(bar, size, **shown)
                 if asked_to_stop():
                     return stopped()
                 if done < end and checkpoints.due():
                     save()
-            current, seen = parallel.gather((state, totals))
-            check_finite(seen.loss, current.variables, done, rates)
-            figures = _figures(seen, "") | {"learning_rate": float(rates(done - 1))}
+            current, seen = parallel.gather((state, sums))
+            check_finite(seen["loss"], current.variables, done, rates)
+            figures = {name: float(seen[name] / seen["count"]) for name in objective.trained}
+            figures["learning_rate"] = float(rates(done - 1))
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % evaluate_every == 0:
                 how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
-                tested = evaluate(
-                    encoder, current.variables, test_images, devices, asked_to_stop, **how
+                measured = evaluate(
+                    objective, current.variables, test_images, devices, asked_to_stop, **how
                 )
-                if tested is None:
+                if measured is None:
                     return stopped()
-                check_finite(tested.loss, current.variables, done, rates)
-                figures |= _figures(tested, "test_")
+                tested = objective.summary(measured)
+                check_finite(tested["loss"], current.variables, done, rates)
+                figures |= {f"test_{name}": tested[name] for name in objective.tested}
             for key, value in figures.items():
                 history[key][epoch] = value
-            totals = parallel.replicate(_NOTHING, devices)
-            shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in SHOWN}
+            sums = parallel.replicate(nothing, devices)
+            shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in in_bar}
             if log is not None:
                 log(epoch, history)
             if last or checkpoints.due():
@@ -173,7 +166,7 @@ def check_finite(loss: Any, variables: Any, step: int, rates: Callable[[int], An
 
 
 def evaluate(
-    encoder: nn.Module,
+    objective: Objective,
     variables: Any,
     images: Feed,
     devices: Sequence[jax.Device],
@@ -182,35 +175,24 @@ def evaluate(
     batch_size: int,
     margin: int,
     normalize: str,
-) -> Totals | None:
-    """The totals of all images, each counted once; None where it was asked to stop before that."""
-    step = _evaluate_step(encoder, margin, normalize, tuple(devices))
+) -> dict[str, np.ndarray] | None:
+    """The measures of all images, each once; None where it was asked to stop before that."""
+    step = _evaluate_step(objective, margin, normalize, tuple(devices))
     variables = parallel.replicate(variables, devices)
-    loss, correct, count = 0.0, 0, 0
-    for pixels, labels in images.batches(np.arange(len(images)), batch_size):
+    found = []
+    for batch in images.batches(np.arange(len(images)), batch_size):
         if asked_to_stop():
             return None
-        shards, mask = parallel.split((pixels, labels), batch_size, devices)
-        found = parallel.gather(step(variables, *shards, mask))
-        loss += float(found.loss)
-        correct += int(found.correct)
-        count += int(found.count)
-    return Totals(loss, correct, count)
+        shards, _ = parallel.split(batch, batch_size, devices)
+        found.append(parallel.join(step(variables, *shards), len(batch[0])))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
-def _figures(totals: Totals, prefix: str) -> dict[str, float]:
-    count = int(totals.count)
-    figures = {"loss": float(totals.loss) / count, "accuracy": int(totals.correct) / count}
-    if prefix:
-        figures |= {"correct": int(totals.correct), "count": count}
-    return {prefix + key: value for key, value in figures.items()}
-
-
-def _initial(encoder: nn.Module, images: Feed, recipe: Recipe, steps: int) -> State:
-    height, width, channels = images.labelled.source[0].shape
+def _initial(objective: Objective, images: Feed, recipe: Recipe, steps: int) -> State:
+    height, width, channels = images.source[0].shape
     shape = (1, height - recipe.crop_margin, width - recipe.crop_margin, channels)
     # No padding mode has parameters of its own: all start alike.
-    variables = jax.jit(encoder.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
+    variables = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
     return State(variables, optimizer(recipe, steps).init(variables["params"]))
 
 
@@ -218,14 +200,15 @@ def _unseeded(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, seed=0)
 
 
-def _no_history(recipe: Recipe) -> History:
-    return {key: np.full(recipe.epochs, np.nan) for key in HISTORY}
+def _no_history(objective: Objective, recipe: Recipe) -> History:
+    names = (*objective.trained, "learning_rate", *(f"test_{name}" for name in objective.tested))
+    return {name: np.full(recipe.epochs, np.nan) for name in names}
 
 
 # Cached, because a compiled step serves all seeds.
 @functools.cache
 def _train_step(
-    encoder: nn.Module,
+    objective: Objective,
     recipe: Recipe,
     steps: int,
     normalize: str,
@@ -235,27 +218,31 @@ def _train_step(
     statistics = statistics_of(normalize)
 
     def step(
-        state: State, totals: Totals, images: Array, labels: Array, seed: Array, number: Array
-    ) -> tuple[State, Totals]:
+        state: State,
+        sums: dict[str, Array],
+        images: Array,
+        targets: Array,
+        seed: Array,
+        number: Array,
+    ) -> tuple[State, dict[str, Array]]:
         crops, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
         dropout = jax.random.fold_in(dropout, jax.lax.axis_index(parallel.AXIS))
-        seen = training_view(images, crops, recipe.crop_margin, statistics, parallel.AXIS)
-        state, more = train_step(
-            encoder, tx, recipe.label_smoothing, state, seen, labels, dropout, parallel.AXIS
-        )
-        return state, jax.tree.map(jnp.add, totals, more)
+        seen = training_view(images, targets, crops, recipe.crop_margin, statistics, parallel.AXIS)
+        state, more = train_step(objective, tx, state, *seen, dropout, parallel.AXIS)
+        return state, jax.tree.map(jnp.add, sums, more)
 
     return parallel.pmap(step, devices, donate_argnums=(0,))
 
 
 @functools.cache
 def _evaluate_step(
-    encoder: nn.Module, margin: int, normalize: str, devices: tuple[jax.Device, ...]
+    objective: Objective, margin: int, normalize: str, devices: tuple[jax.Device, ...]
 ) -> Callable:
     statistics = statistics_of(normalize)
 
-    def step(variables: Any, images: Array, labels: Array, mask: Array) -> Totals:
-        seen = evaluation_view(images, margin, statistics)
-        return evaluate_step(encoder, variables, seen, labels, mask, parallel.AXIS)
+    def step(variables: Any, images: Array, targets: Array) -> dict[str, Array]:
+        return evaluate_step(
+            objective, variables, *evaluation_view(images, targets, margin, statistics)
+        )
 
     return parallel.pmap(step, devices)

@@ -14,7 +14,8 @@ def labelled(tmp_path_factory):
 
 
 def test_memory_and_disk_give_the_same_images_and_labels(labelled):
-    held, read = open_feed(labelled), open_feed(labelled, held_bytes=0)
+    examples = (labelled.source, labelled.labels)
+    held, read = open_feed(*examples), open_feed(*examples, held_bytes=0)
     assert held.pixels.dtype == np.uint8
     assert read.pixels is None
     rows = np.array([3, 17, 0, 5, 19, 2, 11])
@@ -46,4 +47,4 @@ def test_a_broken_image_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     labelled = open_labelled(str(folder), size=9)
     with pytest.raises(ValueError, match=r"red/002\.png: truncated"):
-        open_feed(labelled)
+        open_feed(labelled.source, labelled.labels)

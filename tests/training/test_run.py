@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from colours import write_images
 
-from posjax.training import Recipe, Settings, run
+from posjax.training import CLASSES, Recipe, Settings, run
 
 GOOD = {
     "encoder": "resnet20",
@@ -46,7 +46,7 @@ def test_folders_that_are_not_there_or_have_other_classes_are_refused_by_their_f
     (other / "red").rename(other / "green")
     where = GOOD | {"workdir": tmp_path / "run", "images": str(train)}
     with pytest.raises(ValueError, match="--test_images: no folder 'nowhere'"):
-        run(Settings(**where))
+        run(Settings(**where), CLASSES)
     with pytest.raises(ValueError, match="--test_images has the classes blue, green; those of"):
-        run(Settings(**where | {"test_images": str(other)}))
+        run(Settings(**where | {"test_images": str(other)}), CLASSES)
     assert not (tmp_path / "run").exists()

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from colours import write_images
 
-from posjax import encoders
+from posjax.encoders import create
 from posjax.images import open_labelled
 from posjax.runs.checkpoints import Checkpoints
+from posjax.training.classification import Classification
 from posjax.training.feeding import open_feed
 from posjax.training.recipe import Recipe
 from posjax.training.train import train
@@ -23,26 +24,24 @@ STEPS = 3 * 6
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_encoders():
-    """A ResNet-20 with one block in each layer, compiled quickly: steps are few."""
+def compiled_quickly():
+    """Steps are few: optimising them would take longer than they do."""
     quick = {"xla_backend_optimization_level": 0}
-    create = encoders.create
-
-    def small(*args, **options):
-        return create(*args, **options).clone(blocks=(1, 1, 1))
-
-    with (
-        mock.patch("posjax.training.train.encoders.create", small),
-        mock.patch("posjax.runs.parallel.compiler_options", return_value=quick),
-    ):
+    with mock.patch("posjax.runs.parallel.compiler_options", return_value=quick):
         yield
+
+
+def task_under(padding):
+    """To tell two classes apart by a ResNet-20 with one block in each layer."""
+    return Classification(create("resnet20", padding, num_classes=2).clone(blocks=(1, 1, 1)))
 
 
 @pytest.fixture(scope="module")
 def feeds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     sets = (write_images(folder / "train", 26), write_images(folder / "test", 7, seed=1))
-    return [open_feed(open_labelled(str(path), size=10)) for path in sets]
+    opened = [open_labelled(str(path), size=10) for path in sets]
+    return [open_feed(labelled.source, labelled.labels) for labelled in opened]
 
 
 def run(
@@ -61,8 +60,8 @@ def run(
     by_count = lambda: stop_at is not None and next(calls) >= stop_at  # noqa: E731
     with Checkpoints(folder, **options) as checkpoints:
         return train(
-            "resnet20",
-            padding,
+            task_under(padding),
+            f"resnet20 {padding}",
             *feeds,
             recipe,
             normalize="cifar10",

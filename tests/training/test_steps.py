@@ -13,8 +13,9 @@ import pytest
 from posjax import encoders
 from posjax.encoders.export import to_torch
 from posjax.runs import parallel
-from posjax.training.classifier import State, evaluate_step, train_step, training_view
+from posjax.training.classification import Classification
 from posjax.training.recipe import Recipe, optimizer
+from posjax.training.steps import State, evaluate_step, train_step, training_view
 
 RECORDED = np.load(Path(__file__).parent / "data" / "steps.npz")
 # Two steps up to the peak, four down: data/make_steps.py.
@@ -37,7 +38,8 @@ def test_steps_are_those_of_pytorch(mode, numbered):
     tx = optimizer(RECIPE, 1)
     variables = numbered(encoder)
     state = State(variables, tx.init(variables["params"]))
-    step = jax.jit(functools.partial(train_step, encoder, tx, RECIPE.label_smoothing))
+    task = Classification(encoder, RECIPE.label_smoothing)
+    step = jax.jit(functools.partial(train_step, task, tx))
     for number in range(3):
         rng = np.random.default_rng(number)
         images = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32)
@@ -45,7 +47,7 @@ def test_steps_are_those_of_pytorch(mode, numbered):
         state, totals = step(state, images, labels, jax.random.key(0))
         # What rounding has changed grows from step to step.
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * 5**number)
-        close(totals.loss / totals.count, RECORDED[f"{mode}.{number}.loss"])
+        close(totals["loss"] / totals["count"], RECORDED[f"{mode}.{number}.loss"])
         found = sorted(to_torch("resnet20", state.variables).items())
         close(np.concatenate([some(array) for _, array in found]), RECORDED[f"{mode}.{number}"])
 
@@ -72,8 +74,10 @@ def step_on(count):
     devices = jax.devices()[:count]
 
     def step(state, images, labels):
-        seen = training_view(images, jax.random.key(7), 4, (0.5, 0.25), parallel.AXIS)
-        found = train_step(encoder, tx, 0.1, state, seen, labels, jax.random.key(0), parallel.AXIS)
+        how = (jax.random.key(7), 4, (0.5, 0.25), parallel.AXIS)
+        seen, labels = training_view(images, labels, *how)
+        task = Classification(encoder, 0.1)
+        found = train_step(task, tx, state, seen, labels, jax.random.key(0), parallel.AXIS)
         return *found, seen
 
     (images, labels), _ = parallel.split((images, labels), 8, devices)
@@ -92,7 +96,7 @@ def test_many_devices_take_the_step_of_one(on_one):
     (state, totals), seen = step_on(8)
     (expected, of_one), same = on_one
     np.testing.assert_array_equal(seen, same)
-    assert (totals.correct, totals.count) == (of_one.correct, of_one.count) == (totals.correct, 8)
+    assert (totals["accuracy"], totals["count"]) == (of_one["accuracy"], 8)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
         state.variables,
@@ -100,23 +104,29 @@ def test_many_devices_take_the_step_of_one(on_one):
     )
 
 
-def test_evaluation_counts_rows_with_mask_1_exactly():
+def test_evaluation_measures_every_image():
     encoder, _, state, images, labels = toy()
     seen = jnp.asarray(images / 255, jnp.float32)
-    logits = encoder.apply(state.variables, seen, method="logits")
-    mask = jnp.asarray([1, 1, 1, 0, 1, 0, 1, 1], jnp.float32)
-    totals = evaluate_step(encoder, state.variables, seen, jnp.asarray(labels), mask)
-    right = (np.argmax(logits, axis=1) == labels)[np.asarray(mask) > 0]
-    assert (int(totals.correct), int(totals.count)) == (right.sum(), 6)
+    logits = np.asarray(encoder.apply(state.variables, seen, method="logits"), np.float64)
+    task = Classification(encoder, 0.1)
+    found = evaluate_step(task, state.variables, seen, jnp.asarray(labels))
+    right = np.argmax(logits, axis=1) == labels
+    np.testing.assert_array_equal(found["accuracy"], right)
+    likely = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), labels]
+    np.testing.assert_allclose(found["loss"], likely, atol=1e-5)
+    summary = task.summary(jax.device_get(found))
+    assert (summary["correct"], summary["count"]) == (right.sum(), 8)
 
 
 def test_batch_statistics_move_and_bfloat16_keeps_parameters_wide():
     encoder, tx, state, images, labels = toy()
     narrow = encoder.clone(dtype=jnp.bfloat16)
     seen = jnp.asarray(images / 255, jnp.float32)
-    step = jax.jit(functools.partial(train_step, narrow, tx, 0.0), compiler_options=QUICK)
+    step = jax.jit(
+        functools.partial(train_step, Classification(narrow), tx), compiler_options=QUICK
+    )
     moved, totals = step(state, seen, jnp.asarray(labels), jax.random.key(0))
-    assert np.isfinite(totals.loss)
+    assert np.isfinite(totals["loss"])
     for path, leaf in flax.traverse_util.flatten_dict(moved.variables).items():
         assert leaf.dtype == jnp.float32
         before = flax.traverse_util.flatten_dict(state.variables)[path]

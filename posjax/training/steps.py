@@ -1,0 +1,153 @@
+"""One step of training a network on a objective, and of its evaluation."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Key, Num
+
+from posjax.probes.trainer import State, Variables
+from posjax.training.augment import Windows, as_floats, central, crop, draw_windows
+
+Measures = dict[str, Float[Array, "n ..."]]
+"""By name: a number for each image, or a row of numbers."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a network learns: its loss, and what is measured of its answers.
+
+    Compiled steps are cached by their objective: it is hashable, and equal to any other with the
+    same content.
+    """
+
+    @property
+    def module(self) -> nn.Module:
+        """`apply(variables, images, train=…, method="logits")` gives its answers.
+
+        It has a field `axis_name`: in training, BatchNorm's statistics are of all its devices.
+        """
+        ...
+
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing of the loss in training."""
+        ...
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """`loss` and the measures that are one number an image: averaged over each epoch."""
+        ...
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The names in `summary`."""
+        ...
+
+    def losses(self, logits: Array, targets: Array, smoothing: float = 0.0) -> Float[Array, " n"]:
+        """The loss of each image."""
+        ...
+
+    def measures(self, logits: Array, targets: Array) -> Measures:
+        """What is measured of each image, but for its loss."""
+        ...
+
+    def summary(self, measures: dict[str, np.ndarray]) -> dict[str, float]:
+        """The figures of a set of images, from the measures of all of them and their losses."""
+        ...
+
+
+def train_step(
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    state: State,
+    images: Float[Array, "n h w 3"],
+    targets: Num[Array, "n ..."],
+    dropout: Key[Array, ""],
+    axis_name: str | None = None,
+) -> tuple[State, dict[str, Array]]:
+    """One step on normalised images: the next state, and what the batch gave before it.
+
+    That is `count` images, and sums over them: of `loss` and what else `objective.trained` names.
+    Under `axis_name`, each device has as many images; gradients, BatchNorm statistics and sums
+    are those of the batch of all devices.
+    """
+    network = objective.module.clone(axis_name=axis_name)
+
+    def mean_loss(params: Any) -> tuple[Array, Any]:
+        logits, updated = network.apply(
+            {**state.variables, "params": params},
+            images,
+            train=True,
+            method="logits",
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout},
+        )
+        losses = objective.losses(logits, targets, objective.smoothing)
+        measured = objective.measures(logits, targets) | {"loss": losses}
+        sums = {name: jnp.sum(measured[name]) for name in objective.trained}
+        return jnp.mean(losses), (updated, sums | {"count": jnp.float32(len(losses))})
+
+    params = state.variables["params"]
+    gradients, (updated, sums) = jax.grad(mean_loss, has_aux=True)(params)
+    if axis_name is not None:
+        gradients, sums = lax.pmean(gradients, axis_name), lax.psum(sums, axis_name)
+    changes, opt_state = tx.update(gradients, state.optimizer, params)
+    variables = {"params": optax.apply_updates(params, changes), **updated}
+    return State(variables, opt_state), sums
+
+
+def evaluate_step(
+    objective: Objective,
+    variables: Variables,
+    images: Float[Array, "n h w 3"],
+    targets: Num[Array, "n ..."],
+) -> Measures:
+    """The loss, without label smoothing, and the measures of each image."""
+    logits = objective.module.apply(variables, images, method="logits")
+    return {"loss": objective.losses(logits, targets), **objective.measures(logits, targets)}
+
+
+def training_view(
+    images: Num[Array, "n h w 3"],
+    targets: Num[Array, "n ..."],
+    key: Key[Array, ""],
+    margin: int,
+    statistics: tuple[Any, Any],
+    axis_name: str,
+) -> tuple[Float[Array, "n h2 w2 3"], Num[Array, "n ..."]]:
+    """Random windows of this device's images, normalised, and of targets that are masks.
+
+    They are drawn for the images of all devices, of which this one takes its own: the same for
+    each image, however many devices there are.
+    """
+    n = len(images)
+    every = draw_windows(key, n * lax.axis_size(axis_name), margin)
+    first = n * lax.axis_index(axis_name)
+    own = Windows(*(lax.dynamic_slice_in_dim(part, first, n) for part in every))
+    if targets.ndim == 3:
+        targets = crop(targets[..., None], own, margin)[..., 0]
+    return _normalised(crop(images, own, margin), statistics), targets
+
+
+def evaluation_view(
+    images: Num[Array, "n h w 3"],
+    targets: Num[Array, "n ..."],
+    margin: int,
+    statistics: tuple[Any, Any],
+) -> tuple[Float[Array, "n h2 w2 3"], Num[Array, "n ..."]]:
+    """The windows in the middle, normalised, and of targets that are masks."""
+    if targets.ndim == 3:
+        targets = central(targets[..., None], margin)[..., 0]
+    return _normalised(central(images, margin), statistics), targets
+
+
+def _normalised(
+    images: Num[Array, "n h w 3"], statistics: tuple[Any, Any]
+) -> Float[Array, "n h w 3"]:
+    mean, std = statistics
+    return (as_floats(images) - mean) / std
