@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Num, UInt8
 
 from posjax import encoders
 from posjax.layers import BatchNorm, pad, resize_bilinear
@@ -62,14 +62,19 @@ class SaliencyNetwork(nn.Module):
         responses = []
         for name, lateral in zip(sorted(stages), self.laterals, strict=True):
             stride = lattice[name].stride
-            whole = _continued(stages[name], (height // stride, width // stride))
-            responses.append(resize_bilinear(lateral(whole), size, align_corners=False))
+            x = continued(stages[name], (height // stride, width // stride))
+            # Both are linear: the one that leaves less to the other comes first.
+            if stride < SIDE:
+                x = lateral(resize_bilinear(x, size, align_corners=False))
+            else:
+                x = resize_bilinear(lateral(x), size, align_corners=False)
+            responses.append(x)
         x = self.norm(sum(responses), train=train, axis_name=self.axis_name)
         scores = self.score(nn.relu(x))
         return resize_bilinear(scores, (height, width), align_corners=False)[..., 0]
 
 
-def _continued(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
+def continued(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
     """A stage that is smaller than `size`, continued by its edges on all sides alike."""
     missing = (max(goal - found, 0) for goal, found in zip(size, x.shape[1:3], strict=True))
     top, left = ((n // 2, n - n // 2) for n in missing)
@@ -117,7 +122,9 @@ class Saliency:
         }
 
 
-def saliency_measures(predicted: Float[Array, "n h w"], salient: Array) -> Measures:
+def saliency_measures(
+    predicted: Float[ArrayLike, "n h w"], salient: Bool[ArrayLike, "n h w"]
+) -> Measures:
     """What the usual figures are made of, for predictions in [0, 1] and true masks.
 
     `mae`; `f_adaptive`, the F-measure at twice the mean prediction (Achanta et al. 2009);
@@ -127,7 +134,7 @@ def saliency_measures(predicted: Float[Array, "n h w"], salient: Array) -> Measu
     `mae` and the last two are NaN for an image without a salient pixel.
     """
     n = len(predicted)
-    flat, truth = predicted.reshape(n, -1), salient.reshape(n, -1).astype(jnp.float32)
+    flat, truth = (jnp.asarray(x, jnp.float32).reshape(n, -1) for x in (predicted, salient))
     positives = jnp.sum(truth, axis=1)
     undefined = positives == 0
 
@@ -169,7 +176,7 @@ FIGURES = ("f_adaptive", "f_max", "mae", "miou")
 
 
 def saliency_figures(
-    measures: dict[str, np.ndarray], weights: Float[np.ndarray, "r n"]
+    measures: dict[str, np.ndarray], weights: Num[np.ndarray, "r n"]
 ) -> dict[str, Float[np.ndarray, "r s"]]:
     """The figures of s networks on the same n images, which count `weights` times, r times over.
 
