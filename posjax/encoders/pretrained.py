@@ -15,6 +15,7 @@ import numpy as np
 
 from posjax.encoders import checkpoint_files
 from posjax.encoders.factory import create
+from posjax.encoders.shipped import shipped_path
 
 Variables = dict[str, dict]
 
@@ -81,7 +82,8 @@ def load(name: str, source: str | os.PathLike) -> Variables:
     Args:
         name: one of `posjax.encoders.names()`.
         source: a path to a `.safetensors`, `.npz`, `.pth`, `.th` or `.pt` file with PyTorch's
-            names, or "imagenet": torchvision's first ImageNet weights, as published by timm.
+            names; "imagenet": torchvision's first ImageNet weights, as published by timm; or
+            "cifar10:MODE": trained under that padding mode, out of posjax.
 
     Returns:
         Float32 arrays in the tree of `create(name).init`.
@@ -97,6 +99,7 @@ def load(name: str, source: str | os.PathLike) -> Variables:
 def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
     """As `load`, with what a run has to record about its weights."""
     is_hub = source == "imagenet"
+    source = shipped_path(name, str(source)) or source
     checkpoint = _read_from_hub(name) if is_hub else checkpoint_files.read(source)
     is_copy = checkpoint.digest in {pin.sha256 for pin in PINNED.values() if pin}
     normalize = "imagenet" if is_hub or is_copy else checkpoint.metadata.get("normalize")

@@ -59,7 +59,10 @@ def freeze(
     normalize: str = "encoder",
     seed: int | None = None,
 ) -> FrozenEncoder:
-    """An encoder with weights that are `random` (drawn by `seed`), `imagenet`, or of a file.
+    """An encoder with weights that are `random` (drawn by `seed`), or `imagenet`, or of a file.
+
+    `cifar10` is the encoder that ships with posjax, trained under the very `padding`, and
+    `cifar10:MODE` the one that was trained under MODE.
 
     `{padding}` and `{encoder}` in a path stand for the padding mode and the encoder.
     `normalize="encoder"` takes the statistics that the weights were trained with: none for random
@@ -108,9 +111,15 @@ def freeze(
 def weights_path(weights: str, name: str, padding: str) -> str:
     """`weights` with what `{encoder}` and `{padding}` stand for; `imagenet` as it is.
 
-    `{padding}` is the mode of all layers that are not switched to another.
+    `{padding}` is the mode of all layers that are not switched to another. `cifar10` and
+    `cifar10:MODE` become files that ship with posjax.
+
+    Raises:
+        ValueError: no such file ships with posjax.
     """
     mode = encoders.base_mode(padding)
+    if shipped := encoders.shipped_path(name, weights, mode):
+        return str(shipped)
     return weights.replace("{encoder}", name).replace("{padding}", mode)
 
 
