@@ -52,7 +52,8 @@ _ENCODER = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_list(
     "weights",
     None,
-    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, or a "
+    "Weights of the encoder: random (the default; drawn anew for each seed), imagenet, cifar10 "
+    "(resnet20 as trained under that very padding mode), cifar10:MODE (under MODE), or a "
     ".safetensors, .npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the "
     "padding mode and the encoder. A comma list probes each.",
 )

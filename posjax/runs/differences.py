@@ -1,4 +1,4 @@
-"""Paired differences: what another padding or task changes, on the same seeds and images."""
+"""Paired differences: what another padding, task or weights change, on the same images."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +52,23 @@ def paired_differences(results: Sequence[Result], reference: str | None = None) 
         _, at, view = probe.padding.partition("@")
         padding = reference + at + view
         return {padding: dataclasses.replace(probe, padding=padding)}
+
+    return _less(_by_seed(results), twins)
+
+
+def between_weights(results: Sequence[Result]) -> list[Difference]:
+    """Every other set of weights against the first, of the same encoder under the same padding.
+
+    In the order in which probes, maps and test images first appear; without controls.
+    """
+    probes = [result.probe for result in results if not result.probe.control]
+    # Pixels have none.
+    first = next((probe.weights for probe in probes if probe.weights != "none"), None)
+
+    def twins(probe: Probe) -> dict[str, Probe]:
+        if probe.control or first is None:
+            return {}
+        return {first: dataclasses.replace(probe, weights=first)}
 
     return _less(_by_seed(results), twins)
 

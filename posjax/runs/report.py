@@ -6,7 +6,12 @@ from pathlib import Path
 
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
 from posjax.runs import figures, layerwise, map_figures, page, tables
-from posjax.runs.differences import Difference, paired_differences, selectivities
+from posjax.runs.differences import (
+    Difference,
+    between_weights,
+    paired_differences,
+    selectivities,
+)
 from posjax.runs.records import Result, Summary, summarise, write_atomically
 from posjax.runs.settings import Settings
 from posjax.runs.where import Profile, profiles
@@ -91,6 +96,8 @@ def write_report(
         sections["Tables"] = tables.scores(summaries)
         between = [row for row in _between_paddings(results) if row.probe not in alone]
         sections["Differences between paddings"] = tables.differences(between)
+        if rows := between_weights(measured):
+            sections["Differences between weights"] = tables.differences(rows, "set of weights")
         if by_layer:
             sections["Layer by layer"] = _layers(workdir, by_layer)
         if rows := selectivities(results):

@@ -39,14 +39,17 @@ def scores(summaries: Sequence[Summary]) -> str:
     return "\n".join(parts)
 
 
-def differences(rows: Sequence[Difference]) -> str:
-    """Paired differences with their intervals, as HTML: two tables per set of test images."""
+def differences(rows: Sequence[Difference], of: str = "padding") -> str:
+    """Paired differences with their intervals, as HTML: two tables per set of test images.
+
+    `of` is what differs: "padding", or "set of weights".
+    """
     if not rows:
-        return page.paragraph("There is one padding only, or none shares a seed with another.")
+        return page.paragraph(f"There is one {of} only, or none shares a seed with another.")
     references = distinct(row.reference for row in rows)
     parts = [
         page.paragraph(
-            f"Scores of each padding less those of {' or '.join(references)}, on the same"
+            f"Scores of each {of} less those of {' or '.join(references)}, on the same"
             f" {'seeds and ' if seeded(rows) else ''}images: an"
             " SPC difference below 0, or an MAE difference above 0, means less position than under"
             f" {references[0]}. Intervals as above; one that spans 0 leaves the sign open. Pairs in"

@@ -8,7 +8,7 @@ from posjax.layers import MODES
 from posjax.probes import MAPS, position_map
 from posjax.probes.controls import Task
 from posjax.runs import paper
-from posjax.runs.differences import paired_differences
+from posjax.runs.differences import between_weights, paired_differences
 from posjax.runs.records import Gallery, PenaltyPath, Probe, Result, Scores, summarise
 from posjax.runs.report import write_report
 from posjax.runs.settings import Settings
@@ -269,6 +269,23 @@ def test_differences_are_paired_over_seeds_and_images():
     # Image 4 lacks an SPC in seed 2 of one and in seed 1 of the other.
     assert row.spc_undefined == 2
     assert row.spc[1] < row.spc[0] < row.spc[2]
+
+
+def test_weights_are_compared_with_the_first_under_the_same_padding(tmp_path):
+    probes = [(w, p) for w in ("cifar10", "cifar10:zeros") for p in ("zeros", "reflect")]
+    results = [result(padding, weights=weights) for weights, padding in probes]
+    for step, one in enumerate(results):
+        one.scores[PHOTOS].mae[:] += step / 8
+    pixels = result("none", weights="none", encoder="pixels")
+    rows = between_weights([pixels, *results, result(weights="random", control="random")])
+    found = [(row.probe.padding, row.probe.weights, row.reference) for row in rows]
+    assert found == [(p, "cifar10:zeros", "cifar10") for p in ("zeros", "reflect")]
+    for row in rows:
+        assert row.mae[0] == pytest.approx(2 / 8)
+    page = report(tmp_path, results)
+    _head, *body = page.named("MAE less that of cifar10")[0]
+    assert [line[0] for line in body] == ["zeros", "reflect"]
+    assert not between_weights([result(), result("reflect")])
 
 
 def test_a_constant_shift_has_an_interval_without_width():
