@@ -6,6 +6,7 @@ from absl import flags
 
 from experiments import training_flags
 from posjax import training
+from posjax.images import STATISTICS
 
 _MASKS = flags.DEFINE_string(
     "masks",
@@ -25,7 +26,7 @@ _DEFAULTS: dict[str, tuple[Any, str]] = {
     "num_train": (None, "Number of training images, the first by name. Default: all."),
     "num_test": (None, "Number of test images, the first by name. Default: all."),
     "image_size": (96, "Height and width of what the encoder sees, pixels. Default: 96."),
-    "normalize": ("imagenet", "Statistics of the images."),
+    "normalize": ("imagenet", f"Statistics of the images, of {', '.join(STATISTICS)}."),
     "batch_size": (16, "Images in a step, over all devices; a multiple of their number."),
     "epochs": (40, "Passes over the training images."),
     "crop_margin": (16, "Images are opened so many pixels larger; see --help of train_encoder."),

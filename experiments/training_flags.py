@@ -1,16 +1,13 @@
 """The flags of programs that train encoders: some of all experiments', and some of their own."""
 
 import dataclasses
-import sys
-from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from absl import flags
 
 from experiments import flags as common
-from experiments.compilation import start
+from experiments import some_flags
 from posjax import encoders, training
 from posjax.images import STATISTICS
 from posjax.training.recipe import SCHEDULES
@@ -57,6 +54,7 @@ _OWN = [
     *("schedule", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "crop_margin"),
     *("dtype", "weights_dtype", "evaluate_every", "checkpoint_seconds"),
 ]
+_PLACES = ("workdir", "manual_dir", "devices")
 _SHARED: dict[str, tuple[Any, str]] = {
     "encoder": (
         ["resnet20"],
@@ -81,22 +79,16 @@ _SHARED: dict[str, tuple[Any, str]] = {
         None,
         "Folder for weights and curves; started again, training goes on. Default: runs/PROGRAM.",
     ),
-    "manual_dir": (None, "Folder of archives for tfds: that were downloaded by hand."),
-    "devices": (0, "Number of local devices, 0 for all; on a CPU, so many virtual ones are made."),
-    "compile_cache": (None, "Folder of compiled programs; empty to keep none."),
+    **some_flags.SHARED,
 }
 
 
-def adapt(others: Mapping[str, tuple[Any, str]] = MappingProxyType({}), *more: str) -> None:
+def adapt(others: some_flags.Words = MappingProxyType({}), *more: str) -> None:
     """Gives the flags that all experiments share the defaults and words of programs that train.
 
     `others` are a program's own defaults and words, by flag, and `more` flags of its own.
     """
-    for name, (default, text) in {**_SHARED, **others}.items():
-        flags.FLAGS.set_default(name, default)
-        flags.FLAGS[name].help = text
-    for name in (*_SHARED, *_OWN, *more):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    some_flags.adapt({**_SHARED, **others}, (*_OWN, *more))
 
 
 def settings(program: str) -> training.Settings:
@@ -122,23 +114,16 @@ def common_settings(program: str) -> dict[str, Any]:
     Raises:
         ValueError: a value that cannot run; names its flag.
     """
-    flag = {name: flags.FLAGS[name].value for name in (*_SHARED, *_OWN)}
-    foreign = {
-        f.name for f in flags.FLAGS.flags_by_module_dict()[common.__name__] if f.present
-    } - flag.keys()
-    if foreign:
-        raise ValueError(f"--{min(foreign)} means nothing to the training of an encoder")
-    quiet = not flags.FLAGS["verbosity"].present
-    start(flag["devices"], flag["compile_cache"], quiet=quiet)
+    flag = some_flags.read(program, "the training of an encoder", (*_SHARED, *_OWN))
     if len(flag["test_images"]) > 1:
-        raise ValueError("--images and --test_images are needed, once each")
+        raise ValueError("--test_images: one at a time")
     if len(flag["encoder"]) != 1:
         raise ValueError(f"--encoder: one at a time, found {', '.join(flag['encoder'])}")
     if flag["warmup_epochs"] is None:
         flag["warmup_epochs"] = flag["epochs"] / 6
     recipe = {field.name for field in dataclasses.fields(training.Recipe)} - {"seed"}
     same = ("num_train", "num_test", "image_size", "normalize")
-    same += ("evaluate_every", "weights_dtype", "checkpoint_seconds")
+    same += ("evaluate_every", "weights_dtype", "checkpoint_seconds", *_PLACES)
     return dict(
         encoder=flag["encoder"][0],
         paddings=tuple(flag["paddings"]),
@@ -146,8 +131,5 @@ def common_settings(program: str) -> dict[str, Any]:
         recipe=training.Recipe(**{name: flag[name] for name in recipe}),
         images=flag["images"],
         test_images=next(iter(flag["test_images"]), None),
-        manual_dir=Path(flag["manual_dir"]).expanduser() if flag["manual_dir"] else None,
-        workdir=Path(flag["workdir"] or f"runs/{program}").expanduser(),
-        devices=flag["devices"],
         **{name: flag[name] for name in same},
     )

@@ -98,7 +98,7 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
 def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
     """One step of training an encoder, on images that lie in memory."""
     module = encoders.create(encoder, padding=padding, num_classes=10)
-    task = training.Classification(module)
+    objective = training.Classification(module)
     devices = parallel.local_devices(1)
     recipe = training.Recipe()
     tx = training.optimizer(recipe, 100)
@@ -111,14 +111,14 @@ def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
 
     def one(state: training.State, images: jax.Array, labels: jax.Array) -> Any:
         key = jax.random.key(0)
-        return training.train_step(task, tx, state, images, labels, key, parallel.AXIS)
+        return training.train_step(objective, tx, state, images, labels, key, parallel.AXIS)
 
     step = parallel.pmap(one, devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state
-        state, totals = step(state, images, labels)
-        jax.block_until_ready((state, totals))
+        state, sums = step(state, images, labels)
+        jax.block_until_ready((state, sums))
 
     return run
 

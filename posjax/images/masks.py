@@ -14,10 +14,14 @@ from posjax.images.sources import open_source
 
 
 class Masked(NamedTuple):
-    """Images and their masks: 0 to 255, from the surroundings to what is salient."""
+    """Images and their masks: 0 to 255, from the surroundings to what is salient.
+
+    `of` is the number of all images that they are a part of.
+    """
 
     source: Source
     masks: UInt8[np.ndarray, "n size size"]
+    of: int
 
 
 def open_masked(
@@ -35,19 +39,25 @@ def open_masked(
 
     Raises:
         ValueError: as `open_source`; an image without a mask, or the other way round; masks where
-            the dataset has its own; a dataset without them; a part that holds no image.
+            the dataset has its own; a dataset without them; masks without a salient pixel; a part
+            that holds no image.
     """
+    if not images.startswith("tfds:") and not Path(images).expanduser().is_dir():
+        raise ValueError(f"no folder {images!r}; images with masks are a folder, or tfds:NAME")
     source = open_source(images, size=size, manual_dir=manual_dir)
     order = sorted(range(len(source)), key=lambda index: _place(source, index))
     chosen = order[part]
     if not chosen:
-        raise ValueError(f"{images} has {len(source)} images: none is left in {part}")
+        raise ValueError(f"{images} has {len(source)} images: none is left of those asked for")
     if images.startswith("tfds:"):
         if masks:
             raise ValueError(f"{images} has masks of its own: leave those in {masks} out")
-        return Masked(select(source, chosen), _of_dataset(images, chosen, size, manual_dir))
+        pixels = _of_dataset(images, chosen, size, manual_dir)
+        return _checked(Masked(select(source, chosen), pixels, len(source)), images)
     if not masks:
-        raise ValueError(f"{images} needs masks: a folder of them with the names of the images")
+        raise ValueError(
+            f"{images} needs masks, --masks or --test_masks: a folder with the images' names"
+        )
     drawn = open_source(masks, size=size)
     by_name = {_stem(key): index for index, key in enumerate(drawn.keys)}
     names = [_stem(key) for key in source.keys]
@@ -61,7 +71,17 @@ def open_masked(
             f"of their name, such as {alone[0]}"
         )
     pixels = read_bytes(select(drawn, [by_name[names[index]] for index in chosen]))
-    return Masked(select(source, chosen), pixels[..., 0])
+    grey = np.ascontiguousarray(pixels[..., 0])
+    return _checked(Masked(select(source, chosen), grey, len(source)), masks)
+
+
+def _checked(masked: Masked, where: str) -> Masked:
+    if masked.masks.max() <= 127:
+        raise ValueError(
+            f"the masks in {where} have no salient pixel: their largest value is "
+            f"{masked.masks.max()}, and 255, white, is salient"
+        )
+    return masked
 
 
 def _place(source: Source, index: int) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from posjax.training.steps import Measures
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """The task of telling classes apart, by cross-entropy; an `Objective`."""
+    """Telling classes apart, by cross-entropy; an `Objective`."""
 
     module: nn.Module
     smoothing: float = 0.0

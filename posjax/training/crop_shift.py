@@ -3,9 +3,10 @@
 import csv
 import dataclasses
 import functools
+import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from posjax import encoders
 from posjax.images import Source, batches, open_source, select
 from posjax.runs import parallel
 from posjax.runs.bootstrap import bootstrap_mean
 from posjax.runs.frozen import statistics_of
 from posjax.runs.records import write_atomically
 from posjax.runs.settings import check_least
+from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.dense import load_network
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
-FIGURES = ("peak", "mass")
+FIGURES = ("peak", "mass", "mass_in_frame")
+# `undefined` counts seeds x images x directions.
 COLUMNS = ("encoder", "padding", "figure", "value", "low", "high", "seeds", "images", "undefined")
 SHOWN = 4  # images in the picture
 TABLE = "crop_shift.csv"
@@ -48,6 +52,11 @@ class ShiftSettings:
     manual_dir: Path | None = None
     devices: int = 0
 
+    def science(self) -> dict[str, Any]:
+        """What determines the results; the networks and images have digests."""
+        elsewhere = ("networks", "workdir", "manual_dir", "devices", "batch_size")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
+
     def __post_init__(self):
         """Raises ValueError for what cannot run; names the flag."""
         if not self.networks:
@@ -62,47 +71,80 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
     """Measures all networks and writes crop_shift.csv and crop_shift.png into the workdir.
 
     Raises:
-        ValueError, FileNotFoundError: a network or an image cannot be read; networks of several
-            image sizes; no image is left.
+        ValueError, FileNotFoundError: a network or an image cannot be read; networks that are not
+            of one training under several padding modes and seeds; a step that is no multiple of an
+            encoder's total stride; no image is left; a workdir of another run.
     """
     devices = parallel.local_devices(settings.devices)
-    networks = [load_network(path) for path in settings.networks]
-    sizes = {about["image_size"] for _, _, about in networks}
-    if len(sizes) > 1:
-        raise ValueError(f"--networks see images of {' and '.join(sorted(sizes))} pixels: choose")
-    size = int(sizes.pop())
+    networks = {}
+    for path in dict.fromkeys(settings.networks):
+        network, variables, about = load_network(path)
+        recipe = json.loads(about.pop("recipe"))
+        key = (about.pop("encoder"), about.pop("padding"), recipe.pop("seed"))
+        if key in networks:
+            raise ValueError(f"--networks: two are of {key[0]} under {key[1]}, seed {key[2]}")
+        networks[key] = (network, variables, about | {"recipe": json.dumps(recipe)})
+    size, normalize = _common_training(networks)
+    for name, padding, _ in networks:
+        stride = max(s.stride for s in encoders.create(name, padding).lattice().values())
+        if settings.step % stride:
+            raise ValueError(
+                f"--step={settings.step} must be a multiple of {stride}, the total stride of {name}"
+            )
     source = _images(settings, size)
+    digests = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in settings.networks}
+    Workdir(settings.workdir).claim(
+        settings.science(),
+        {
+            "weight_digests": digests,
+            "image_digests": {"images": source.digest()},
+            "devices": describe_devices(devices),
+        },
+    )
     found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
     pictures: dict[str, np.ndarray] = {}
-    for network, variables, about in networks:
-        seed = json.loads(about["recipe"])["seed"]
-        say(f"{about['encoder']} {about['padding']} seed {seed}: {len(source)} images")
-        measure = _measure(network, about["normalize"], size, settings.step, tuple(devices))
+    for (name, padding, seed), (network, variables, _) in networks.items():
+        say(f"{name} {padding} seed {seed}: {len(source)} images")
+        measure = _measure(network, normalize, size, settings.step, tuple(devices))
         copies = parallel.replicate(variables, devices)
         parts = []
         for images in batches(source, settings.batch_size):
             shards, _ = parallel.split(images, settings.batch_size, devices)
-            parts.append(parallel.join(measure(copies, shards), len(images)))
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        pictures.setdefault(about["padding"], whole.pop("maps")[:SHOWN])
-        found.setdefault((about["encoder"], about["padding"]), []).append(whole)
+            part = parallel.join(measure(copies, shards), len(images))
+            maps = part.pop("maps")
+            pictures.setdefault(f"{name} {padding}", maps[:SHOWN])
+            parts.append(part)
+        whole = {figure: np.concatenate([part[figure] for part in parts]) for figure in FIGURES}
+        found.setdefault((name, padding), []).append(whole)
     rows = [row for name, group in found.items() for row in _rows(*name, group)]
-    settings.workdir.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     write_atomically(settings.workdir / TABLE, text.getvalue().encode())
-    shown = np.stack([source[index] for index in range(min(SHOWN, len(source)))])
+    count = min(len(maps) for maps in pictures.values())
+    shown = np.stack([source[index] for index in range(count)])
     write_atomically(settings.workdir / PICTURE, _picture(shown, pictures, size, settings.step))
     say(_as_text(rows, settings.step))
     say(f"{settings.workdir / TABLE}, {settings.workdir / PICTURE}")
 
 
+def _common_training(networks: Mapping[Any, tuple[Any, Any, dict[str, str]]]) -> tuple[int, str]:
+    """The size of the images and their statistics, that all networks were trained with."""
+    abouts = [about for _, _, about in networks.values()]
+    for name in ("image_size", "normalize", "recipe"):
+        values = sorted({about[name] for about in abouts})
+        if len(values) > 1:
+            raise ValueError(
+                f"--networks are not of one training: {name} is {' and '.join(values)}"
+            )
+    return int(abouts[0]["image_size"]), abouts[0]["normalize"]
+
+
 def follow(
     still: Float[Array, "n h w"], moved: Float[Array, "n h w"], direction: tuple[int, int]
 ) -> dict[str, Float[Array, " n"]]:
-    """How far predictions went with a crop that moved by one pixel of `step`, in pixels.
+    """How far predictions went with a crop that moved, in pixels.
 
     `still` and `moved` are predictions of the same content, out of a crop and out of the crop that
     was moved in `direction`. `peak` is where a prediction is highest, `mass` its centre of mass,
@@ -159,7 +201,10 @@ def _measure(
         for down, right in DIRECTIONS:
             moved = predict(variables, images, step * (1 + down), step * (1 + right))
             pair = (_common(still, down, right, step), _common(moved, -down, -right, step))
-            found.append(follow(*pair, (down, right)))
+            # A prediction that stays in the frame is the same in both crops.
+            frame = (pair[0], _common(still, -down, -right, step))
+            in_frame = {"mass_in_frame": follow(*frame, (down, right))["mass"]}
+            found.append(follow(*pair, (down, right)) | in_frame)
             maps.append(moved)
         measured = {name: jnp.stack([f[name] for f in found], axis=1) / step for name in FIGURES}
         return {**measured, "maps": jnp.stack(maps, axis=1)}
@@ -196,8 +241,9 @@ def _as_text(rows: Sequence[tuple], step: int) -> str:
     head = f"{'(seeds x images)':44}" + "".join(f"{name:>30}" for name in FIGURES)
     return "\n".join(
         [
-            f"crops moved by {step} pixels: which part of the way the prediction goes with them, "
-            "0 where it stays with the content, 1 where it stays in the frame",
+            f"crops moved by {step} pixels: which part of the way the prediction goes with them. 0 "
+            "where it stays with the content; in the frame the peak has 1, and the mass "
+            "mass_in_frame, for what both crops show cuts it off",
             head,
             *(f"{label:44}{cell}" for label, cell in cells.items()),
         ]
@@ -214,10 +260,10 @@ def _picture(
     titles = ("middle", "up", "down", "left", "right")
     offsets = ((0, 0), *DIRECTIONS)
     rows = [(image, mode) for image in range(len(images)) for mode in ("", *maps)]
-    figure = Figure(figsize=(1.3 * len(titles) + 0.8, 1.3 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(1.3 * len(titles) + 1, 1.3 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, (image, mode) in zip(axes, rows, strict=True):
-        line[0].set_ylabel(mode or "image")
+        line[0].set_ylabel("\n".join(mode.split()) or "image")
         for place, (axis, (down, right)) in enumerate(zip(line, offsets, strict=True)):
             axis.set(xticks=(), yticks=())
             top, left = step * (1 + down), step * (1 + right)

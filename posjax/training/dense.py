@@ -18,7 +18,7 @@ from posjax.encoders.export import to_safetensors
 from posjax.images import Masked, open_masked
 from posjax.training.augment import central
 from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
-from posjax.training.saliency import Saliency, SaliencyNetwork, saliency_measures
+from posjax.training.saliency import HALF, Saliency, SaliencyNetwork, saliency_measures
 from posjax.training.saliency_table import MEASURES, write_table
 from posjax.training.settings import Settings
 
@@ -42,6 +42,8 @@ class DenseSettings(Settings):
     def __post_init__(self):
         """Raises ValueError for what cannot run; names the flag."""
         super().__post_init__()
+        if self.test_masks and self.test_images is None:
+            raise ValueError("--test_masks needs --test_images")
         if self.test_images is None and self.num_train is None:
             raise ValueError(
                 "--num_train is needed without --test_images: the images behind so many are those "
@@ -75,6 +77,10 @@ def _open(settings: DenseSettings) -> Opened:
     first, count = settings.num_train, settings.num_test
     images = _masked("images", settings.images, settings.masks, slice(first), **shared)
     if settings.test_images is None:
+        if len(images.source) == images.of:
+            raise ValueError(
+                f"--num_train={first} leaves none of the {images.of} images to test on"
+            )
         part = slice(first, None if count is None else first + count)
         tests = _masked("num_train", settings.images, settings.masks, part, **shared)
     else:
@@ -83,14 +89,24 @@ def _open(settings: DenseSettings) -> Opened:
     for flag, wanted, found in (("num_train", first, images), ("num_test", count, tests)):
         if wanted is not None and len(found.source) < wanted:
             raise ValueError(f"--{flag}={wanted}: there are only {len(found.source)} images")
-    common = set(images.source.keys) & set(tests.source.keys)
-    if settings.images == settings.test_images and common:
+    common = _identities(images) & _identities(tests)
+    if common:
         raise ValueError(f"--test_images: {len(common)} of them are among those of --images")
     digests = {
         name: hashlib.sha256(masked.masks.tobytes()).hexdigest()
         for name, masked in (("masks", images), ("test_masks", tests))
     }
-    return Opened(Examples(*images), Examples(*tests), {}, digests)
+    return Opened(
+        Examples(images.source, images.masks), Examples(tests.source, tests.masks), {}, digests
+    )
+
+
+def _identities(masked: Masked) -> set[str]:
+    """Names of images that are the same for the same image, however its folder is written."""
+    spec = masked.source.name
+    # Those of datasets hold their full names.
+    root = "" if spec.startswith("tfds:") else f"{Path(spec).expanduser().resolve()}/"
+    return {root + key for key in masked.source.keys}
 
 
 def _masked(flag: str, spec: str, masks: str | None, part: slice, **how: Any) -> Masked:
@@ -139,8 +155,14 @@ def _prior(finished: Finished) -> dict[str, np.ndarray]:
     )
     # Training sees every image mirrored, too.
     mean = masks.mean(axis=0, dtype=np.float64) / 255
-    predicted = np.broadcast_to((mean + mean[:, ::-1]) / 2, truth.shape).astype(np.float32)
-    return jax.device_get(jax.jit(saliency_measures)(predicted, truth > 127))
+    mean = ((mean + mean[:, ::-1]) / 2).astype(np.float32)
+    size, measure = finished.recipe.batch_size, jax.jit(saliency_measures)
+    parts = []
+    for start in range(0, len(truth), size):
+        salient = truth[start : start + size] > HALF
+        predicted = np.broadcast_to(mean, salient.shape)
+        parts.append(jax.device_get(measure(predicted, salient)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 MASKS = Kind(_open, _objective, _files, write_table)

@@ -17,6 +17,8 @@ from posjax.training.steps import Measures
 BETA_SQUARED = 0.3
 """How much recall counts beside precision (Achanta et al. 2009)."""
 LEVELS = 256
+HALF = 127
+"""Pixels of a mask above it are salient where they are counted."""
 SIDE = 4  # pixels of the image to one of the decoder
 WIDTH = 32  # the decoder's channels
 
@@ -83,9 +85,9 @@ def continued(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array,
 
 @dataclasses.dataclass(frozen=True)
 class Saliency:
-    """The task of finding salient pixels, by binary cross-entropy; an `Objective`.
+    """Finding salient pixels, by binary cross-entropy; an `Objective`.
 
-    Targets are masks of 0 to 255. A pixel above half of that is salient where it is counted.
+    Targets are masks of 0 to 255. A pixel above `HALF` is salient where it is counted.
     """
 
     module: nn.Module
@@ -108,7 +110,7 @@ class Saliency:
 
     def measures(self, logits: Float[Array, "n h w"], targets: UInt8[Array, "n h w"]) -> Measures:
         """Those of `saliency_measures`."""
-        return saliency_measures(nn.sigmoid(logits.astype(jnp.float32)), targets > 127)
+        return saliency_measures(nn.sigmoid(logits.astype(jnp.float32)), targets > HALF)
 
     def summary(self, measures: dict[str, np.ndarray]) -> dict[str, float]:
         """Mean loss, the figures of `saliency_figures`, and counts."""
@@ -130,8 +132,8 @@ def saliency_measures(
     `mae`; `f_adaptive`, the F-measure at twice the mean prediction (Achanta et al. 2009);
     `precision` and `recall` [256] of the pixels at or above each level k/255 of the rounded
     prediction, as the benchmark of Borji et al. 2015 does it; `intersection` and `union` [2] of
-    what is predicted above one half with the truth, for the surroundings and the salient. All but
-    `mae` and the last two are NaN for an image without a salient pixel.
+    what is predicted at one half or above with the truth, for the surroundings and the salient.
+    `f_adaptive`, `precision` and `recall` are NaN for an image without a salient pixel.
     """
     n = len(predicted)
     flat, truth = (jnp.asarray(x, jnp.float32).reshape(n, -1) for x in (predicted, salient))

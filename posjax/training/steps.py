@@ -1,4 +1,4 @@
-"""One step of training a network on a objective, and of its evaluation."""
+"""One step of training a network on an objective, and of its evaluation."""
 
 from typing import Any, Protocol, runtime_checkable
 

@@ -1,5 +1,6 @@
 """`experiments.train_dense` and `crop_shift`, on discs whose place tells, or does not."""
 
+import json
 import os
 import subprocess
 import sys
@@ -84,20 +85,48 @@ def test_it_leaves_an_encoder_that_is_probed_like_any_other(placed):
     }
 
 
-def test_crops_show_that_the_prediction_stays_in_the_frame_where_it_is_learnt_by_place(placed):
-    folder, _ = placed
+def crops(folder, *flags):
     networks = f"--networks={folder}/run/*/network.safetensors"
-    where = (f"--images={folder}/shapes/images", "--num_train=96", f"--workdir={folder}/crops")
-    done = program("crop_shift", networks, *where)
+    where = (f"--images={folder}/shapes/images", f"--workdir={folder}/crops")
+    done = program("crop_shift", networks, *where, *flags)
     assert done.returncode == 0, done.stderr
     found = rows(folder / "crops" / "crop_shift.csv")
-    mass = {row["padding"]: row for row in found if row["figure"] == "mass"}
-    assert {row["images"] for row in found} == {"32"}
-    # A disc below the middle that comes above it becomes salient.
-    assert float(mass["zeros"]["low"]) > 0
-    assert float(mass["circular"]["low"]) < 0 < float(mass["circular"]["high"])
     with Image.open(folder / "crops" / "crop_shift.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 10
+    assert json.loads((folder / "crops" / "config.json").read_text())["weight_digests"]
+    return {
+        (row["padding"], row["figure"]): [float(row[name]) for name in ("value", "low", "high")]
+        for row in found
+    }
+
+
+def test_crops_move_what_is_salient_by_its_place(placed):
+    found = crops(placed[0], "--num_train=96")
+    value, low, high = found["zeros", "mass"]
+    # A disc below the middle that comes above it becomes salient.
+    assert 0.02 < low < value < high < found["zeros", "mass_in_frame"][0] < 1
+    assert abs(found["circular", "mass"][0]) < 0.05
+
+
+def test_crops_do_not_move_what_is_salient_by_its_colour(coloured):
+    found = crops(coloured[0], "--num_train=96")
+    for padding in ("zeros", "circular"):
+        assert abs(found[padding, "mass"][0]) < 0.05
+        assert abs(found[padding, "peak"][0]) < 0.1
+
+
+def test_a_network_without_padding_goes_the_same_way(placed):
+    folder = placed[0]
+    bare = folder / "bare"
+    bare.mkdir()
+    (bare / "shapes").symlink_to(folder / "shapes")
+    flags = (f"--images={bare}/shapes/images", f"--masks={bare}/shapes/masks")
+    short = ("--paddings=valid", "--epochs=1", "--num_train=16", "--num_test=4", "--batch_size=8")
+    done = program("train_dense", *flags, f"--workdir={bare}/run", "--image_size=80", *short)
+    assert done.returncode == 0, done.stderr
+    assert set(crops(bare, "--num_train=16", "--num_test=3")) == {
+        ("valid", figure) for figure in ("peak", "mass", "mass_in_frame")
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,6 +135,12 @@ def test_crops_show_that_the_prediction_stays_in_the_frame_where_it_is_learnt_by
         ("train_dense", ["--masks=x"], "--images is needed"),
         ("train_dense", ["--images=x", "--masks=x"], "--num_train is needed without --test_images"),
         ("train_dense", ["--images=no", "--num_train=3"], "--images: no folder 'no'"),
+        (
+            "train_dense",
+            ["--images=x", "--masks=x", "--num_train=3", "--test_masks=x"],
+            "--test_masks needs --test_images",
+        ),
+        ("train_dense", ["--images=noise", "--masks=x", "--num_train=3"], "no folder 'noise'"),
         ("crop_shift", ["--images=x"], "--networks is needed"),
         ("crop_shift", ["--images=x", "--networks=none/*"], "--networks=none/*: no such file"),
         ("crop_shift", ["--images=x", "--maps=H"], "--maps means nothing to the saliency of crops"),

@@ -10,6 +10,7 @@ from posjax.images import open_masked, saliency
 
 
 def write(folder, levels, ending="png"):
+    """Flat pictures, as bright as their names say."""
     folder.mkdir()
     for level in levels:
         Image.new("L", (10, 6), level).save(folder / f"{level:03}.{ending}")
@@ -18,25 +19,27 @@ def write(folder, levels, ending="png"):
 
 @pytest.fixture
 def pair(tmp_path):
-    return write(tmp_path / "images", (30, 10, 20), "jpg"), write(tmp_path / "masks", (20, 10, 30))
+    return write(tmp_path / "images", (230, 210, 220), "jpg"), write(
+        tmp_path / "masks", (220, 210, 230)
+    )
 
 
 def test_masks_belong_to_the_images_of_their_name(pair):
     masked = open_masked(*pair, size=4)
-    assert masked.source.keys == ("010.jpg", "020.jpg", "030.jpg")
+    assert masked.source.keys == ("210.jpg", "220.jpg", "230.jpg")
     assert masked.masks.dtype == np.uint8
     assert masked.masks.shape == (3, 4, 4)
-    for index, level in enumerate((10, 20, 30)):
+    for index, level in enumerate((210, 220, 230)):
         assert (masked.masks[index] == level).all()
         np.testing.assert_allclose(masked.source[index] * 255, level, atol=1)
 
 
 def test_a_part_is_taken_in_the_order_of_the_names(pair):
     first, rest = (open_masked(*pair, size=4, part=part) for part in (slice(1), slice(1, None)))
-    assert (first.source.keys, rest.source.keys) == (("010.jpg",), ("020.jpg", "030.jpg"))
-    assert rest.masks[:, 0, 0].tolist() == [20, 30]
+    assert (first.source.keys, rest.source.keys) == (("210.jpg",), ("220.jpg", "230.jpg"))
+    assert rest.masks[:, 0, 0].tolist() == [220, 230]
     assert first.source.digest() != rest.source.digest()
-    with pytest.raises(ValueError, match="has 3 images: none is left"):
+    with pytest.raises(ValueError, match="has 3 images: none is left of those asked for"):
         open_masked(*pair, size=4, part=slice(3, None))
 
 
@@ -52,21 +55,21 @@ def test_masks_are_resized_as_images_are(tmp_path):
 
 def test_what_has_no_counterpart_is_named(pair, tmp_path):
     images, masks = pair
-    (tmp_path / "masks" / "020.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of the images in .* no counterpart .* such as 020"):
+    (tmp_path / "masks" / "220.png").unlink()
+    with pytest.raises(ValueError, match=r"1 of the images in .* no counterpart .* such as 220"):
         open_masked(images, masks, size=4)
-    (tmp_path / "masks" / "030.png").rename(tmp_path / "masks" / "020.png")
-    with pytest.raises(ValueError, match="such as 030"):
+    (tmp_path / "masks" / "230.png").rename(tmp_path / "masks" / "220.png")
+    with pytest.raises(ValueError, match="such as 230"):
         open_masked(images, masks, size=4)
 
 
 def test_two_files_of_one_name_and_folders_that_lack_are_refused(pair, tmp_path):
     images, masks = pair
-    with pytest.raises(ValueError, match="needs masks: a folder"):
+    with pytest.raises(ValueError, match="needs masks, --masks or --test_masks: a folder"):
         open_masked(images, size=4)
     with pytest.raises(ValueError, match="no folder 'nowhere'"):
         open_masked(images, "nowhere", size=4)
-    Image.new("L", (4, 4)).save(tmp_path / "masks" / "010.bmp")
+    Image.new("L", (4, 4)).save(tmp_path / "masks" / "210.bmp")
     with pytest.raises(ValueError, match="two files have the same name but for their ending"):
         open_masked(images, masks, size=4)
 
@@ -75,8 +78,8 @@ def test_datasets_have_masks_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     layout = tmp_path / "by hand" / "DUTS-TR"
     layout.mkdir(parents=True)
-    write(layout / "DUTS-TR-Image", (40, 80, 120), "jpg")
-    write(layout / "DUTS-TR-Mask", (40, 80, 120))
+    write(layout / "DUTS-TR-Image", (140, 180, 220), "jpg")
+    write(layout / "DUTS-TR-Mask", (140, 180, 220))
     monkeypatch.setattr(saliency.Duts, "URLS", {"train": saliency.Duts.URLS["train"]})
     open_duts = functools.partial(open_masked, "tfds:duts", size=4, manual_dir=layout.parent)
     masked = open_duts(part=slice(1, None))
@@ -87,3 +90,13 @@ def test_datasets_have_masks_of_their_own(tmp_path, monkeypatch):
         assert (masked.masks[index] == level).all()
     with pytest.raises(ValueError, match="has masks of its own: leave those in x out"):
         open_duts("x")
+
+
+def test_masks_without_a_salient_pixel_are_refused(tmp_path):
+    images = write(tmp_path / "images", (230, 210), "jpg")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for level in (230, 210):
+        Image.new("L", (10, 6), 1).save(masks / f"{level}.png")
+    with pytest.raises(ValueError, match="largest value is 1, and 255, white, is salient"):
+        open_masked(images, str(masks), size=4)

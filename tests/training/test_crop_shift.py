@@ -35,6 +35,13 @@ def test_a_prediction_of_the_content_stays_and_one_of_the_frame_goes_with_it(dir
         assert value == pytest.approx(1, abs=0.02), name
 
 
+def test_what_both_crops_show_cuts_the_mass_of_a_broad_prediction_off():
+    broad = jnp.asarray(0.2 + 0.8 * spot(12, 12) ** 0.1)
+    found = followed(broad, broad, (1, 0))
+    assert found["peak"] == pytest.approx(1)
+    assert 0.05 < found["mass"] < 0.9
+
+
 def test_a_flat_prediction_has_no_place():
     flat = jnp.full((1, SIZE, SIZE), 0.5)
     assert np.isnan(list(followed(flat, flat, (0, 1)).values())).all()

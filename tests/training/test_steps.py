@@ -15,7 +15,13 @@ from posjax.encoders.export import to_torch
 from posjax.runs import parallel
 from posjax.training.classification import Classification
 from posjax.training.recipe import Recipe, optimizer
-from posjax.training.steps import State, evaluate_step, train_step, training_view
+from posjax.training.steps import (
+    State,
+    evaluate_step,
+    evaluation_view,
+    train_step,
+    training_view,
+)
 
 RECORDED = np.load(Path(__file__).parent / "data" / "steps.npz")
 # Two steps up to the peak, four down: data/make_steps.py.
@@ -38,16 +44,16 @@ def test_steps_are_those_of_pytorch(mode, numbered):
     tx = optimizer(RECIPE, 1)
     variables = numbered(encoder)
     state = State(variables, tx.init(variables["params"]))
-    task = Classification(encoder, RECIPE.label_smoothing)
-    step = jax.jit(functools.partial(train_step, task, tx))
+    objective = Classification(encoder, RECIPE.label_smoothing)
+    step = jax.jit(functools.partial(train_step, objective, tx))
     for number in range(3):
         rng = np.random.default_rng(number)
         images = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32)
         labels = np.random.default_rng(number).integers(0, 10, 8).astype(np.int32)
-        state, totals = step(state, images, labels, jax.random.key(0))
+        state, sums = step(state, images, labels, jax.random.key(0))
         # What rounding has changed grows from step to step.
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * 5**number)
-        close(totals["loss"] / totals["count"], RECORDED[f"{mode}.{number}.loss"])
+        close(sums["loss"] / sums["count"], RECORDED[f"{mode}.{number}.loss"])
         found = sorted(to_torch("resnet20", state.variables).items())
         close(np.concatenate([some(array) for _, array in found]), RECORDED[f"{mode}.{number}"])
 
@@ -76,8 +82,8 @@ def step_on(count):
     def step(state, images, labels):
         how = (jax.random.key(7), 4, (0.5, 0.25), parallel.AXIS)
         seen, labels = training_view(images, labels, *how)
-        task = Classification(encoder, 0.1)
-        found = train_step(task, tx, state, seen, labels, jax.random.key(0), parallel.AXIS)
+        objective = Classification(encoder, 0.1)
+        found = train_step(objective, tx, state, seen, labels, jax.random.key(0), parallel.AXIS)
         return *found, seen
 
     (images, labels), _ = parallel.split((images, labels), 8, devices)
@@ -93,10 +99,10 @@ def on_one():
 
 
 def test_many_devices_take_the_step_of_one(on_one):
-    (state, totals), seen = step_on(8)
+    (state, sums), seen = step_on(8)
     (expected, of_one), same = on_one
     np.testing.assert_array_equal(seen, same)
-    assert (totals["accuracy"], totals["count"]) == (of_one["accuracy"], 8)
+    assert (sums["accuracy"], sums["count"]) == (of_one["accuracy"], 8)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
         state.variables,
@@ -104,17 +110,38 @@ def test_many_devices_take_the_step_of_one(on_one):
     )
 
 
+@pytest.mark.parametrize("count", [1, 8])
+def test_masks_are_cut_out_and_mirrored_with_their_images(count):
+    images = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    devices = jax.devices()[:count]
+
+    def view(images, masks):
+        return training_view(images, masks, jax.random.key(7), 4, (0.0, 1.0), parallel.AXIS)
+
+    shards, _ = parallel.split((images, images[..., 0]), 8, devices)
+    with mock.patch("posjax.runs.parallel.compiler_options", return_value=QUICK):
+        seen, masks = parallel.join(parallel.pmap(view, devices)(*shards), 8)
+    assert masks.shape == (8, 8, 8)
+    np.testing.assert_array_equal(np.rint(seen[..., 0] * 255), masks)
+    assert len({tuple(mask[0]) for mask in masks}) == 8
+    central, middle = evaluation_view(
+        jnp.asarray(images), jnp.asarray(images[..., 0]), 4, (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(middle, images[:, 2:-2, 2:-2, 0])
+    np.testing.assert_array_equal(np.rint(central[..., 0] * 255), middle)
+
+
 def test_evaluation_measures_every_image():
     encoder, _, state, images, labels = toy()
     seen = jnp.asarray(images / 255, jnp.float32)
     logits = np.asarray(encoder.apply(state.variables, seen, method="logits"), np.float64)
-    task = Classification(encoder, 0.1)
-    found = evaluate_step(task, state.variables, seen, jnp.asarray(labels))
+    objective = Classification(encoder, 0.1)
+    found = evaluate_step(objective, state.variables, seen, jnp.asarray(labels))
     right = np.argmax(logits, axis=1) == labels
     np.testing.assert_array_equal(found["accuracy"], right)
     likely = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), labels]
     np.testing.assert_allclose(found["loss"], likely, atol=1e-5)
-    summary = task.summary(jax.device_get(found))
+    summary = objective.summary(jax.device_get(found))
     assert (summary["correct"], summary["count"]) == (right.sum(), 8)
 
 
@@ -125,8 +152,8 @@ def test_batch_statistics_move_and_bfloat16_keeps_parameters_wide():
     step = jax.jit(
         functools.partial(train_step, Classification(narrow), tx), compiler_options=QUICK
     )
-    moved, totals = step(state, seen, jnp.asarray(labels), jax.random.key(0))
-    assert np.isfinite(totals["loss"])
+    moved, sums = step(state, seen, jnp.asarray(labels), jax.random.key(0))
+    assert np.isfinite(sums["loss"])
     for path, leaf in flax.traverse_util.flatten_dict(moved.variables).items():
         assert leaf.dtype == jnp.float32
         before = flax.traverse_util.flatten_dict(state.variables)[path]

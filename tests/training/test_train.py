@@ -31,7 +31,7 @@ def compiled_quickly():
         yield
 
 
-def task_under(padding):
+def objective_under(padding):
     """To tell two classes apart by a ResNet-20 with one block in each layer."""
     return Classification(create("resnet20", padding, num_classes=2).clone(blocks=(1, 1, 1)))
 
@@ -60,7 +60,7 @@ def run(
     by_count = lambda: stop_at is not None and next(calls) >= stop_at  # noqa: E731
     with Checkpoints(folder, **options) as checkpoints:
         return train(
-            task_under(padding),
+            objective_under(padding),
             f"resnet20 {padding}",
             *feeds,
             recipe,
