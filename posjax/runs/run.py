@@ -1,6 +1,8 @@
 """A run: the plan, one probe after the other, and what they leave in the workdir."""
 
 import dataclasses
+import importlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -63,6 +65,8 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     for note in notes:
         say(f"note: {note}")
 
+    # With PyTorch installed it imports that too, for more than a second: devices encode meanwhile.
+    threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
     results = _probe_all(settings, chosen, prepared, workdir)
     if parallel.is_first():
         report = write_report(workdir.path, settings, results, title=title, notes=notes)

@@ -18,7 +18,7 @@ from posjax.runs.result_files import load_result
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
-    "encoder": ("resnet20",),
+    "encoder": ("vgg8_bn_quarter",),
     "weights": ("random",),
     "paddings": ("zeros",),
     "images": "dead_leaves",
