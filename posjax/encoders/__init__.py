@@ -4,7 +4,7 @@ from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode, split_pa
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
-from posjax.encoders.shipped import shipped_path
+from posjax.encoders.shipped import shipped_modes, shipped_path
 
 __all__ = [
     "PIXELS",
@@ -21,6 +21,7 @@ __all__ = [
     "margins",
     "names",
     "padded_layers",
+    "shipped_modes",
     "shipped_path",
     "split_padding",
 ]

@@ -6,6 +6,11 @@ CIFAR10 = "cifar10"
 FOLDER = Path(__file__).parent / "weights" / CIFAR10
 
 
+def shipped_modes(name: str) -> tuple[str, ...]:
+    """The padding modes that an encoder of this name was trained under; none for most encoders."""
+    return tuple(sorted(p.stem.rpartition("-")[2] for p in FOLDER.glob(f"{name}-*.safetensors")))
+
+
 def shipped_path(name: str, weights: str, padding: str | None = None) -> Path | None:
     """The file that `cifar10` or `cifar10:MODE` names, or None where `weights` names none of these.
 
@@ -19,12 +24,10 @@ def shipped_path(name: str, weights: str, padding: str | None = None) -> Path | 
     if kind != CIFAR10:
         return None
     mode = mode or padding or ""
-    path = FOLDER / f"{name}-{mode}.safetensors"
-    if not mode or not path.exists():
-        found = ", ".join(sorted(p.stem.rpartition("-")[2] for p in FOLDER.glob(f"{name}-*")))
+    if mode not in shipped_modes(name):
         raise ValueError(
             f"there are no weights {CIFAR10} of {name} trained under padding "
             f"{mode or 'of no name: say which by cifar10:MODE'}; there are those under "
-            f"{found or 'none'}"
+            f"{', '.join(shipped_modes(name)) or 'none'}"
         )
-    return path
+    return FOLDER / f"{name}-{mode}.safetensors"
