@@ -18,6 +18,14 @@ install_import_hook("posjax", "beartype.beartype")
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
+LONG = ("experiments", "training", "colabs", "runs")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that at the end no worker is left alone with one."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def numbered():
     """Variables of an encoder with every number drawn from PyTorch's name for it."""

@@ -26,7 +26,7 @@ from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.dense import load_network
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
-FIGURES = ("peak", "mass", "mass_in_frame")
+FIGURES = ("peak", "mass")
 # `undefined` counts seeds x images x directions.
 COLUMNS = ("encoder", "padding", "figure", "value", "low", "high", "seeds", "images", "undefined")
 SHOWN = 4  # images in the picture
@@ -201,10 +201,7 @@ def _measure(
         for down, right in DIRECTIONS:
             moved = predict(variables, images, step * (1 + down), step * (1 + right))
             pair = (_common(still, down, right, step), _common(moved, -down, -right, step))
-            # A prediction that stays in the frame is the same in both crops.
-            frame = (pair[0], _common(still, -down, -right, step))
-            in_frame = {"mass_in_frame": follow(*frame, (down, right))["mass"]}
-            found.append(follow(*pair, (down, right)) | in_frame)
+            found.append(follow(*pair, (down, right)))
             maps.append(moved)
         measured = {name: jnp.stack([f[name] for f in found], axis=1) / step for name in FIGURES}
         return {**measured, "maps": jnp.stack(maps, axis=1)}
@@ -241,9 +238,9 @@ def _as_text(rows: Sequence[tuple], step: int) -> str:
     head = f"{'(seeds x images)':44}" + "".join(f"{name:>30}" for name in FIGURES)
     return "\n".join(
         [
-            f"crops moved by {step} pixels: which part of the way the prediction goes with them. 0 "
-            "where it stays with the content; in the frame the peak has 1, and the mass "
-            "mass_in_frame, for what both crops show cuts it off",
+            f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
+            "where it stays with the content. A peak that stays in the frame has 1, a centre of "
+            "mass less: it is that of what both crops show",
             head,
             *(f"{label:44}{cell}" for label, cell in cells.items()),
         ]

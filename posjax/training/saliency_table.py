@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.runs.records import write_atomically
 from posjax.training.run import WEIGHTS
-from posjax.training.saliency import FIGURES, saliency_figures
+from posjax.training.saliency_network import FIGURES, saliency_figures
 
 MEASURES = "measures.npz"
 COLUMNS = ("encoder", "padding", "minus", "figure", "value", "low", "high", "seeds", "images")

@@ -44,7 +44,9 @@ def count(tree):
 
 
 def test_the_names_are_those_with_published_numbers_of_parameters():
-    assert sorted(encoders.names()) == sorted([*IMAGENET, *CIFAR, encoders.PIXELS])
+    assert sorted(encoders.names()) == sorted(
+        [*IMAGENET, *CIFAR, "vgg8_bn_quarter", encoders.PIXELS]
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,18 @@ def test_parameters_are_as_many_as_published_and_float32(name, classes, paramete
     variables = shapes(encoder)
     assert count(variables["params"]) == parameters
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+
+
+def test_the_small_vgg_has_a_quarter_of_the_channels():
+    stages = jax.eval_shape(
+        lambda x: encoders.create("vgg8_bn_quarter").init_with_output(jax.random.key(0), x)[0],
+        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+    )
+    shapes_of_stages = {name: x.shape[1:] for name, x in stages.items()}
+    channels = {"f1": 16, "f2": 32, "f3": 64, "f4": 128, "f5": 128}
+    assert shapes_of_stages == {
+        name: (64 >> i, 64 >> i, c) for i, (name, c) in enumerate(channels.items())
+    }
 
 
 @pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet20"])

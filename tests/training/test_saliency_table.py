@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from posjax.training.run import WEIGHTS
-from posjax.training.saliency import saliency_measures
+from posjax.training.saliency_network import saliency_measures
 from posjax.training.saliency_table import MEASURES, write_table
 
 

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from posjax import encoders
 from posjax.layers import resize_bilinear
-from posjax.training.saliency import (
+from posjax.training.saliency_network import (
     FIGURES,
     Saliency,
     SaliencyNetwork,
