@@ -12,6 +12,9 @@ from posjax.images.loader import Source, read_bytes
 from posjax.images.selection import select
 from posjax.images.sources import open_source
 
+HALF = 127
+"""Pixels of a mask above it are salient where they are counted."""
+
 
 class Masked(NamedTuple):
     """Images and their masks: 0 to 255, from the surroundings to what is salient.
@@ -76,7 +79,7 @@ def open_masked(
 
 
 def _checked(masked: Masked, where: str) -> Masked:
-    if masked.masks.max() <= 127:
+    if masked.masks.max() <= HALF:
         raise ValueError(
             f"the masks in {where} have no salient pixel: their largest value is "
             f"{masked.masks.max()}, and 255, white, is salient"

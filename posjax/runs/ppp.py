@@ -1,10 +1,8 @@
 """A run of PPP: patterns of every encoder and padding mode, beside what readouts find."""
 
-import csv
 import dataclasses
-import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -16,7 +14,7 @@ from posjax.runs.arms import arms, frozen
 from posjax.runs.differences import paired_differences
 from posjax.runs.map_figures import grid_of_maps
 from posjax.runs.pattern import Geometry, check_count, geometry, patterns
-from posjax.runs.records import Result, write_atomically
+from posjax.runs.records import Result, write_atomically, write_rows
 from posjax.runs.run import TRAIN_SEED, claim, open_images, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
@@ -78,7 +76,9 @@ def run(
     found: Found = {}
     for name, place in where.items():
         found |= _of_encoder(settings, name, place, prepared.devices)
-    write_atomically(settings.workdir / "ppp.csv", _table(settings, found).encode())
+    scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
+    columns = ("encoder", "weights", "padding", "seed", "stage", *scores)
+    write_rows(settings.workdir / "ppp.csv", columns, _cells(settings, found))
     say(_text(found))
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
@@ -116,17 +116,12 @@ def _of_encoder(
     return found
 
 
-def _table(settings: Settings, found: Found) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
-    writer.writerow(["encoder", "weights", "padding", "seed", "stage", *scores])
+def _cells(settings: Settings, found: Found) -> Iterator[tuple]:
     for (name, padding, seed), stages in found.items():
         for stage, pattern in stages.items():
             values = [v for score in SCORES for v in _score([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
-            writer.writerow([name, settings.weights[0], padding, seed, stage, *cells])
-    return text.getvalue()
+            yield name, settings.weights[0], padding, seed, stage, *cells
 
 
 def _report(settings: Settings, title: str, found: Found, results: Sequence[Result]) -> str:

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -234,12 +235,17 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
     names = [field.name for field in dataclasses.fields(Record)]
     if not any(record.control for record in records):
         names.remove("control")
+    cells = ([getattr(record, name) for name in names] for record in records)
+    rows = ([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)
+    write_rows(path, names, rows)
+
+
+def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table as CSV, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for record in records:
-        cells = (getattr(record, name) for name in names)
-        writer.writerow(f"{c:.6g}" if isinstance(c, float) else c for c in cells)
+    writer.writerow(columns)
+    writer.writerows(rows)
     write_atomically(path, text.getvalue().encode())
 
 

@@ -1,14 +1,12 @@
 """Accuracies of all encoders that a folder of trainings holds, with their intervals."""
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
 
 from safetensors import safe_open
 
-from posjax.runs.records import write_atomically
+from posjax.runs.records import write_rows
 from posjax.training.run import WEIGHTS
 
 COLUMNS = ("encoder", "padding", "seed", "correct", "images", "accuracy", "low", "high")
@@ -25,11 +23,8 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 def write_table(workdir: Path) -> str:
     """Writes accuracy.csv of the finished trainings in a workdir; the same as text."""
     rows = sorted(filter(None, (_row(path) for path in workdir.glob(f"*/{WEIGHTS}"))))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((*row[:5], *(f"{value:.4f}" for value in row[5:])) for row in rows)
-    write_atomically(workdir / "accuracy.csv", text.getvalue().encode())
+    cells = ((*row[:5], *(f"{value:.4f}" for value in row[5:])) for row in rows)
+    write_rows(workdir / "accuracy.csv", COLUMNS, cells)
     lines = [f"{'accuracy':28}{'test images':>12}"]
     for encoder, padding, seed, _, count, accuracy, low, high in rows:
         name = f"{encoder} {padding} seed {seed}"

@@ -1,6 +1,5 @@
 """Figure 1 of the paper, measured: does predicted saliency stay with the content or the frame?"""
 
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +19,7 @@ from posjax.images import Source, batches, open_source, select
 from posjax.runs import parallel
 from posjax.runs.bootstrap import bootstrap_mean
 from posjax.runs.frozen import statistics_of
-from posjax.runs.records import write_atomically
+from posjax.runs.records import write_atomically, write_rows
 from posjax.runs.settings import check_least
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.dense import load_network
@@ -117,11 +116,7 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
         whole = {figure: np.concatenate([part[figure] for part in parts]) for figure in FIGURES}
         found.setdefault((name, padding), []).append(whole)
     rows = [row for name, group in found.items() for row in _rows(*name, group)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    write_atomically(settings.workdir / TABLE, text.getvalue().encode())
+    write_rows(settings.workdir / TABLE, COLUMNS, rows)
     count = min(len(maps) for maps in pictures.values())
     shown = np.stack([source[index] for index in range(count)])
     write_atomically(settings.workdir / PICTURE, _picture(shown, pictures, size, settings.step))

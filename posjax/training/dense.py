@@ -16,9 +16,10 @@ from safetensors.numpy import save
 
 from posjax.encoders.export import to_safetensors
 from posjax.images import Masked, open_masked
+from posjax.images.masks import HALF
 from posjax.training.augment import central
 from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
-from posjax.training.saliency_network import HALF, Saliency, SaliencyNetwork, saliency_measures
+from posjax.training.saliency_network import Saliency, SaliencyNetwork, saliency_measures
 from posjax.training.saliency_table import MEASURES, write_table
 from posjax.training.settings import Settings
 

@@ -1,10 +1,8 @@
 """A run of training: one network for each padding mode and seed, and the files it leaves."""
 
-import csv
 import dataclasses
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,7 @@ from posjax.images import Source
 from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.locks import locked
-from posjax.runs.records import write_atomically
+from posjax.runs.records import write_atomically, write_rows
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.feeding import Feed, open_feed
 from posjax.training.recipe import Recipe, schedule
@@ -209,7 +207,7 @@ def _train(
                 if np.isfinite(values[epoch]):
                     writer.add_scalar(name, float(values[epoch]), epoch + 1)
             writer.flush()
-            write_atomically(folder / "metrics.csv", _metrics(history, epoch + 1).encode())
+            write_rows(folder / "metrics.csv", ("epoch", *history), _cells(history, epoch + 1))
 
         trained = train(
             objective,
@@ -234,11 +232,7 @@ def _train(
     return trained
 
 
-def _metrics(history: History, epochs: int) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("epoch", *history))
+def _cells(history: History, epochs: int) -> Iterator[tuple]:
     rows = zip(*(values[:epochs] for values in history.values()), strict=True)
     for epoch, row in enumerate(rows, 1):
-        writer.writerow((epoch, *("" if np.isnan(value) else f"{value:.6g}" for value in row)))
-    return text.getvalue()
+        yield epoch, *("" if np.isnan(value) else f"{value:.6g}" for value in row)

@@ -11,14 +11,13 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Num, UInt8
 
 from posjax import encoders
+from posjax.images.masks import HALF
 from posjax.layers import BatchNorm, pad, resize_bilinear
 from posjax.training.steps import Measures
 
 BETA_SQUARED = 0.3
 """How much recall counts beside precision (Achanta et al. 2009)."""
 LEVELS = 256
-HALF = 127
-"""Pixels of a mask above it are salient where they are counted."""
 SIDE = 4  # pixels of the image to one of the decoder
 WIDTH = 32  # the decoder's channels
 

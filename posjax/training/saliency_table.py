@@ -1,7 +1,5 @@
 """How well networks find salient objects: figures with intervals, and those of a prior beside."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from posjax.runs.records import write_atomically
+from posjax.runs.records import write_rows
 from posjax.training.run import WEIGHTS
 from posjax.training.saliency_network import FIGURES, saliency_figures
 
@@ -52,11 +50,8 @@ def write_table(workdir: Path) -> str:
         if (encoder, base) in groups:
             pair = [groups[encoder, name] for name in (padding, base)]
             rows += _rows(encoder, padding, *pair, minus=base)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((*row[:4], *(f"{value:.4f}" for value in row[4:7]), *row[7:]) for row in rows)
-    write_atomically(workdir / "saliency.csv", text.getvalue().encode())
+    cells = ((*row[:4], *(f"{value:.4f}" for value in row[4:7]), *row[7:]) for row in rows)
+    write_rows(workdir / "saliency.csv", COLUMNS, cells)
     return as_text(rows)
 
 
