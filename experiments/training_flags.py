@@ -1,6 +1,7 @@
 """The flags of programs that train encoders: some of all experiments', and some of their own."""
 
 import dataclasses
+import os
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ from experiments import flags as common
 from experiments import some_flags
 from posjax import encoders, training
 from posjax.images import STATISTICS
+from posjax.runs.settings import RANDOM
 from posjax.training.recipe import SCHEDULES
 
 _SCHEDULE = flags.DEFINE_enum(
@@ -59,6 +61,11 @@ _SHARED: dict[str, tuple[Any, str]] = {
     "encoder": (
         ["resnet20"],
         f"Encoder, one of {', '.join(n for n in encoders.names() if n != encoders.PIXELS)}.",
+    ),
+    "weights": (
+        None,
+        "Weights to begin with, as other programs take them: random (the default), imagenet, "
+        "cifar10, or a file; {padding} and {encoder} in the path stand for both.",
     ),
     "paddings": (["zeros"], "Padding modes; an encoder is trained under each."),
     "seeds": (
@@ -119,6 +126,8 @@ def common_settings(program: str) -> dict[str, Any]:
         raise ValueError("--test_images: one at a time")
     if len(flag["encoder"]) != 1:
         raise ValueError(f"--encoder: one at a time, found {', '.join(flag['encoder'])}")
+    if len(flag["weights"] or ()) > 1:
+        raise ValueError(f"--weights: one at a time, found {', '.join(flag['weights'])}")
     if flag["warmup_epochs"] is None:
         flag["warmup_epochs"] = flag["epochs"] / 6
     recipe = {field.name for field in dataclasses.fields(training.Recipe)} - {"seed"}
@@ -126,6 +135,7 @@ def common_settings(program: str) -> dict[str, Any]:
     same += ("evaluate_every", "weights_dtype", "checkpoint_seconds", *_PLACES)
     return dict(
         encoder=flag["encoder"][0],
+        weights=next(map(os.path.expanduser, flag["weights"] or ()), RANDOM),
         paddings=tuple(flag["paddings"]),
         seeds=common.integers("seeds", flag["seeds"]),
         recipe=training.Recipe(**{name: flag[name] for name in recipe}),

@@ -18,6 +18,7 @@ from posjax.encoders.export import to_safetensors
 from posjax.images import Masked, open_masked
 from posjax.images.masks import HALF
 from posjax.training.augment import central
+from posjax.training.initial import joined
 from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
 from posjax.training.saliency_network import Saliency, SaliencyNetwork, saliency_measures
 from posjax.training.saliency_table import MEASURES, write_table
@@ -117,6 +118,15 @@ def _masked(flag: str, spec: str, masks: str | None, part: slice, **how: Any) ->
         raise ValueError(f"--{flag}: {error}") from error
 
 
+def _join(network: Any, encoder: Any) -> Any:
+    """The classifier head that a file may have is left behind."""
+    own = {kind: tree["encoder"] for kind, tree in network.items()}
+    layers = own["params"].keys()
+    kept = {k: {n: v for n, v in tree.items() if n in layers} for k, tree in encoder.items()}
+    found = joined(own, kept)
+    return {kind: {**tree, "encoder": found[kind]} for kind, tree in network.items()}
+
+
 def _objective(settings: DenseSettings, padding: str, opened: Opened) -> Saliency:
     network = SaliencyNetwork(settings.encoder, padding, jnp.dtype(settings.recipe.dtype))
     return Saliency(network, settings.recipe.label_smoothing)
@@ -166,5 +176,5 @@ def _prior(finished: Finished) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-MASKS = Kind(_open, _objective, _files, write_table)
+MASKS = Kind(_open, _objective, _files, write_table, _join)
 """Encoders with decoders on images with masks, and saliency.csv."""

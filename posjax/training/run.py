@@ -15,8 +15,10 @@ from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.locks import locked
 from posjax.runs.records import write_atomically, write_rows
+from posjax.runs.settings import RANDOM
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.feeding import Feed, open_feed
+from posjax.training.initial import joined, load_initial
 from posjax.training.recipe import Recipe, schedule
 from posjax.training.settings import Settings
 from posjax.training.steps import Objective
@@ -53,6 +55,7 @@ class Finished(NamedTuple):
     recipe: Recipe
     objective: Objective
     trained: Trained
+    initial: str
     images: Feed
     tests: Feed
     devices: list[jax.Device]
@@ -77,6 +80,7 @@ class Finished(NamedTuple):
             "normalize": self.settings.normalize,
             "image_size": str(self.settings.image_size),
             "recipe": json.dumps(dataclasses.asdict(self.recipe)),
+            "initial_weights": self.initial,
         }
 
 
@@ -84,13 +88,15 @@ class Kind(NamedTuple):
     """What sets one kind of training apart from another.
 
     `files` makes those of a finished training, by name; weights.safetensors is one of them.
-    `table` writes and tells what a workdir's finished trainings have come to.
+    `table` writes and tells what a workdir's finished trainings have come to. `join` puts the
+    variables of an encoder into those of a network.
     """
 
     open: Callable[[Any], Opened]
     objective: Callable[[Any, str, Opened], Objective]
     files: Callable[[Finished], dict[str, bytes]]
     table: Callable[[Path], str]
+    join: Callable[[Any, Any], Any] = joined
 
 
 def run(settings: Settings, kind: Kind, *, say: Callable[[str], None] = print) -> bool:
@@ -119,6 +125,10 @@ def _run(
     sources = {"images": opened.images.source, "test_images": opened.tests.source}
     check_batch(len(opened.images.source), settings.recipe.batch_size, len(devices))
     schedule(settings.recipe, len(opened.images.source) // settings.recipe.batch_size)
+    pairs = [(padding, seed) for seed in settings.seeds for padding in settings.paddings]
+    rest = [pair for pair in pairs if not (_folder(settings, *pair) / WEIGHTS).exists()]
+    for padding in {padding: None for padding, _ in rest}:
+        _check_initial(settings, kind, padding, opened)
     about = {
         "weight_digests": {},
         "image_digests": {
@@ -129,9 +139,7 @@ def _run(
         "devices": describe_devices(devices),
     }
     Workdir(settings.workdir).claim(settings.science(), about)
-    pairs = [(padding, seed) for seed in settings.seeds for padding in settings.paddings]
     say(_plan(settings, opened, about["devices"], len(pairs)))
-    rest = [pair for pair in pairs if not (_folder(settings, *pair) / WEIGHTS).exists()]
     feeds = [open_feed(*examples) for examples in (opened.images, opened.tests)] if rest else []
     for padding, seed in rest:
         if asked():
@@ -161,10 +169,18 @@ def _run(
     return True
 
 
+def _check_initial(settings: Settings, kind: Kind, padding: str, opened: Opened) -> None:
+    """Raises ValueError, FileNotFoundError where training cannot begin with the given weights."""
+    if loaded := load_initial(settings, padding):
+        module = kind.objective(settings, padding, opened).module
+        image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
+        kind.join(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
+
+
 def _plan(settings: Settings, opened: Opened, devices: str, count: int) -> str:
     recipe = settings.recipe
     lines = {
-        "encoder": settings.encoder,
+        "encoder": f"{settings.encoder}, {settings.weights} weights to begin with",
         "paddings": ", ".join(settings.paddings),
         "seeds": ", ".join(map(str, settings.seeds)),
         "images": f"{len(opened.images.source)} of {opened.images.source.name}, "
@@ -197,6 +213,11 @@ def _train(
 
     folder = _folder(settings, padding, seed)
     recipe = dataclasses.replace(settings.recipe, seed=seed)
+    loaded = load_initial(settings, padding)
+
+    def begin(random: Any) -> Any:
+        return kind.join(random, loaded.variables) if loaded else random
+
     with (
         Checkpoints(folder / "checkpoints", settings.checkpoint_seconds) as checkpoints,
         SummaryWriter(str(folder / "tensorboard")) as writer,
@@ -218,13 +239,24 @@ def _train(
             normalize=settings.normalize,
             devices=devices,
             checkpoints=checkpoints,
+            begin=begin,
             log=log,
             evaluate_every=settings.evaluate_every,
             asked_to_stop=asked,
         )
     if trained.finished:
         files = kind.files(
-            Finished(settings, padding, recipe, objective, trained, images, tests, devices)
+            Finished(
+                settings,
+                padding,
+                recipe,
+                objective,
+                trained,
+                loaded.digest if loaded else f"{RANDOM}, seed {seed}",
+                images,
+                tests,
+                devices,
+            )
         )
         # The weights come last: they say that all is there.
         for name in sorted(files, key=lambda name: name == WEIGHTS):

@@ -9,15 +9,19 @@ import numpy as np
 
 from posjax import encoders
 from posjax.images import STATISTICS
-from posjax.runs.settings import check_axis, check_known, check_least
+from posjax.runs.settings import RANDOM, check_axis, check_known, check_least
 from posjax.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run trains, on which images, and where it leaves it."""
+    """What a run trains, on which images, and where it leaves it.
+
+    `weights` are those that training begins with: random, or what `weights_path` takes.
+    """
 
     encoder: str
+    weights: str = RANDOM
     paddings: tuple[str, ...] = ("zeros",)
     seeds: tuple[int, ...] = (0,)
     recipe: Recipe

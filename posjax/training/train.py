@@ -53,11 +53,14 @@ def train(
     normalize: str,
     devices: Sequence[jax.Device],
     checkpoints: Checkpoints,
+    begin: Callable[[Any], Any] = lambda variables: variables,
     log: Log | None = None,
     evaluate_every: int = 1,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains an objective's network, from its newest checkpoint if it has one; `title` is shown.
+
+    `begin` makes the initial variables out of random ones.
 
     On the same CPUs the result is the same bit for bit, however often training was killed and
     started again (GPUs do not add up in the same order every time); on another number of devices
@@ -79,7 +82,7 @@ def train(
     take_step = _train_step(objective, _unseeded(recipe), steps, normalize, tuple(devices))
     nothing = {name: np.float32(0) for name in (*objective.trained, "count")}
     history = _no_history(objective, recipe)
-    start = (_initial(objective, images, recipe, steps), nothing, history)
+    start = (_initial(objective, images, recipe, steps, begin), nothing, history)
     done, (state, sums, found) = checkpoints.restore(jax.device_get(start))
     history = {name: found[name] for name in history}  # in this order, too
     saved = done
@@ -188,11 +191,18 @@ def evaluate(
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
-def _initial(objective: Objective, images: Feed, recipe: Recipe, steps: int) -> State:
+def _initial(
+    objective: Objective,
+    images: Feed,
+    recipe: Recipe,
+    steps: int,
+    begin: Callable[[Any], Any],
+) -> State:
     height, width, channels = images.source[0].shape
     shape = (1, height - recipe.crop_margin, width - recipe.crop_margin, channels)
     # No padding mode has parameters of its own: all start alike.
-    variables = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
+    random = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
+    variables = begin(random)
     return State(variables, optimizer(recipe, steps).init(variables["params"]))
 
 

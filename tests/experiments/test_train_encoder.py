@@ -105,11 +105,26 @@ def test_sigterm_leaves_a_checkpoint_and_ends_well(images, tmp_path):
     assert not list(workdir.glob("*/weights.safetensors"))
 
 
+def test_it_begins_with_the_weights_that_are_given(images, whole, tmp_path):
+    name = "resnet20-{padding}-seed0/weights.safetensors"
+    still = ["--epochs=1", "--learning_rate=1e-12"]
+    process = start(images, tmp_path / "run", f"--weights={whole[0]}/{name}", *still)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    name = name.replace("{padding}", "reflect")
+    found, expected = load_file(tmp_path / "run" / name), load_file(whole[0] / name)
+    for key in ("conv1.weight", "layer3.2.conv2.weight", "linear.weight"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--images=", "--epochs=3"], "--images and --test_images are needed, once each"),
         (["--maps=H"], "--maps means nothing to the training of an encoder"),
+        (["--weights=nowhere.safetensors"], "nowhere.safetensors"),
+        (["--weights=cifar10"], "a head of other classes: linear"),
+        (["--weights=random,imagenet"], "--weights: one at a time, found random, imagenet"),
         (["--batch_size=49"], "--batch_size=49: there are only 48 training images"),
     ],
 )
