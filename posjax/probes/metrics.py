@@ -52,6 +52,7 @@ def _check_shapes(prediction: ArrayLike, target: ArrayLike) -> None:
         raise ValueError(f"predictions are {prediction.shape}, the target is {target.shape}")
 
 
+@jax.jit
 def constant_mae(target: Float[ArrayLike, "h w"]) -> Float[Array, ""]:
     """The MAE of the best constant prediction: that of the map's median."""
     return jnp.mean(jnp.abs(target - jnp.median(target)))

@@ -226,7 +226,9 @@ def pmap(
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every array on every device, along a new leading axis."""
-    return jax_utils.replicate(tree, devices)
+    # By another name of the axis, what a step is given first and what it returns would differ in
+    # type, and it would be compiled twice.
+    return jax_utils.replicate(tree, list(devices), axis_name=AXIS)
 
 
 def gather(tree: Any) -> Any:

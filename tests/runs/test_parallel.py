@@ -56,6 +56,16 @@ def assert_close(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
 
+@pytest.mark.parametrize("devices", [ONE, EIGHT], ids=["one", "eight"])
+def test_a_step_on_what_it_returned_is_not_compiled_again(devices):
+    step = parallel.pmap(lambda state, x: (state + x, x), devices, donate_argnums=(0,))
+    state, ones = parallel.replicate(np.float32(1), devices), np.ones(len(devices), np.float32)
+    for _ in range(3):
+        state, _ = step(state, ones)
+    assert step._cache_size() == 1
+    assert parallel.gather(state) == 4
+
+
 @pytest.fixture(scope="module")
 def of_one():
     return {batch_size: train_and_score(ONE, batch_size) for batch_size in (12, 13)}
