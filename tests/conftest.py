@@ -1,6 +1,9 @@
 """Eight virtual CPU devices, shapes checked at run time, and numbers for encoders."""
 
 import functools
+import os
+import shutil
+import tempfile
 import zlib
 
 import jax
@@ -11,6 +14,18 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+
+FIRST = "PYTEST_XDIST_WORKER" not in os.environ
+# What workers and the programs that they start compile is kept for all of them, until the end.
+KEPT = {
+    "jax_compilation_cache_dir": tempfile.mkdtemp(prefix="posjax-compiled-") if FIRST else "",
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for name, value in KEPT.items():
+    if FIRST:
+        os.environ[name.upper()] = str(value)
+    jax.config.update(name, type(value)(os.environ[name.upper()]))
 
 # From here on posjax is imported with its annotations checked.
 install_import_hook("posjax", "beartype.beartype")
@@ -24,6 +39,11 @@ LONG = ("experiments", "training", "colabs", "runs")
 def pytest_collection_modifyitems(items):
     """Files that take long come first, so that at the end no worker is left alone with one."""
     items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
+def pytest_unconfigure():
+    if FIRST:
+        shutil.rmtree(KEPT["jax_compilation_cache_dir"])
 
 
 @pytest.fixture(scope="session")
