@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from programs import QUICK, ROOT, rows, start
+from programs import ROOT, rows, start
 from shapes import SIDE, write_shapes
 
 from posjax import encoders
 
+# Trainings are long enough to be worth some optimising.
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
 SHORT = (
     *(f"--image_size={SIDE}", "--crop_margin=0", "--batch_size=16", "--num_train=96"),
     *("--epochs=10", "--learning_rate=0.1", "--evaluate_every=5", "--paddings=zeros,circular"),
