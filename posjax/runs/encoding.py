@@ -16,8 +16,9 @@ from posjax.layers import resize_bilinear
 from posjax.runs import parallel
 from posjax.runs.frozen import FrozenEncoder, shapes_of, statistics_of
 
-# More at once are not encoded faster on a CPU, and fill up the last batch with more blanks.
-CPU_IMAGES = 8
+# More at once are hardly encoded faster on a CPU, and fill up the last batch with more blanks; sets
+# of images mostly come in tens.
+CPU_IMAGES = 10
 
 Encode = Callable[[Source], Iterator[dict[str, np.ndarray]]]
 
