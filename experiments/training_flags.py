@@ -65,12 +65,13 @@ _SHARED: dict[str, tuple[Any, str]] = {
     "weights": (
         None,
         "Weights to begin with, as other programs take them: random (the default), imagenet, "
-        "cifar10, or a file; {padding} and {encoder} in the path stand for both.",
+        "cifar10, or a file; {padding} and {encoder} in the path stand for both. --normalize has "
+        "to be that of the weights.",
     ),
     "paddings": (["zeros"], "Padding modes; an encoder is trained under each."),
     "seeds": (
         ["0"],
-        "Seeds of the initial weights, the order of the images, crops and flips; an encoder is "
+        "Seeds of random initial weights, the order of the images, crops and flips; an encoder is "
         "trained for each.",
     ),
     "images": (None, "Training images: a folder of class folders, or tfds:NAME[:SPLIT]. Required."),
@@ -126,8 +127,8 @@ def common_settings(program: str) -> dict[str, Any]:
         raise ValueError("--test_images: one at a time")
     if len(flag["encoder"]) != 1:
         raise ValueError(f"--encoder: one at a time, found {', '.join(flag['encoder'])}")
-    if len(flag["weights"] or ()) > 1:
-        raise ValueError(f"--weights: one at a time, found {', '.join(flag['weights'])}")
+    if flag["weights"] is not None and (len(flag["weights"]) != 1 or not all(flag["weights"])):
+        raise ValueError(f"--weights: one at a time, found {','.join(flag['weights'])!r}")
     if flag["warmup_epochs"] is None:
         flag["warmup_epochs"] = flag["epochs"] / 6
     recipe = {field.name for field in dataclasses.fields(training.Recipe)} - {"seed"}

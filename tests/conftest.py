@@ -15,17 +15,15 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
-FIRST = "PYTEST_XDIST_WORKER" not in os.environ
-# What workers and the programs that they start compile is kept for all of them, until the end.
-KEPT = {
-    "jax_compilation_cache_dir": tempfile.mkdtemp(prefix="posjax-compiled-") if FIRST else "",
+# What is compiled is kept until the end, for the programs that tests start, too.
+KEPT = tempfile.mkdtemp(prefix="posjax-compiled-")
+for name, value in {
+    "jax_compilation_cache_dir": KEPT,
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
-}
-for name, value in KEPT.items():
-    if FIRST:
-        os.environ[name.upper()] = str(value)
-    jax.config.update(name, type(value)(os.environ[name.upper()]))
+}.items():
+    os.environ[name.upper()] = str(value)
+    jax.config.update(name, value)
 
 # From here on posjax is imported with its annotations checked.
 install_import_hook("posjax", "beartype.beartype")
@@ -42,8 +40,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure():
-    if FIRST:
-        shutil.rmtree(KEPT["jax_compilation_cache_dir"])
+    shutil.rmtree(KEPT, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def test_no_module_imports_itself_in_a_circle():
     )
 
 
-@pytest.mark.parametrize("name", ["jax.pmap", "jax.distributed", "jax_utils", "multihost_utils"])
+@pytest.mark.parametrize("name", ["jax.pmap", "jax.distributed", "jax.sharding", "multihost_utils"])
 def test_only_parallel_knows_of_several_devices(name):
     assert [m for m in MODULES if uses(m, name)] == ["posjax.runs.parallel"]
 

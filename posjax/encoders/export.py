@@ -10,7 +10,8 @@ from safetensors.numpy import save
 
 from posjax.encoders.pretrained import entries
 
-_HEADS = ("fc", "linear", "classifier_6")
+HEADS = frozenset(("fc", "linear", "classifier_6"))
+"""The layers that tell classes apart, by their names in the Flax tree."""
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -24,7 +25,7 @@ def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         KeyError: the variables are of another encoder.
     """
     found = flax.traverse_util.flatten_dict(dict(variables))
-    classes = [leaf.shape[-1] for path, leaf in found.items() if path[1] in _HEADS]
+    classes = [leaf.shape[-1] for path, leaf in found.items() if path[1] in HEADS]
     expected = entries(name, classes[0] if classes else None)
     if {path for path, _ in expected.values()} != found.keys():
         raise KeyError(f"these are not the variables of {name}")

@@ -68,17 +68,13 @@ def encode_with(
 
 
 def layout(
-    encoder: FrozenEncoder,
-    count: int,
-    size: tuple[int, int],
-    feature_size: tuple[int, int],
-    dtype: str,
+    encoder: FrozenEncoder, source: Source, feature_size: tuple[int, int], dtype: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape [n, h, w, c] and dtype of every stage of so many images, without computing any."""
-    shapes = shapes_of(encoder.module, *size)
+    """Shape [n, h, w, c] and dtype of every stage of a source, without computing any."""
+    shapes = shapes_of(encoder.module, *source[0].shape[:2])
     return {
         name: jax.ShapeDtypeStruct(
-            (count, *stored_size(x.shape[1:3], feature_size), x.shape[3]), jnp.dtype(dtype)
+            (len(source), *stored_size(x.shape[1:3], feature_size), x.shape[3]), jnp.dtype(dtype)
         )
         for name, x in shapes.items()
     }

@@ -113,7 +113,7 @@ def encode(
     """
     folder = directory / _address(encoder, source, feature_size, dtype)
     if not folder.exists():
-        stages = layout(encoder, len(source), source[0].shape[:2], feature_size, dtype)
+        stages = layout(encoder, source, feature_size, dtype)
         anew = encode_with(encoder, feature_size, dtype, batch_size, devices)
 
         def rows_from(done: int) -> Iterator[dict[str, np.ndarray]]:

@@ -62,9 +62,14 @@ def train(
     count = sum(parallel.from_all(len(features)))
     steps = -(-count // batch_size)
     schedule = step_decay(learning_rate, epochs, steps)
-    recipe = epochs, learning_rate, steps
-    advance, state = _begin(readout, features, stages, tasks, seeds, *recipe, devices)
-    room = _room(count, batch_size, epochs)
+    everywhere = parallel.everywhere(devices)
+    own_targets = tuple(targets.per_image(tasks))
+    step, tx = _train_step(readout, learning_rate, epochs, steps, own_targets, everywhere)
+    align, align_again = _align_steps(readout, tuple(devices))
+    common = parallel.replicate(targets.common_targets(readout, tasks), devices)
+
+    variables = _initial(readout, features, stages, tasks, seeds)
+    state = State(variables, jax.vmap(tx.init)(variables["params"]))
     losses = np.zeros((epochs * steps, len(tasks)), np.float32)
     start = jax.device_get((state, losses))
     first, (state, losses) = parallel.from_first(
@@ -72,8 +77,10 @@ def train(
     )
     state, losses = parallel.replicate(state, devices), np.array(losses)
 
+    room = _room(count, batch_size, epochs)
     with progress.bar((epochs - first) * count, f"train {len(tasks)}", "images") as bar:
         figures: dict[str, str] = {}
+        aligned = None
         orders = (_order(count, batch_size, epoch) for epoch in range(first, epochs))
         own = (parallel.own(rows) for order in orders for rows in order)
         ahead = features.stream(own, stages)
@@ -81,7 +88,10 @@ def train(
             pending = []
             for rows in _order(count, batch_size, epoch):
                 numbers = parallel.numbers(parallel.own(rows))
-                state, loss = advance(state, next(ahead), numbers, room)
+                batch = next(ahead), targets.image_targets(readout, tasks, numbers)
+                (shards, goals), mask = parallel.split(batch, room, devices)
+                aligned = align(shards) if aligned is None else align_again(shards, aligned)
+                state, loss = step(state, common, goals, aligned, mask)
                 pending.append(loss)
                 # Steps that wait for the devices would pile up their batches in memory.
                 jax.block_until_ready(pending[-3:-2])
@@ -97,63 +107,6 @@ def train(
             if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
                 checkpoints.save(epoch + 1, (current, losses))
     return parallel.gather(state).variables, losses
-
-
-def rehearse(
-    readout: Readout,
-    blank: Features,
-    stages: Sequence[str],
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    *,
-    epochs: int = 15,
-    learning_rate: float = 0.1,
-    batch_size: int = 32,
-    devices: Sequence[jax.Device],
-) -> Any:
-    """Compiles what `train` runs, by two steps on blank features; of a single host alone.
-
-    `blank` has as many images as those to train on. Returns variables of the readouts' shapes.
-    """
-    recipe = epochs, learning_rate, -(-len(blank) // batch_size)
-    advance, state = _begin(readout, blank, stages, tasks, seeds, *recipe, devices)
-    state = parallel.replicate(state, devices)
-    rows = np.arange(min(batch_size, len(blank)))
-    for _ in range(2):
-        state, _ = advance(state, blank.rows(rows, stages), rows, batch_size)
-    return parallel.gather(state).variables
-
-
-def _begin(
-    readout: Readout,
-    features: Features,
-    stages: Sequence[str],
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    epochs: int,
-    learning_rate: float,
-    steps: int,
-    devices: Sequence[jax.Device],
-) -> tuple[Callable, State]:
-    """A function that takes a step on the stages of a batch, and the state that it begins with."""
-    own_targets = tuple(targets.per_image(tasks))
-    everywhere = parallel.everywhere(devices)
-    step, tx = _train_step(readout, learning_rate, epochs, steps, own_targets, everywhere)
-    align, align_again = _align_steps(readout, tuple(devices))
-    common = parallel.replicate(targets.common_targets(readout, tasks), devices)
-    variables = _initial(readout, features, stages, tasks, seeds)
-    aligned = None
-
-    def advance(
-        state: State, batch: dict[str, np.ndarray], numbers: np.ndarray, room: int
-    ) -> tuple[State, Array]:
-        nonlocal aligned
-        every = batch, targets.image_targets(readout, tasks, numbers)
-        (shards, goals), mask = parallel.split(every, room, devices)
-        aligned = align(shards) if aligned is None else align_again(shards, aligned)
-        return step(state, common, goals, aligned, mask)
-
-    return advance, State(variables, jax.vmap(tx.init)(variables["params"]))
 
 
 def _check_finite_variables(

@@ -1,8 +1,6 @@
 """A group: the readouts of one shape on one encoder, fitted and scored together."""
 
 import contextlib
-import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +13,6 @@ from posjax.probes import LinearReadout, Readout
 from posjax.probes.controls import Task
 from posjax.runs import closed_form, grid, parallel, scoring
 from posjax.runs.checkpoints import Checkpoints
-from posjax.runs.encoding import layout
 from posjax.runs.features import Features
 from posjax.runs.frozen import FrozenEncoder
 from posjax.runs.records import Gallery, PenaltyPath, Probe, Result
@@ -48,7 +45,8 @@ def measure_group(
     stages = stage_names(shape[0], tuple(training.stages))
     size = parallel.from_first(lambda: sources[TRAINING][0].shape[0]) - sum(encoder.margins)
     linear = recipe.solver == "ridge"
-    readout = _readout(shape, recipe, size)
+    kind = LinearReadout if linear else Readout
+    readout = kind(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
     pairs = list(itertools.product(tasks, _seeds(encoder, recipe)))
     tasks, seeds = zip(*pairs, strict=True)
     common = {"batch_size": recipe.batch_size, "devices": devices}
@@ -105,67 +103,6 @@ def measure_group(
         },
         path=path,
     )
-
-
-def rehearse(
-    encoder: FrozenEncoder,
-    shape: tuple[str, int, int, int],
-    count: int,
-    size: tuple[int, int],
-    recipe: Recipe,
-    tasks: Sequence[Task],
-    devices: Sequence[jax.Device],
-) -> None:
-    """Compiles what `measure_group` will run, for readouts of which a step costs next to nothing.
-
-    Those are the shallow ones that descend a gradient, on a single host. They are trained on
-    `count` images of `size`.
-    """
-    if recipe.solver != "sgd" or shape[1] > 1 or parallel.hosts() > 1:
-        return
-    stages = layout(encoder, count, size, FEATURE_SIZE, recipe.feature_dtype)
-    _rehearse(
-        _readout(shape, recipe, size[0] - sum(encoder.margins)),
-        tuple((name, x.shape, x.dtype) for name, x in stages.items()),
-        stage_names(shape[0], tuple(stages)),
-        tuple(itertools.product(tasks, range(len(_seeds(encoder, recipe))))),
-        recipe,
-        tuple(devices),
-    )
-
-
-# Cached, because the encoders of a run have readouts of the same shapes.
-@functools.cache
-def _rehearse(
-    readout: Readout,
-    shapes: tuple[tuple[str, tuple[int, ...], np.dtype], ...],
-    stages: tuple[str, ...],
-    pairs: tuple[tuple[Task, int], ...],
-    recipe: Recipe,
-    devices: tuple[jax.Device, ...],
-) -> None:
-    tasks, seeds = zip(*pairs, strict=True)
-    blank = Features({name: _Blank(shape, dtype) for name, shape, dtype in shapes})
-    common = {"batch_size": recipe.batch_size, "devices": devices}
-    descent = {"epochs": recipe.epochs, "learning_rate": recipe.learning_rate}
-    variables = grid.rehearse(readout, blank, stages, tasks, seeds, **descent, **common)
-    scoring.rehearse(readout, variables, blank, stages, tasks, **common)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Blank:
-    """A stage of zeros."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        return np.zeros((len(index), *self.shape[1:]), self.dtype)
-
-
-def _readout(shape: tuple[str, int, int, int], recipe: Recipe, size: int) -> Readout:
-    kind = LinearReadout if recipe.solver == "ridge" else Readout
-    return kind(*shape[1:], feature_size=FEATURE_SIZE, map_size=(size, size))
 
 
 def _seeds(encoder: FrozenEncoder, recipe: Recipe) -> tuple[int | None, ...]:

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import jax_utils
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from posjax.runs.xla import compiler_options
@@ -226,9 +228,15 @@ def pmap(
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every array on every device, along a new leading axis."""
-    # By another name of the axis, what a step is given first and what it returns would differ in
-    # type, and it would be compiled twice.
-    return jax_utils.replicate(tree, list(devices), axis_name=AXIS)
+    # Under another name of the axis, as flax's has it, what a step is given first and what it
+    # returns would differ in type, and it would be compiled twice.
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def copies(array: ArrayLike) -> jax.Array:
+        stack = jnp.stack if isinstance(array, jax.Array) else np.stack
+        return jax.device_put(stack([array] * len(devices)), sharding)
+
+    return jax.tree.map(copies, tree)
 
 
 def gather(tree: Any) -> Any:

@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -15,7 +14,7 @@ from posjax.probes.controls import Task
 from posjax.runs import parallel
 from posjax.runs.features import Features, encode
 from posjax.runs.frozen import FrozenEncoder
-from posjax.runs.groups import FEATURE_SIZE, TRAINING, measure_group, rehearse
+from posjax.runs.groups import FEATURE_SIZE, TRAINING, measure_group
 from posjax.runs.records import Record, Result, to_records
 from posjax.runs.settings import Recipe
 from posjax.runs.workdir import Workdir
@@ -98,14 +97,6 @@ def measure(
             sources = {TRAINING: images, **test_images}
             digests = {name: source.digest() for name, source in sources.items()}
             parallel.check_same({"encoder": encoder.identity(), "images": digests})
-            # One core compiles the readouts while another compiles the encoder.
-            compiler = stack.enter_context(ThreadPoolExecutor(1, "compile-readouts"))
-            about = len(images), images[0].shape[:2], recipe, tasks, devices
-            compiled = {
-                group: compiler.submit(rehearse, encoder, shape, *about)
-                for group, shape in groups.items()
-                if found[group] is None
-            }
             features = {
                 name: _encode_share(encoder, source, directory, cache_limit_gb, recipe, devices)
                 for name, source in sources.items()
@@ -113,7 +104,6 @@ def measure(
         for group, shape in groups.items():
             result = found[group]
             if result is None:
-                compiled[group].result()
                 sources = {TRAINING: images, **test_images}
                 result = measure_group(
                     encoder,

@@ -34,8 +34,12 @@ def score(
 
     `features` and `devices` are this host's; every host must call this.
     """
-    located = _located(readout)
-    score_batch = _begin(readout, variables, tasks, devices)
+    goals = np.stack([task_map(task, readout.map_size) for task in tasks])
+    # Maps of fewer pixels than cells have no profile.
+    located = min(readout.map_size) >= CELLS
+    own_targets = tuple(targets.per_image(tasks))
+    step = _score_step(readout, own_targets, located, tuple(devices))
+    variables, goals = parallel.replicate((variables, goals), devices)
     nothing = np.zeros((len(tasks), 0), np.float32)  # what a host without images has
     no_rings = np.zeros((len(tasks), 0, RINGS), np.float32)
     scores, ring_errors = [(nothing, nothing, no_rings)], [no_rings]
@@ -45,7 +49,10 @@ def score(
         starts = range(0, len(features), batch_size)
         orders = [np.arange(start, min(start + batch_size, len(features))) for start in starts]
         for rows, stage_rows in zip(orders, features.stream(orders, stages), strict=True):
-            *values, of_cells = score_batch(stage_rows, parallel.numbers(rows), batch_size)
+            batch = stage_rows, targets.permutations_of(readout, tasks, parallel.numbers(rows))
+            (shards, permutations), _ = parallel.split(batch, batch_size, devices)
+            found = step(variables, goals, shards, permutations)
+            *values, of_cells = parallel.join(found, len(rows), axis=1)
             scores.append(tuple(values))
             ring_errors.append(ring_means(of_cells))
             errors += of_cells.sum(axis=1, dtype=np.float64)
@@ -57,46 +64,6 @@ def score(
         return Scores(spcs, maes)
     error = sum(parallel.from_all(errors)) / spcs.shape[1]
     return Scores(spcs, maes, ring_spcs, ring_maes, error.astype(np.float32))
-
-
-def rehearse(
-    readout: Readout,
-    variables: Any,
-    blank: Features,
-    stages: Sequence[str],
-    tasks: Sequence[Task],
-    *,
-    batch_size: int = 32,
-    devices: Sequence[jax.Device],
-) -> None:
-    """Compiles what `score` runs, by a step on blank features; of a single host alone."""
-    row = np.arange(1)
-    _begin(readout, variables, tasks, devices)(blank.rows(row, stages), row, batch_size)
-
-
-def _begin(
-    readout: Readout, variables: Any, tasks: Sequence[Task], devices: Sequence[jax.Device]
-) -> Callable[[dict[str, np.ndarray], np.ndarray, int], tuple[np.ndarray, ...]]:
-    """A function that scores the stages of a batch of so many images, of these numbers."""
-    goals = np.stack([task_map(task, readout.map_size) for task in tasks])
-    own_targets = tuple(targets.per_image(tasks))
-    step = _score_step(readout, own_targets, _located(readout), tuple(devices))
-    variables, goals = parallel.replicate((variables, goals), devices)
-
-    def score_batch(
-        batch: dict[str, np.ndarray], numbers: np.ndarray, batch_size: int
-    ) -> tuple[np.ndarray, ...]:
-        every = batch, targets.permutations_of(readout, tasks, numbers)
-        (shards, permutations), _ = parallel.split(every, batch_size, devices)
-        found = step(variables, goals, shards, permutations)
-        return parallel.join(found, len(numbers), axis=1)
-
-    return score_batch
-
-
-def _located(readout: Readout) -> bool:
-    # Maps of fewer pixels than cells have no profile.
-    return min(readout.map_size) >= CELLS
 
 
 def predict(

@@ -1,7 +1,7 @@
 """Classification: an encoder with the head of its paper learns the classes of images."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from posjax import encoders
-from posjax.encoders.export import as_stored, to_safetensors
+from posjax.encoders.export import HEADS, as_stored, to_safetensors
 from posjax.images import open_labelled
+from posjax.runs import progress
 from posjax.training.accuracy import write_table
+from posjax.training.initial import with_encoder
 from posjax.training.recipe import cross_entropy
 from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
 from posjax.training.settings import Settings
@@ -83,6 +85,20 @@ def _objective(settings: Settings, padding: str, opened: Opened) -> Classificati
     return Classification(encoder, settings.recipe.label_smoothing)
 
 
+def _with_encoder(network: Any, encoder: Any) -> Any:
+    """With its head too, where that tells as many classes apart."""
+    (head,) = HEADS & network["params"].keys()
+    own, found = (tree["params"].get(head, {}).get("bias") for tree in (network, encoder))
+    if found is not None and own.shape != found.shape:
+        progress.note(
+            f"the weights tell {len(found)} classes apart, the images have {own.shape[0]}: their "
+            "head is left out"
+        )
+        params = {name: layer for name, layer in encoder["params"].items() if name != head}
+        encoder = {**encoder, "params": params}
+    return with_encoder(network, encoder)
+
+
 def _files(finished: Finished) -> dict[str, bytes]:
     """The weights, with the accuracy of just these, as they are probed: in float32."""
     name, dtype = finished.settings.encoder, np.dtype(finished.settings.weights_dtype)
@@ -98,5 +114,5 @@ def _files(finished: Finished) -> dict[str, bytes]:
     return {WEIGHTS: to_safetensors(name, variables, metadata, dtype)}
 
 
-CLASSES = Kind(_open, _objective, _files, write_table)
+CLASSES = Kind(_open, _objective, _files, write_table, _with_encoder)
 """Encoders with their heads on labelled images, and accuracy.csv."""

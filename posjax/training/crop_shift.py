@@ -127,7 +127,7 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
 def _common_training(networks: Mapping[Any, tuple[Any, Any, dict[str, str]]]) -> tuple[int, str]:
     """The size of the images and their statistics, that all networks were trained with."""
     abouts = [about for _, _, about in networks.values()]
-    for name in ("image_size", "normalize", "recipe"):
+    for name in ("image_size", "normalize", "recipe", "weights"):
         values = sorted({about[name] for about in abouts})
         if len(values) > 1:
             raise ValueError(

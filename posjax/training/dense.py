@@ -18,7 +18,7 @@ from posjax.encoders.export import to_safetensors
 from posjax.images import Masked, open_masked
 from posjax.images.masks import HALF
 from posjax.training.augment import central
-from posjax.training.initial import joined
+from posjax.training.initial import with_encoder
 from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
 from posjax.training.saliency_network import Saliency, SaliencyNetwork, saliency_measures
 from posjax.training.saliency_table import MEASURES, write_table
@@ -118,12 +118,12 @@ def _masked(flag: str, spec: str, masks: str | None, part: slice, **how: Any) ->
         raise ValueError(f"--{flag}: {error}") from error
 
 
-def _join(network: Any, encoder: Any) -> Any:
+def _with_encoder(network: Any, encoder: Any) -> Any:
     """The classifier head that a file may have is left behind."""
     own = {kind: tree["encoder"] for kind, tree in network.items()}
     layers = own["params"].keys()
     kept = {k: {n: v for n, v in tree.items() if n in layers} for k, tree in encoder.items()}
-    found = joined(own, kept)
+    found = with_encoder(own, kept)
     return {kind: {**tree, "encoder": found[kind]} for kind, tree in network.items()}
 
 
@@ -176,5 +176,5 @@ def _prior(finished: Finished) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-MASKS = Kind(_open, _objective, _files, write_table, _join)
+MASKS = Kind(_open, _objective, _files, write_table, _with_encoder)
 """Encoders with decoders on images with masks, and saliency.csv."""

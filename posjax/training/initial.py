@@ -1,13 +1,19 @@
 """Where a training begins: at random weights, or at those of a file."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
 from posjax import encoders
 from posjax.encoders.pretrained import Loaded, Variables
+from posjax.runs import progress
 from posjax.runs.frozen import weights_path
+from posjax.runs.records import write_atomically
 from posjax.runs.settings import RANDOM
 from posjax.training.settings import Settings
+
+RECORD = "initial_weights"
 
 
 def load_initial(settings: Settings, padding: str) -> Loaded | None:
@@ -22,27 +28,47 @@ def load_initial(settings: Settings, padding: str) -> Loaded | None:
     try:
         path = weights_path(settings.weights, settings.encoder, padding)
         loaded = encoders.load_with_info(settings.encoder, path)
-    except ValueError as error:
-        raise ValueError(f"--weights: {error}") from error
-    if loaded.normalize not in (None, settings.normalize):
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"--weights: {error}") from error
+    if loaded.normalize is None:
+        progress.note(
+            f"{path} does not say how its images were normalised: {settings.normalize} of "
+            "--normalize is taken"
+        )
+    elif loaded.normalize != settings.normalize:
         raise ValueError(
-            f"--normalize={settings.normalize}: {path} was trained with {loaded.normalize}"
+            f"--weights: {path} was trained with --normalize={loaded.normalize}, not "
+            f"{settings.normalize}"
         )
     return loaded
 
 
-def joined(fresh: Variables, encoder: Variables) -> Variables:
-    """`fresh` with the layers of `encoder` in the place of its own.
+def with_encoder(network: Variables, encoder: Variables) -> Variables:
+    """The variables of a network with the layers of `encoder` in the place of its own.
 
     Raises:
-        ValueError: these have another shape, as a head of other classes has.
+        ValueError: these have another shape.
     """
-    found = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in fresh.items()}
-    shapes = [jax.tree.map(np.shape, tree["params"]) for tree in (fresh, found)]
-    other = [name for name, shape in shapes[0].items() if shapes[1][name] != shape]
-    if other or shapes[0].keys() != shapes[1].keys():
-        raise ValueError(
-            "--weights have other layers than what is trained, such as a head of other classes: "
-            + ", ".join(other or sorted(shapes[0].keys() ^ shapes[1].keys()))
-        )
+    found = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in network.items()}
+    own, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, found))
+    other = sorted(name for name in own.keys() | new.keys() if own.get(name) != new.get(name))
+    if other:
+        raise ValueError(f"--weights have other layers than what is trained: {', '.join(other)}")
     return found
+
+
+def record(folder: Path, digest: str) -> None:
+    """Writes down which weights the training in a folder begins with, or checks that.
+
+    Raises:
+        ValueError: it began with others.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        write_atomically(path, f"{digest}\n".encode())
+    elif (before := path.read_text().strip()) != digest:
+        raise ValueError(
+            f"--weights: the training in {folder} began with {before}, these are {digest}. Choose "
+            "another --workdir, or delete that folder."
+        )

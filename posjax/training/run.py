@@ -18,7 +18,7 @@ from posjax.runs.records import write_atomically, write_rows
 from posjax.runs.settings import RANDOM
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.feeding import Feed, open_feed
-from posjax.training.initial import joined, load_initial
+from posjax.training.initial import load_initial, record, with_encoder
 from posjax.training.recipe import Recipe, schedule
 from posjax.training.settings import Settings
 from posjax.training.steps import Objective
@@ -55,7 +55,7 @@ class Finished(NamedTuple):
     recipe: Recipe
     objective: Objective
     trained: Trained
-    initial: str
+    initial_weights: str
     images: Feed
     tests: Feed
     devices: list[jax.Device]
@@ -80,7 +80,8 @@ class Finished(NamedTuple):
             "normalize": self.settings.normalize,
             "image_size": str(self.settings.image_size),
             "recipe": json.dumps(dataclasses.asdict(self.recipe)),
-            "initial_weights": self.initial,
+            "weights": self.settings.weights,
+            "initial_weights": self.initial_weights,
         }
 
 
@@ -88,15 +89,15 @@ class Kind(NamedTuple):
     """What sets one kind of training apart from another.
 
     `files` makes those of a finished training, by name; weights.safetensors is one of them.
-    `table` writes and tells what a workdir's finished trainings have come to. `join` puts the
-    variables of an encoder into those of a network.
+    `table` writes and tells what a workdir's finished trainings have come to. `with_encoder`
+    puts the variables of an encoder into those of a network.
     """
 
     open: Callable[[Any], Opened]
     objective: Callable[[Any, str, Opened], Objective]
     files: Callable[[Finished], dict[str, bytes]]
     table: Callable[[Path], str]
-    join: Callable[[Any, Any], Any] = joined
+    with_encoder: Callable[[Any, Any], Any] = with_encoder
 
 
 def run(settings: Settings, kind: Kind, *, say: Callable[[str], None] = print) -> bool:
@@ -127,8 +128,10 @@ def _run(
     schedule(settings.recipe, len(opened.images.source) // settings.recipe.batch_size)
     pairs = [(padding, seed) for seed in settings.seeds for padding in settings.paddings]
     rest = [pair for pair in pairs if not (_folder(settings, *pair) / WEIGHTS).exists()]
-    for padding in {padding: None for padding, _ in rest}:
-        _check_initial(settings, kind, padding, opened)
+    initial = {
+        padding: _check_initial(settings, kind, padding, opened)
+        for padding in dict.fromkeys(padding for padding, _ in rest)
+    }
     about = {
         "weight_digests": {},
         "image_digests": {
@@ -153,7 +156,9 @@ def _run(
                 if (_folder(settings, padding, seed) / WEIGHTS).exists():
                     continue
                 objective = kind.objective(settings, padding, opened)
-                trained = _train(settings, kind, objective, padding, seed, *feeds, devices, asked)
+                record(_folder(settings, padding, seed), initial[padding])
+                which = padding, seed, initial[padding]
+                trained = _train(settings, kind, objective, *which, *feeds, devices, asked)
         except InterruptedError as error:
             progress.note(f"{error}; start again to go on")
             return False
@@ -169,18 +174,25 @@ def _run(
     return True
 
 
-def _check_initial(settings: Settings, kind: Kind, padding: str, opened: Opened) -> None:
-    """Raises ValueError, FileNotFoundError where training cannot begin with the given weights."""
-    if loaded := load_initial(settings, padding):
-        module = kind.objective(settings, padding, opened).module
-        image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
-        kind.join(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
+def _check_initial(settings: Settings, kind: Kind, padding: str, opened: Opened) -> str:
+    """The digest of the weights that training begins with, or `random`.
+
+    Raises ValueError, FileNotFoundError where it cannot begin with them.
+    """
+    loaded = load_initial(settings, padding)
+    if loaded is None:
+        return RANDOM
+    module = kind.objective(settings, padding, opened).module
+    image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
+    kind.with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
+    return loaded.digest
 
 
 def _plan(settings: Settings, opened: Opened, devices: str, count: int) -> str:
     recipe = settings.recipe
     lines = {
-        "encoder": f"{settings.encoder}, {settings.weights} weights to begin with",
+        "encoder": settings.encoder,
+        "begins with": f"{settings.weights} weights",
         "paddings": ", ".join(settings.paddings),
         "seeds": ", ".join(map(str, settings.seeds)),
         "images": f"{len(opened.images.source)} of {opened.images.source.name}, "
@@ -203,6 +215,7 @@ def _train(
     objective: Objective,
     padding: str,
     seed: int,
+    initial_weights: str,
     images: Feed,
     tests: Feed,
     devices: list[jax.Device],
@@ -213,10 +226,10 @@ def _train(
 
     folder = _folder(settings, padding, seed)
     recipe = dataclasses.replace(settings.recipe, seed=seed)
-    loaded = load_initial(settings, padding)
 
     def begin(random: Any) -> Any:
-        return kind.join(random, loaded.variables) if loaded else random
+        loaded = load_initial(settings, padding)
+        return kind.with_encoder(random, loaded.variables) if loaded else random
 
     with (
         Checkpoints(folder / "checkpoints", settings.checkpoint_seconds) as checkpoints,
@@ -252,7 +265,7 @@ def _train(
                 recipe,
                 objective,
                 trained,
-                loaded.digest if loaded else f"{RANDOM}, seed {seed}",
+                initial_weights,
                 images,
                 tests,
                 devices,

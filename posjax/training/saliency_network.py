@@ -1,4 +1,4 @@
-"""Saliency: an encoder with a light decoder learns, from scratch, where the salient objects are."""
+"""Saliency: an encoder with a light decoder learns where the salient objects are."""
 
 import dataclasses
 from typing import Any, ClassVar

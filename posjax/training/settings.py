@@ -71,6 +71,8 @@ class Settings:
         elsewhere = ("workdir", "manual_dir", "devices", "checkpoint_seconds")
         elsewhere += ("paddings", "seeds", "recipe")
         own = {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
+        if self.weights == RANDOM:
+            own.pop("weights")  # as in the workdirs of versions that knew no others
         recipe = dataclasses.asdict(self.recipe)
         recipe.pop("seed")
         return own | recipe

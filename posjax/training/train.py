@@ -204,7 +204,7 @@ def _initial(
 ) -> State:
     height, width, channels = images.source[0].shape
     shape = (1, height - recipe.crop_margin, width - recipe.crop_margin, channels)
-    # No padding mode has parameters of its own: all start alike.
+    # No padding mode has parameters of its own: all draw the same.
     random = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
     variables = begin(random)
     return State(variables, optimizer(recipe, steps).init(variables["params"]))

@@ -122,9 +122,8 @@ def test_it_begins_with_the_weights_that_are_given(images, whole, tmp_path):
     [
         (["--images=", "--epochs=3"], "--images and --test_images are needed, once each"),
         (["--maps=H"], "--maps means nothing to the training of an encoder"),
-        (["--weights=nowhere.safetensors"], "nowhere.safetensors"),
-        (["--weights=cifar10"], "a head of other classes: linear"),
-        (["--weights=random,imagenet"], "--weights: one at a time, found random, imagenet"),
+        (["--weights=nowhere.safetensors"], "--weights: there is no file nowhere.safetensors"),
+        (["--weights=random,imagenet"], "--weights: one at a time, found 'random,imagenet'"),
         (["--batch_size=49"], "--batch_size=49: there are only 48 training images"),
     ],
 )

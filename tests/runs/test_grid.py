@@ -52,30 +52,6 @@ def test_a_readout_in_a_grid_of_twelve_is_the_readout_alone(readout):
         assert_close(alone, jax.tree.map(lambda a, i=i: a[i : i + 1], variables))
 
 
-def test_what_is_rehearsed_is_not_compiled_again():
-    readout = Readout(feature_size=(8, 8), map_size=(12, 12))
-    features, which = make_features(), (STAGES, tasks("H", "G"), (0, 1))
-    small = {"batch_size": 3, "devices": ONE}
-    variables = grid.rehearse(readout, features, *which, epochs=3, **small)
-    scoring.rehearse(readout, variables, features, *which[:2], **small)
-    compiled = []
-
-    def listen(event, seconds, **_):
-        compiled.extend([event] if event.endswith("backend_compile_duration") else [])
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        trained, _ = train(readout)
-        scoring.score(readout, trained, features, *which[:2], **small)
-        assert not compiled
-        # Other epochs are another step: the listener hears it.
-        train(readout, epochs=1)
-        assert compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert_close(trained, train(readout)[0], atol=0)
-
-
 def test_every_pair_of_map_and_seed_starts_from_other_weights():
     variables, losses = train(maps=MAPS, seeds=SEEDS, epochs=0)
     assert losses.shape == (0, 12)

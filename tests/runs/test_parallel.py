@@ -60,10 +60,20 @@ def assert_close(found, expected):
 def test_a_step_on_what_it_returned_is_not_compiled_again(devices):
     step = parallel.pmap(lambda state, x: (state + x, x), devices, donate_argnums=(0,))
     state, ones = parallel.replicate(np.float32(1), devices), np.ones(len(devices), np.float32)
-    for _ in range(3):
+    state, _ = step(state, ones)
+    compiled = []
+
+    def listen(event, *_, **__):
+        compiled.extend([event] if event.endswith("backend_compile_duration") else [])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
         state, _ = step(state, ones)
-    assert step._cache_size() == 1
-    assert parallel.gather(state) == 4
+        assert not compiled
+        step(state, np.ones(len(devices), np.int32))  # the listener hears what is compiled
+        assert compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture(scope="module")

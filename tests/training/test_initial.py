@@ -9,8 +9,8 @@ import pytest
 
 from posjax.encoders import create
 from posjax.encoders.export import to_safetensors
-from posjax.training import MASKS, Recipe, Settings
-from posjax.training.initial import joined, load_initial
+from posjax.training import CLASSES, MASKS, Recipe, Settings
+from posjax.training.initial import load_initial, record, with_encoder
 from posjax.training.saliency_network import SaliencyNetwork
 
 NAME = "resnet20"
@@ -44,7 +44,7 @@ def test_the_weights_of_the_padding_mode_are_loaded(tmp_path):
     template = settings(f"{tmp_path}/{{encoder}}-{{padding}}.safetensors")
     for mode, tree in trees.items():
         assert_same(load_initial(template, mode).variables, tree)
-    with pytest.raises(FileNotFoundError, match=r"resnet20-reflect\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"--weights: .*resnet20-reflect\.safetensors"):
         load_initial(template, "reflect")
 
 
@@ -54,7 +54,7 @@ def test_random_weights_are_no_file():
 
 def test_weights_of_another_normalisation_are_refused():
     other = settings("cifar10", normalize="imagenet")
-    with pytest.raises(ValueError, match=r"--normalize=imagenet: .* was trained with cifar10"):
+    with pytest.raises(ValueError, match=r"was trained with --normalize=cifar10, not imagenet"):
         load_initial(other, "zeros")
 
 
@@ -65,16 +65,31 @@ def test_weights_that_do_not_ship_are_refused_by_their_flag():
 
 def test_a_head_comes_along_and_one_that_the_weights_lack_stays_random():
     fresh, trained = variables_of(0), variables_of(1)
-    assert_same(joined(fresh, trained), trained)
+    assert_same(CLASSES.with_encoder(fresh, trained), trained)
     bare = variables_of(1, num_classes=None)
-    found = joined(fresh, bare)
+    found = CLASSES.with_encoder(fresh, bare)
     assert_same(found["params"].pop("linear"), fresh["params"]["linear"])
     assert_same(found, bare)
 
 
-def test_a_head_of_other_classes_is_refused():
-    with pytest.raises(ValueError, match="a head of other classes: linear"):
-        joined(variables_of(0), variables_of(1, num_classes=3))
+def test_a_head_of_other_classes_is_left_out_and_that_is_said(capsys):
+    fresh, other = variables_of(0), variables_of(1, num_classes=3)
+    found = CLASSES.with_encoder(fresh, other)
+    assert "the weights tell 3 classes apart, the images have 2" in capsys.readouterr().err
+    assert_same(found["params"]["linear"], fresh["params"]["linear"])
+    assert_same(found["params"]["conv1"], other["params"]["conv1"])
+
+
+def test_other_layers_are_refused():
+    with pytest.raises(ValueError, match="other layers than what is trained: linear"):
+        with_encoder(variables_of(0), variables_of(1, num_classes=3))
+
+
+def test_a_training_that_began_with_other_weights_is_refused(tmp_path):
+    record(tmp_path / "one", "random")
+    record(tmp_path / "one", "random")
+    with pytest.raises(ValueError, match="one began with random, these are 12ab"):
+        record(tmp_path / "one", "12ab")
 
 
 def test_a_saliency_network_takes_the_encoder_and_leaves_its_head():
@@ -82,7 +97,7 @@ def test_a_saliency_network_takes_the_encoder_and_leaves_its_head():
     images = jnp.zeros((1, 32, 32, 3))
     init = jax.jit(lambda key: network.init(key, images, method="logits"))
     fresh = jax.device_get(init(jax.random.key(0)))
-    found = MASKS.join(fresh, variables_of(1))
+    found = MASKS.with_encoder(fresh, variables_of(1))
     bare = variables_of(1, num_classes=None)
     assert_same({kind: tree["encoder"] for kind, tree in found.items()}, bare)
     decoder = {name: tree for name, tree in fresh["params"].items() if name != "encoder"}
