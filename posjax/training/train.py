@@ -98,14 +98,6 @@ def train(
             checkpoints.save(done, (current, seen, history))
             saved = done
 
-    def look(variables: Any) -> dict[str, float] | None:
-        how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
-        measured = evaluate(objective, variables, test_images, devices, asked_to_stop, **how)
-        if measured is None:
-            return None
-        found = objective.summary(measured)
-        return {f"test_{name}": found[name] for name in objective.tested}
-
     def stopped() -> Trained:
         save()
         return Trained(parallel.gather(state).variables, history, done, False)
@@ -138,15 +130,19 @@ def train(
             figures["learning_rate"] = float(rates(done - 1))
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % evaluate_every == 0:
-                tested = look(current.variables)
-                if tested is None:
+                how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
+                measured = evaluate(
+                    objective, current.variables, test_images, devices, asked_to_stop, **how
+                )
+                if measured is None:
                     return stopped()
-                check_finite(tested["test_loss"], current.variables, done, rates)
-                figures |= tested
+                tested = objective.summary(measured)
+                check_finite(tested["loss"], current.variables, done, rates)
+                figures |= {f"test_{name}": tested[name] for name in objective.tested}
             for key, value in figures.items():
                 history[key][epoch] = value
-                shown |= {key: f"{value:.3f}"} if key in in_bar else {}
             sums = parallel.replicate(nothing, devices)
+            shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in in_bar}
             if log is not None:
                 log(epoch, history)
             if last or checkpoints.due():
