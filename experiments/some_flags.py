@@ -29,8 +29,10 @@ def adapt(words: Words, own: Iterable[str]) -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
-def read(program: str, subject: str, names: Iterable[str]) -> dict[str, Any]:
-    """The values of these flags; starts JAX as they say. Folders are paths.
+def read(
+    program: str, subject: str, names: Iterable[str], *, trains: bool = False
+) -> dict[str, Any]:
+    """The values of these flags; starts JAX as they say, see `start`. Folders are paths.
 
     `program` names the default workdir, and `subject` is told where another flag means nothing.
 
@@ -42,7 +44,8 @@ def read(program: str, subject: str, names: Iterable[str]) -> dict[str, Any]:
     foreign = {f.name for f in shared if f.present} - flag.keys()
     if foreign:
         raise ValueError(f"--{min(foreign)} means nothing to {subject}")
-    start(flag["devices"], flag.pop("compile_cache"), quiet=not flags.FLAGS["verbosity"].present)
+    quiet = not flags.FLAGS["verbosity"].present
+    start(flag["devices"], flag.pop("compile_cache"), quiet=quiet, trains=trains)
     flag["workdir"] = Path(flag["workdir"] or f"runs/{program}").expanduser()
     flag["manual_dir"] = Path(flag["manual_dir"]).expanduser() if flag["manual_dir"] else None
     return flag

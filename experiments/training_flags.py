@@ -88,6 +88,11 @@ _SHARED: dict[str, tuple[Any, str]] = {
         "Folder for weights and curves; started again, training goes on. Default: runs/PROGRAM.",
     ),
     **some_flags.SHARED,
+    "compile_cache": (
+        None,
+        "Folder of compiled programs; empty to keep none. Default: none on a CPU, where programs "
+        "that are kept train more slowly, and elsewhere that of the other programs.",
+    ),
 }
 
 
@@ -122,7 +127,8 @@ def common_settings(program: str) -> dict[str, Any]:
     Raises:
         ValueError: a value that cannot run; names its flag.
     """
-    flag = some_flags.read(program, "the training of an encoder", (*_SHARED, *_OWN))
+    subject = "the training of an encoder"
+    flag = some_flags.read(program, subject, (*_SHARED, *_OWN), trains=True)
     if len(flag["test_images"]) > 1:
         raise ValueError("--test_images: one at a time")
     if len(flag["encoder"]) != 1:

@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from posjax.layers import onednn
 from posjax.layers.gradients import conv_gradients, convolve
 from posjax.layers.padding import (
     REPEATING,
@@ -114,7 +115,17 @@ def _respond(x: Array, kernel: Array, stride: int, widths: Widths, mode: str) ->
 def _forward(
     x: Array, kernel: Array, stride: int, widths: Widths, mode: str
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _respond(x, kernel, stride, widths, mode), (x, kernel)
+    if not onednn.usable(x, kernel):
+        return _respond(x, kernel, stride, widths, mode), (x, kernel)
+    plainly = functools.partial(_respond_plainly, stride=stride, widths=widths, mode=mode)
+
+    def padded(x: Array, kernel: Array) -> Array:
+        # Backwards, the padded map is needed anyhow.
+        if mode in REPEATING:
+            return onednn.conv(pad(x, widths, mode), kernel, stride, ((0, 0), (0, 0)))
+        return onednn.conv(x, kernel, stride, widths)
+
+    return lax.platform_dependent(x, kernel, cpu=padded, default=plainly), (x, kernel)
 
 
 def _backward(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from posjax.layers import onednn
 from posjax.layers.padding import Widths
 
 # What one step of the sum over images may take, in bytes: about what stays in a CPU's caches.
@@ -31,17 +32,28 @@ def conv_gradients(
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "kh kw c d"]]:
     """The gradients of `convolve` to the map and to the kernel.
 
-    That to the kernel is on a CPU a product of matrices, see `kernel_gradient`: XLA would turn the
-    activations round, images innermost, which takes longer than the convolution.
+    Both are oneDNN's where it can be used. Otherwise that to the kernel is on a CPU a product of
+    matrices, see `kernel_gradient`: XLA would turn the activations round, images innermost, which
+    takes longer than the convolution.
     """
     how = {"stride": stride, "widths": widths}
-    (dx,) = jax.vjp(lambda x: convolve(x, kernel, **how), x)[1](dy)
 
-    def by_xla(x: Array, dy: Array) -> Array:
+    def map_by_xla(kernel: Array, dy: Array) -> Array:
+        return jax.vjp(lambda x: convolve(x, kernel, **how), x)[1](dy)[0]
+
+    def kernel_by_xla(x: Array, dy: Array) -> Array:
         return jax.vjp(lambda kernel: convolve(x, kernel, **how), kernel)[1](dy)[0]
 
-    products = functools.partial(kernel_gradient, size=kernel.shape[:2], **how)
-    return dx, lax.platform_dependent(x, dy, cpu=products, default=by_xla)
+    size = kernel.shape[:2]
+    to_map, to_kernel = map_by_xla, functools.partial(kernel_gradient, size=size, **how)
+    if onednn.usable(x, kernel, dy):
+        if min(size) >= stride:
+            to_map = functools.partial(onednn.map_gradient, size=x.shape[1:3], **how)
+        # A kernel of one pixel is one product already.
+        if max(size) > 1:
+            to_kernel = functools.partial(onednn.kernel_gradient, size=size, **how)
+    dx = lax.platform_dependent(kernel, dy, cpu=to_map, default=map_by_xla)
+    return dx, lax.platform_dependent(x, dy, cpu=to_kernel, default=kernel_by_xla)
 
 
 def kernel_gradient(

@@ -1,6 +1,7 @@
 """What a start waits for: no package that it does not need, no program compiled before."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.compilation import keep_compiled
+from experiments.compilation import keep_compiled, start
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -112,3 +113,37 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
 def test_a_home_that_nobody_knows_is_told_with_the_flag():
     with pytest.raises(ValueError, match="--compile_cache=~no-such-user/x cannot be written to"):
         keep_compiled("~no-such-user/x")
+
+
+def test_programs_that_train_keep_no_programs_on_a_cpu(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("experiments.compilation.keep_memory", lambda: None)
+    start(0, None, quiet=False, trains=True)
+    assert config.jax_compilation_cache_dir is None
+    assert "--compile_cache=" not in caplog.text
+    start(0, None, quiet=False)
+    assert config.jax_compilation_cache_dir
+    config.update("jax_compilation_cache_dir", None)
+    start(0, str(tmp_path / "told"), quiet=False, trains=True)
+    assert config.jax_compilation_cache_dir.startswith(str(tmp_path / "told"))
+    assert "training is faster with --compile_cache=" in caplog.text
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is kept is glibc's to decide")
+def test_memory_that_is_freed_is_not_asked_for_again():
+    code = (
+        "import resource\n"
+        "import numpy as np\n"
+        "from experiments.compilation import keep_memory\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def again():\n"
+        "    np.ones(1 << 25)\n"
+        "    before = faults()\n"
+        "    np.ones(1 << 25)\n"
+        "    return faults() - before\n"
+        "asked = again()\n"
+        "keep_memory()\n"
+        "print(asked, again())\n"
+    )
+    asked, kept = map(int, python(code).split())
+    assert kept < 100 < asked

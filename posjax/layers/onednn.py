@@ -1,0 +1,227 @@
+"""Convolutions by oneDNN, which lies in XLA's CPU backend unused.
+
+jaxlib for x86 contains oneDNN, the library behind PyTorch's convolutions, and XLA calls it where a
+program says so by name; none of XLA's own passes does. It is about twice as fast as what XLA takes
+instead. Of the gradients, too: both are convolutions again, and oneDNN reads their operands where
+they lie, while XLA copies or turns round what it sums over.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from posjax.layers.padding import Widths
+
+_TARGET = "__onednn$convolution"
+# The call is not documented, and what another XLA takes for a mistake ends the process.
+_KNOWN = ("0.10.2",)
+
+
+def usable(*arrays: ArrayLike) -> bool:
+    """Whether a program may leave convolutions of these arrays to oneDNN.
+
+    It must not be one that JAX keeps on disk: XLA takes the call for one of another kind when it
+    writes the program down, and reads memory that is not there. That is so wherever
+    `jax_compilation_cache_dir` is set.
+    """
+    kept = jax.config.jax_compilation_cache_dir and jax.config.jax_enable_compilation_cache
+    fit = all(a.dtype == jnp.float32 and a.size > 0 for a in arrays)
+    return fit and not kept and jax.default_backend() == "cpu" and _understood()
+
+
+def convolve(
+    x: Float[Array, "n *size c"],
+    kernel: Float[Array, "*taps c d"],
+    strides: Sequence[int],
+    widths: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
+) -> Float[Array, "n *size2 d"]:
+    """Convolution over one to three axes, with `widths` zeros around the map, on a CPU."""
+    sizes = [
+        (length + sum(pair) - dilation * (taps - 1) - 1) // stride + 1
+        for length, pair, taps, stride, dilation in zip(
+            x.shape[1:-1], widths, kernel.shape[:-2], strides, dilations, strict=True
+        )
+    ]
+    call = jax.ffi.ffi_call(
+        _TARGET,
+        jax.ShapeDtypeStruct((x.shape[0], *sizes, kernel.shape[-1]), x.dtype),
+        vmap_method="sequential",
+        custom_call_api_version=2,
+        legacy_backend_config=_description(x.ndim, strides, widths, dilations),
+    )
+    return call(x, kernel)
+
+
+def conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c d"], stride: int, widths: Widths
+) -> Float[Array, "n h2 w2 d"]:
+    """As `posjax.layers.gradients.convolve`."""
+    return convolve(x, kernel, (stride, stride), widths, (1, 1))
+
+
+def map_gradient(
+    kernel: Float[Array, "kh kw c d"],
+    dy: Float[Array, "n h2 w2 d"],
+    size: tuple[int, int],
+    stride: int,
+    widths: Widths,
+) -> Float[Array, "n h w c"]:
+    """The gradient of `conv` to its map, which has `size` pixels; `stride` is at most the taps.
+
+    With a stride, what a pixel sees depends on where it lies between the pixels that taps start
+    from. All such columns are channels of one convolution of `dy`, so that they come out side by
+    side; such rows take one convolution each.
+    """
+    n, c = dy.shape[0], kernel.shape[2]
+    height, width = (-(-length // stride) for length in size)
+    down, across = (
+        _between(taps, stride, before)
+        for taps, (before, _) in zip(kernel.shape[:2], widths, strict=True)
+    )
+    # The last tap, -1, is none.
+    taps = jnp.pad(kernel.swapaxes(2, 3), ((0, 1), (0, 1), (0, 0), (0, 0)))
+    first, columns = _table(across)
+    rows = []
+    for seen in down:
+        top, (row,) = _table([seen])
+        chosen = jnp.moveaxis(taps[row[:, None, None], columns.T[None]], 2, 3)
+        part, around = dy, []
+        for axis, start, window, length in ((1, top, row, height), (2, first, columns.T, width)):
+            before, after = -start, length + start + len(window) - 1 - dy.shape[axis]
+            part = lax.slice_in_dim(
+                part, max(-before, 0), dy.shape[axis] + min(after, 0), axis=axis
+            )
+            around.append((max(before, 0), max(after, 0)))
+        found = conv(part, chosen.reshape(*chosen.shape[:3], -1), 1, tuple(around))
+        rows.append(found.reshape(n, height, width * stride, c))
+    dx = jnp.stack(rows, axis=2).reshape(n, height * stride, width * stride, c)
+    return dx[:, : size[0], : size[1]]
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w c"],
+    dy: Float[Array, "n h2 w2 d"],
+    size: tuple[int, int],
+    stride: int,
+    widths: Widths,
+) -> Float[Array, "kh kw c d"]:
+    """The gradient of `conv` to its kernel of `size`.
+
+    The sum over images, rows and columns is the convolution of one map of those three axes and one
+    channel, whose kernel is `dy`: columns and channels of `x` are one axis of it, in which a step
+    is a channel and a tap comes every `stride` * c.
+    """
+    n, height, width, c = x.shape
+    # What lies beyond the last tap.
+    rest = [
+        taps + (length - 1) * stride - before - whole
+        for taps, length, whole, (before, _) in zip(
+            size, dy.shape[1:3], x.shape[1:3], widths, strict=True
+        )
+    ]
+    (top, _), (left, _) = widths
+    around = ((0, 0), (top, max(rest[0], 0)), (left * c, max(rest[1], 0) * c))
+
+    def by_channels(x: Array, dy: Array) -> Array:
+        x = x[:, : height + min(rest[0], 0), : width + min(rest[1], 0)]
+        x, dy = x.reshape(1, n, x.shape[1], -1, 1), dy[:, :, :, None]
+        found = convolve(x, dy, (1, 1, 1), around, (1, stride, stride * c))
+        return found.reshape(*size, c, dy.shape[-1])
+
+    def unknown(x: Array, dy: Array) -> Array:
+        return jnp.full((*size, c, dy.shape[-1]), jnp.nan, x.dtype)
+
+    # A branch, because it takes its operands from memory. Otherwise XLA computes them once more for
+    # this shape of theirs, all layers of a ResNet's stage in one.
+    return lax.cond(jnp.isnan(dy[0, 0, 0, 0]), unknown, by_channels, x, dy)
+
+
+def _between(taps: int, stride: int, before: int) -> list[dict[int, int]]:
+    """For each place between the pixels of a stride: the tap by which each response sees it.
+
+    Responses are counted from that of the place's own number.
+    """
+    return [
+        {
+            (place + before - tap) // stride: tap
+            for tap in range(taps)
+            if (place + before - tap) % stride == 0
+        }
+        for place in range(stride)
+    ]
+
+
+def _table(seen: list[dict[int, int]]) -> tuple[int, Int[np.ndarray, "places window"]]:
+    """The first response that any place sees, and the taps of all from there on; -1 is none."""
+    first, last = min(map(min, seen)), max(map(max, seen))
+    return first, np.array([[s.get(at, -1) for at in range(first, last + 1)] for s in seen])
+
+
+@functools.cache
+def _understood() -> bool:
+    """Whether this XLA knows the call, and computes what is asked."""
+    if jaxlib.__version__ not in _KNOWN:
+        return False
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((2, 3, 7, 9, 4), (2, 3, 3, 4, 5))
+    )
+    widths, strides, dilations = ((0, 0), (1, 2), (3, 0)), (1, 2, 1), (1, 1, 2)
+
+    def ours(x: Array, kernel: Array) -> Array:
+        return convolve(x, kernel, strides, widths, dilations)
+
+    def xlas(x: Array, kernel: Array) -> Array:
+        numbers = ("NDHWC", "DHWIO", "NDHWC")
+        return lax.conv_general_dilated(
+            x, kernel, strides, widths, rhs_dilation=dilations, dimension_numbers=numbers
+        )
+
+    # Compiled ahead of time: it may be asked while something else is traced.
+    try:
+        found = jax.jit(ours).lower(x, kernel).compile()(x, kernel)
+    except jax.errors.JaxRuntimeError:
+        return False
+    expected = jax.jit(xlas).lower(x, kernel).compile()(x, kernel)
+    return np.allclose(found, expected, atol=1e-4)
+
+
+def _description(
+    rank: int, strides: Sequence[int], widths: Sequence[tuple[int, int]], dilations: Sequence[int]
+) -> str:
+    """What XLA reads of a convolution: `OneDnnConvolutionConfig` of its onednn_config.proto."""
+    axes = list(range(1, rank - 1))
+    layout = {
+        "dims": rank,
+        "data": {"batch_dim": 0, "feature_dim": rank - 1, "spatial_dims": axes},
+    }
+    taps = {
+        "input_feature_dim": rank - 2,
+        "output_feature_dim": rank - 1,
+        "spatial_dims": [axis - 1 for axis in axes],
+    }
+    window = {
+        "strides": list(strides),
+        "pad_left": [before for before, _ in widths],
+        "pad_right": [after for _, after in widths],
+        "window_dilations": list(dilations),
+    }
+    config = {
+        "dims": rank,
+        "feature_groups": 1,
+        "input": layout,
+        "output": layout,
+        "kernel": {"dims": rank, "filter": taps},
+        "window": window,
+    }
+    return json.dumps({"onednn_conv_config": config})
