@@ -143,7 +143,8 @@ def follow(
 
     `still` and `moved` are predictions of the same content, out of a crop and out of the crop that
     was moved in `direction`. `peak` is where a prediction is highest, `mass` its centre of mass,
-    along that direction; NaN where a prediction is flat to within float32's resolution.
+    along that direction. NaN where either prediction holds nothing for salient (no pixel reaches
+    1/2, and its centre of mass is that of the noise), or is flat to within float32's resolution.
     """
 
     def places(map_: Array) -> tuple[Array, Array, Array]:
@@ -153,7 +154,8 @@ def follow(
         along = (rows + columns).reshape(-1)
         flat = map_.reshape(n, -1)
         mass = (flat @ along) / jnp.sum(flat, axis=1)
-        known = jnp.ptp(flat, axis=1) > 1e-6 * jnp.max(jnp.abs(flat), axis=1)
+        highest = jnp.max(flat, axis=1)
+        known = (highest >= 0.5) & (jnp.ptp(flat, axis=1) > 1e-6 * highest)
         return along[jnp.argmax(flat, axis=1)], mass, known
 
     peak, mass, known = (
@@ -228,14 +230,15 @@ def _as_text(rows: Sequence[tuple], step: int) -> str:
     cells: dict[str, str] = {}
     for encoder, padding, _, value, low, high, seeds, images, undefined in rows:
         label = f"{encoder} {padding} ({seeds} x {images})"
-        lost = f" {undefined} flat" if undefined else ""
-        cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>30}"
-    head = f"{'(seeds x images)':44}" + "".join(f"{name:>30}" for name in FIGURES)
+        lost = f" {undefined} undefined" if undefined else ""
+        cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>44}"
+    head = f"{'(seeds x images)':44}" + "".join(f"{name:>44}" for name in FIGURES)
     return "\n".join(
         [
             f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
             "where it stays with the content. A peak that stays in the frame has 1, a centre of "
-            "mass less: it is that of what both crops show",
+            "mass less: it is that of what both crops show. Undefined where either shows nothing "
+            "salient",
             head,
             *(f"{label:44}{cell}" for label, cell in cells.items()),
         ]

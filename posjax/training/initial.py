@@ -1,7 +1,9 @@
 """Where a training begins: at random weights, or at those of a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -30,17 +32,38 @@ def load_initial(settings: Settings, padding: str) -> Loaded | None:
         loaded = encoders.load_with_info(settings.encoder, path)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"--weights: {error}") from error
-    if loaded.normalize is None:
-        progress.note(
-            f"{path} does not say how its images were normalised: {settings.normalize} of "
-            "--normalize is taken"
-        )
-    elif loaded.normalize != settings.normalize:
+    if loaded.normalize not in (None, settings.normalize):
         raise ValueError(
             f"--weights: {path} was trained with --normalize={loaded.normalize}, not "
             f"{settings.normalize}"
         )
     return loaded
+
+
+def check_initial(
+    settings: Settings,
+    padding: str,
+    module: nn.Module,
+    with_encoder: Callable[[Variables, Variables], Variables],
+) -> str:
+    """The digest of the weights that training `module` begins with, or `random`.
+
+    Says so where they do not tell how their images were normalised.
+
+    Raises:
+        ValueError, FileNotFoundError: it cannot begin with them.
+    """
+    loaded = load_initial(settings, padding)
+    if loaded is None:
+        return RANDOM
+    if loaded.normalize is None:
+        progress.note(
+            f"--weights={settings.weights} do not say how their images were normalised: "
+            f"{settings.normalize} of --normalize is taken"
+        )
+    image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
+    with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
+    return loaded.digest
 
 
 def with_encoder(network: Variables, encoder: Variables) -> Variables:

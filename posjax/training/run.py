@@ -15,10 +15,9 @@ from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.locks import locked
 from posjax.runs.records import write_atomically, write_rows
-from posjax.runs.settings import RANDOM
 from posjax.runs.workdir import Workdir, describe_devices
 from posjax.training.feeding import Feed, open_feed
-from posjax.training.initial import load_initial, record, with_encoder
+from posjax.training.initial import check_initial, load_initial, record, with_encoder
 from posjax.training.recipe import Recipe, schedule
 from posjax.training.settings import Settings
 from posjax.training.steps import Objective
@@ -129,7 +128,9 @@ def _run(
     pairs = [(padding, seed) for seed in settings.seeds for padding in settings.paddings]
     rest = [pair for pair in pairs if not (_folder(settings, *pair) / WEIGHTS).exists()]
     initial = {
-        padding: _check_initial(settings, kind, padding, opened)
+        padding: check_initial(
+            settings, padding, kind.objective(settings, padding, opened).module, kind.with_encoder
+        )
         for padding in dict.fromkeys(padding for padding, _ in rest)
     }
     about = {
@@ -172,20 +173,6 @@ def _run(
     say(kind.table(settings.workdir))
     say(f"weights: {settings.workdir}/*/{WEIGHTS}")
     return True
-
-
-def _check_initial(settings: Settings, kind: Kind, padding: str, opened: Opened) -> str:
-    """The digest of the weights that training begins with, or `random`.
-
-    Raises ValueError, FileNotFoundError where it cannot begin with them.
-    """
-    loaded = load_initial(settings, padding)
-    if loaded is None:
-        return RANDOM
-    module = kind.objective(settings, padding, opened).module
-    image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
-    kind.with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
-    return loaded.digest
 
 
 def _plan(settings: Settings, opened: Opened, devices: str, count: int) -> str:

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,54 +80,30 @@ def train(
     steps = count // size
     rates = schedule(recipe, steps)
     take_step = _train_step(objective, _unseeded(recipe), steps, normalize, tuple(devices))
-    nothing = {name: np.float32(0) for name in (*objective.trained, "count")}
-    history = _no_history(objective, recipe)
-    start = (_initial(objective, images, recipe, steps, begin), nothing, history)
-    done, (state, sums, found) = checkpoints.restore(jax.device_get(start))
-    history = {name: found[name] for name in history}  # in this order, too
-    saved = done
-    if done:
-        progress.note(f"{title}, seed {recipe.seed}, goes on after step {done}")
-    state, sums, seed = parallel.replicate((state, sums, np.uint32(recipe.seed)), devices)
-
-    def save() -> None:
-        nonlocal saved
-        current, seen = parallel.gather((state, sums))
-        check_finite(seen["loss"], current.variables, done, rates)
-        if done > saved:
-            checkpoints.save(done, (current, seen, history))
-            saved = done
-
-    def stopped() -> Trained:
-        save()
-        return Trained(parallel.gather(state).variables, history, done, False)
-
+    place, history = _begun(objective, images, recipe, begin, checkpoints)
+    written = place.step
+    if place.step:
+        progress.note(f"{title}, seed {recipe.seed}, goes on after step {place.step}")
+    place = _Place(*parallel.replicate(place[:2], devices), place.step)
     in_bar = ("loss", f"test_{objective.trained[-1]}")
     shown: dict[str, str] = {}
     finished = int(np.isfinite(history["loss"]).sum())
     with progress.bar(recipe.epochs * steps * size, f"train {title}", "images") as bar:
-        bar.update(done * size)
+        bar.update(place.step * size)
         for epoch in range(finished, recipe.epochs):
             end = (epoch + 1) * steps
-            rows = order(count, size, epoch, recipe.seed)[(done - epoch * steps) * size :]
-            pending: collections.deque = collections.deque(maxlen=3)
-            for batch in images.batches(rows, size):
-                shards, _ = parallel.split(batch, size, devices)
-                number = np.full(len(devices), done, np.uint32)
-                state, sums = take_step(state, sums, *shards, seed, number)
-                done += 1
-                # Steps that wait for the devices would pile up their batches in memory.
-                pending.append(sums)
-                jax.block_until_ready(pending[0])
+            rows = order(count, size, epoch, recipe.seed)[(place.step - epoch * steps) * size :]
+            batches = images.batches(rows, size)
+            for place in _steps(take_step, batches, place, recipe, devices):  # noqa: B020
                 progress.advance(bar, size, **shown)
                 if asked_to_stop():
-                    return stopped()
-                if done < end and checkpoints.due():
-                    save()
-            current, seen = parallel.gather((state, sums))
-            check_finite(seen["loss"], current.variables, done, rates)
+                    _write(checkpoints, place, history, written, rates)
+                    return _trained(place, history, finished=False)
+                if place.step < end and checkpoints.due():
+                    written = _write(checkpoints, place, history, written, rates)
+            current, seen = _read(place, rates)
             figures = {name: float(seen[name] / seen["count"]) for name in objective.trained}
-            figures["learning_rate"] = float(rates(done - 1))
+            figures["learning_rate"] = float(rates(place.step - 1))
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % evaluate_every == 0:
                 how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
@@ -135,19 +111,96 @@ def train(
                     objective, current.variables, test_images, devices, asked_to_stop, **how
                 )
                 if measured is None:
-                    return stopped()
+                    _write(checkpoints, place, history, written, rates)
+                    return _trained(place, history, finished=False)
                 tested = objective.summary(measured)
-                check_finite(tested["loss"], current.variables, done, rates)
+                check_finite(tested["loss"], current.variables, place.step, rates)
                 figures |= {f"test_{name}": tested[name] for name in objective.tested}
             for key, value in figures.items():
                 history[key][epoch] = value
-            sums = parallel.replicate(nothing, devices)
+            place = place._replace(sums=parallel.replicate(_no_sums(objective), devices))
             shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in in_bar}
             if log is not None:
                 log(epoch, history)
             if last or checkpoints.due():
-                save()
-    return Trained(parallel.gather(state).variables, history, done, True)
+                written = _write(checkpoints, place, history, written, rates)
+    return _trained(place, history, finished=True)
+
+
+class _Place(NamedTuple):
+    """How far a training has come: its state, the sums of this epoch, and the steps taken."""
+
+    state: State
+    sums: dict[str, Any]
+    step: int
+
+
+def _begun(
+    objective: Objective,
+    images: Feed,
+    recipe: Recipe,
+    begin: Callable[[Any], Any],
+    checkpoints: Checkpoints,
+) -> tuple[_Place, History]:
+    """Where the newest checkpoint stands, or else the start; on the host."""
+    steps = len(images) // recipe.batch_size
+    height, width, channels = images.source[0].shape
+    shape = (1, height - recipe.crop_margin, width - recipe.crop_margin, channels)
+    # No padding mode has parameters of its own: all draw the same.
+    random = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
+    start = State(random, optimizer(recipe, steps).init(random["params"]))
+    none = _no_sums(objective), _no_history(objective, recipe)
+    step, (state, sums, found) = checkpoints.restore(jax.device_get((start, *none)))
+    if not step:
+        variables = begin(random)
+        state = State(variables, optimizer(recipe, steps).init(variables["params"]))
+    history = {name: found[name] for name in none[1]}  # in this order, too
+    return _Place(state, sums, step), history
+
+
+def _steps(
+    take_step: Callable,
+    batches: Iterable[tuple[np.ndarray, ...]],
+    place: _Place,
+    recipe: Recipe,
+    devices: Sequence[jax.Device],
+) -> Iterator[_Place]:
+    """The place after each batch, whose memory the next one takes."""
+    seed = parallel.replicate(np.uint32(recipe.seed), devices)
+    pending: collections.deque = collections.deque(maxlen=3)
+    for batch in batches:
+        shards, _ = parallel.split(batch, recipe.batch_size, devices)
+        number = np.full(len(devices), place.step, np.uint32)
+        place = _Place(*take_step(*place[:2], *shards, seed, number), place.step + 1)
+        # Steps that wait for the devices would pile up their batches in memory.
+        pending.append(place.sums)
+        jax.block_until_ready(pending[0])
+        yield place
+
+
+def _read(place: _Place, rates: Callable[[int], Any]) -> tuple[State, dict[str, Any]]:
+    """State and sums on the host. Raises FloatingPointError where they are not finite."""
+    state, sums = parallel.gather(place[:2])
+    check_finite(sums["loss"], state.variables, place.step, rates)
+    return state, sums
+
+
+def _write(
+    checkpoints: Checkpoints,
+    place: _Place,
+    history: History,
+    written: int,
+    rates: Callable[[int], Any],
+) -> int:
+    """Writes a checkpoint, unless one of this step is written; returns the step that is."""
+    state, sums = _read(place, rates)
+    if place.step > written:
+        checkpoints.save(place.step, (state, sums, history))
+    return place.step
+
+
+def _trained(place: _Place, history: History, *, finished: bool) -> Trained:
+    return Trained(parallel.gather(place.state).variables, history, place.step, finished)
 
 
 def check_batch(count: int, batch_size: int, devices: int) -> None:
@@ -191,23 +244,12 @@ def evaluate(
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
-def _initial(
-    objective: Objective,
-    images: Feed,
-    recipe: Recipe,
-    steps: int,
-    begin: Callable[[Any], Any],
-) -> State:
-    height, width, channels = images.source[0].shape
-    shape = (1, height - recipe.crop_margin, width - recipe.crop_margin, channels)
-    # No padding mode has parameters of its own: all draw the same.
-    random = jax.jit(objective.module.init)(jax.random.key(recipe.seed), jnp.zeros(shape))
-    variables = begin(random)
-    return State(variables, optimizer(recipe, steps).init(variables["params"]))
-
-
 def _unseeded(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, seed=0)
+
+
+def _no_sums(objective: Objective) -> dict[str, np.float32]:
+    return {name: np.float32(0) for name in (*objective.trained, "count")}
 
 
 def _no_history(objective: Objective, recipe: Recipe) -> History:

@@ -112,10 +112,8 @@ def test_crops_move_what_is_salient_by_its_place(placed):
 
 def test_crops_do_not_move_what_is_salient_by_its_colour(coloured):
     found = crops(coloured[0], "--num_train=96")
-    assert abs(found["circular", "mass"][0]) < 0.05
-    # Discs that a border cuts are not seen as well beside zeros.
-    assert -0.25 < found["zeros", "mass"][0] < 0.02
-    assert max(abs(found[padding, "peak"][0]) for padding in ("zeros", "circular")) < 0.25
+    assert max(abs(found[padding, "mass"][0]) for padding in ("zeros", "circular")) < 0.02
+    assert max(abs(found[padding, "peak"][0]) for padding in ("zeros", "circular")) < 0.1
 
 
 def test_a_network_without_padding_goes_the_same_way(placed):

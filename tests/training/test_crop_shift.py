@@ -42,8 +42,16 @@ def test_what_both_crops_show_cuts_the_mass_of_a_broad_prediction_off():
     assert 0.05 < found["mass"] < 0.9
 
 
+@pytest.mark.parametrize("highest", [0.01, 0.49])
+def test_where_nothing_is_salient_noise_has_no_place(highest):
+    noise = jnp.asarray(highest * spot(3, 20))
+    disc = jnp.asarray(spot(12, 12))
+    for still, moved in ((noise, disc), (disc, noise), (noise, noise)):
+        assert np.isnan(list(followed(still, moved, (0, 1)).values())).all()
+
+
 def test_a_flat_prediction_has_no_place():
-    flat = jnp.full((1, SIZE, SIZE), 0.5)
+    flat = jnp.full((1, SIZE, SIZE), 0.9)
     assert np.isnan(list(followed(flat, flat, (0, 1)).values())).all()
     assert np.isnan(list(followed(flat, jnp.asarray(spot(3, 3)), (0, 1)).values())).all()
 
