@@ -6,9 +6,11 @@ instead. Of the gradients, too: both are convolutions again, and oneDNN reads th
 they lie, while XLA copies or turns round what it sums over.
 """
 
+import contextlib
+import contextvars
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +22,37 @@ from jaxtyping import Array, Float, Int
 
 from posjax.layers.padding import Widths
 
+_ALLOWED = contextvars.ContextVar("oneDNN allowed", default=False)
 _TARGET = "__onednn$convolution"
 # The call is not documented, and what another XLA takes for a mistake ends the process.
 _KNOWN = ("0.10.2",)
 
 
-def usable(*arrays: ArrayLike) -> bool:
-    """Whether a program may leave convolutions of these arrays to oneDNN.
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """Lets gradients that are taken within call oneDNN, where they can.
 
-    It must not be one that JAX keeps on disk: XLA takes the call for one of another kind when it
-    writes the program down, and reads memory that is not there. That is so wherever
-    `jax_compilation_cache_dir` is set.
+    Such gradients cannot be differentiated again, nor their programs exported or written to disk
+    (XLA takes the call for one of another kind and reads memory that is not there), and JAX runs
+    them on the whole batch on each device unless it is shared out by `pmap` or `shard_map`.
+    """
+    before = _ALLOWED.set(True)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(before)
+
+
+def usable(*arrays: ArrayLike) -> bool:
+    """Whether gradients of these arrays may call oneDNN: in `allowed`, on a CPU, in float32.
+
+    Not where JAX keeps compiled programs on disk, see there: where `jax_compilation_cache_dir` is
+    set.
     """
     kept = jax.config.jax_compilation_cache_dir and jax.config.jax_enable_compilation_cache
-    fit = all(a.dtype == jnp.float32 and a.size > 0 for a in arrays)
-    return fit and not kept and jax.default_backend() == "cpu" and _understood()
+    if not _ALLOWED.get() or kept or jax.default_backend() != "cpu":
+        return False
+    return all(a.dtype == jnp.float32 and a.size > 0 for a in arrays) and _understood()
 
 
 def convolve(
@@ -137,12 +155,13 @@ def kernel_gradient(
         found = convolve(x, dy, (1, 1, 1), around, (1, stride, stride * c))
         return found.reshape(*size, c, dy.shape[-1])
 
-    def unknown(x: Array, dy: Array) -> Array:
-        return jnp.full((*size, c, dy.shape[-1]), jnp.nan, x.dtype)
+    def nothing(x: Array, dy: Array) -> Array:
+        return jnp.zeros((*size, c, dy.shape[-1]), x.dtype)
 
     # A branch, because it takes its operands from memory. Otherwise XLA computes them once more for
-    # this shape of theirs, all layers of a ResNet's stage in one.
-    return lax.cond(jnp.isnan(dy[0, 0, 0, 0]), unknown, by_channels, x, dy)
+    # this shape of theirs, all layers of a ResNet's stage in one. It is always taken, which XLA
+    # must not see.
+    return lax.cond(jnp.abs(dy[0, 0, 0, 0]) < -1, nothing, by_channels, x, dy)
 
 
 def _between(taps: int, stride: int, before: int) -> list[dict[int, int]]:

@@ -34,16 +34,20 @@ class Workdir:
 
         Raises:
             ValueError: the folder belongs to a run with other flags, weights or images, which are
-                named, or holds files but no run.
+                named, holds files but no run, or cannot be made.
         """
         path = self.path / "config.json"
         science = json.loads(json.dumps(science, default=str))
         if path.exists():
             # Its versions and revision are those of the results that are there: it stays.
             return self._check_same(path, science, about)
-        if self.path.exists() and any(not _leftover(entry) for entry in self.path.iterdir()):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = any(not _leftover(entry) for entry in self.path.iterdir())
+        except OSError as error:
+            raise ValueError(f"--workdir={self.path} cannot be written to: {error}") from error
+        if foreign:
             raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
-        self.path.mkdir(parents=True, exist_ok=True)
         config = {
             "flags": science,
             "workdir": str(self.path),
@@ -133,11 +137,16 @@ class Workdir:
             digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
-        other = [
-            f"--{flag.replace('endless', 'num')} was {flags.get(flag)!r} and is "
-            f"{science.get(flag)!r}"
+        changed = [
+            flag
             for flag in sorted(flags.keys() | science.keys())
             if flags.get(flag) != science.get(flag)
+        ]
+        # What is taken of images that do not end says nothing where the flag itself is given.
+        other = [
+            f"--{name} was {flags.get(flag)!r} and is {science.get(flag)!r}"
+            for flag in changed
+            if (name := flag.replace("endless", "num")) == flag or name not in changed
         ]
         if not other:
             other = [

@@ -24,16 +24,31 @@ def draw(*shape, seed=0):
 
 def test_programs_that_are_kept_do_not_call_it():
     assert jax.config.jax_compilation_cache_dir
-    assert not onednn.usable(draw(2))
-    assert "onednn" not in text_of_gradients("zeros")
+    with onednn.allowed():
+        assert not onednn.usable(draw(2))
+        assert "onednn" not in text_of_gradients("zeros")
 
 
-def test_programs_that_are_not_kept_do(nothing_kept):
-    assert onednn.usable(draw(2))
-    assert not onednn.usable(draw(2).astype(jnp.bfloat16))
-    assert not onednn.usable(draw(2), draw(0))
-    # Forwards, to the map, and to the kernel.
-    assert text_of_gradients("reflect").count("custom_call @__onednn$convolution") == 3
+def test_where_it_is_allowed_programs_that_are_not_kept_do(nothing_kept):
+    with onednn.allowed():
+        assert onednn.usable(draw(2))
+        assert not onednn.usable(draw(2).astype(jnp.bfloat16))
+        assert not onednn.usable(draw(2), draw(0))
+        # Forwards, to the map, and to the kernel.
+        assert text_of_gradients("reflect").count("custom_call @__onednn$convolution") == 3
+    # Nor from what was traced before.
+    assert "onednn" not in text_of_gradients("reflect")
+
+
+def test_elsewhere_gradients_are_differentiated_again(nothing_kept):
+    x, kernel = draw(1, 5, 6, 2), draw(3, 3, 2, 3)
+
+    def penalty(f, kernel):
+        return (jax.grad(lambda x: (f(x, kernel) ** 3).sum())(x) ** 2).sum()
+
+    plain = functools.partial(convolve, stride=1, widths=((1, 1), (1, 1)))
+    found, expected = (jax.grad(functools.partial(penalty, f))(kernel) for f in (conv, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3 * np.abs(expected).max())
 
 
 def text_of_gradients(mode):
@@ -103,12 +118,18 @@ def test_under_every_mode_they_are_those_of_the_padded_map(mode, taps, stride, n
 def test_a_batch_of_convolutions_is_one_after_the_other(nothing_kept):
     x, kernels = draw(2, 5, 6, 3), draw(4, 3, 3, 3, 2, seed=1)
     gradient = jax.grad(lambda kernel: (conv(x, kernel) ** 2).sum())
-    found = jax.jit(jax.vmap(gradient))(kernels)
+    with onednn.allowed():
+        found = jax.jit(jax.vmap(gradient))(kernels)
     np.testing.assert_allclose(found, jnp.stack([gradient(k) for k in kernels]), rtol=1e-4)
 
 
-def test_what_is_no_number_stays_none(nothing_kept):
-    x, dy = draw(2, 5, 6, 3), draw(2, 5, 6, 4).at[0, 0, 0, 0].set(jnp.nan)
+@pytest.mark.parametrize("channels", [[1], [0, 1], [3]])
+def test_what_is_no_number_stays_in_its_channel(channels, nothing_kept):
+    x, dy = draw(2, 5, 6, 3), draw(2, 5, 6, 4).at[0, 0, 0, 0].set(-3)
     how = {"size": (3, 3), "stride": 1, "widths": ((1, 1), (1, 1))}
-    found = jax.jit(functools.partial(onednn.kernel_gradient, **how))(x, dy)
-    assert np.isnan(found).all()
+    gradient = jax.jit(functools.partial(onednn.kernel_gradient, **how))
+    found = gradient(x, dy.at[0, 0, 0, jnp.array(channels)].set(jnp.nan))
+    lost = np.isnan(found).any((0, 1, 2))
+    np.testing.assert_array_equal(np.flatnonzero(lost), channels)
+    rest = np.setdiff1d(range(4), channels)
+    np.testing.assert_allclose(found[..., rest], gradient(x, dy)[..., rest], atol=1e-5)

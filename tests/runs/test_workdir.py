@@ -74,6 +74,8 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
         ({"epochs": 3}, ["--epochs was 15 and is 3"]),
         ({"paddings": ("zeros",)}, [r"--paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
         ({"num_test": 3}, ["--num_test was None and is 3"]),
+        ({"num_test": 3, "endless_test": 7}, ["--num_test was None and is 3"]),
+        ({"endless_test": 7}, [r"--num_test was \d+ and is 7"]),
         (
             {"seeds": (5,), "weights": ("b.npz",)},
             [
@@ -111,6 +113,13 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"--workdir={tmp_path} holds files"):
         claim(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_is_refused_by_its_flag(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ValueError, match=rf"--workdir={path} cannot be written to: "):
+            claim(path)
 
 
 def test_an_empty_folder_or_one_of_a_run_killed_at_once_is_taken(tmp_path):
