@@ -85,6 +85,7 @@ def train(
     if place.step:
         progress.note(f"{title}, seed {recipe.seed}, goes on after step {place.step}")
     place = _Place(*parallel.replicate(place[:2], devices), place.step)
+    how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
     in_bar = ("loss", f"test_{objective.trained[-1]}")
     shown: dict[str, str] = {}
     finished = int(np.isfinite(history["loss"]).sum())
@@ -93,8 +94,8 @@ def train(
         for epoch in range(finished, recipe.epochs):
             end = (epoch + 1) * steps
             rows = order(count, size, epoch, recipe.seed)[(place.step - epoch * steps) * size :]
-            batches = images.batches(rows, size)
-            for place in _steps(take_step, batches, place, recipe, devices):  # noqa: B020
+            steps_ahead = _steps(take_step, images.batches(rows, size), place, recipe, devices)
+            for place in steps_ahead:
                 progress.advance(bar, size, **shown)
                 if asked_to_stop():
                     _write(checkpoints, place, history, written, rates)
@@ -106,7 +107,6 @@ def train(
             figures["learning_rate"] = float(rates(place.step - 1))
             last = epoch + 1 == recipe.epochs
             if last or (epoch + 1) % evaluate_every == 0:
-                how = {"batch_size": size, "margin": recipe.crop_margin, "normalize": normalize}
                 measured = evaluate(
                     objective, current.variables, test_images, devices, asked_to_stop, **how
                 )
@@ -152,8 +152,8 @@ def _begun(
     none = _no_sums(objective), _no_history(objective, recipe)
     step, (state, sums, found) = checkpoints.restore(jax.device_get((start, *none)))
     if not step:
-        variables = begin(random)
-        state = State(variables, optimizer(recipe, steps).init(variables["params"]))
+        # What the optimiser keeps begins with zeros, whatever the weights.
+        state = state._replace(variables=begin(random))
     history = {name: found[name] for name in none[1]}  # in this order, too
     return _Place(state, sums, step), history
 
