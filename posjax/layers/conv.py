@@ -17,6 +17,7 @@ from posjax.layers.padding import (
     Widths,
     check_fits,
     check_mode,
+    fold,
     pad,
     source_pixels,
 )
@@ -135,9 +136,9 @@ def _backward(
     dy = jnp.asarray(dy)
     if mode not in REPEATING:
         return conv_gradients(x, kernel, dy, stride, widths)
-    padded, unpad = jax.vjp(lambda x: pad(x, widths, mode), x)
+    padded = pad(x, widths, mode)
     dx, dk = conv_gradients(padded, kernel, dy, stride, ((0, 0), (0, 0)))
-    return unpad(dx)[0], dk
+    return fold(dx, widths, mode), dk
 
 
 _respond.defvjp(_forward, _backward)

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import json
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -26,6 +27,7 @@ _ALLOWED = contextvars.ContextVar("oneDNN allowed", default=False)
 _TARGET = "__onednn$convolution"
 # The call is not documented, and what another XLA takes for a mistake ends the process.
 _KNOWN = ("0.10.2",)
+_TOGETHER = 16  # images whose products are added up in registers
 
 
 @contextlib.contextmanager
@@ -57,16 +59,22 @@ def usable(*arrays: ArrayLike) -> bool:
 
 def convolve(
     x: Float[Array, "n *size c"],
-    kernel: Float[Array, "*taps c d"],
+    kernel: Float[Array, "*taps_and_c d"],
     strides: Sequence[int],
     widths: Sequence[tuple[int, int]],
     dilations: Sequence[int],
+    channels: int | None = None,
 ) -> Float[Array, "n *size2 d"]:
-    """Convolution over one to three axes, with `widths` zeros around the map, on a CPU."""
+    """Convolution over one to three axes, with `widths` zeros around the map, on a CPU.
+
+    `channels` tells which axis of the kernel are the map's channels, if not the last but one.
+    """
+    channels = kernel.ndim - 2 if channels is None else channels
+    axes = [axis for axis in range(kernel.ndim - 1) if axis != channels]
     sizes = [
-        (length + sum(pair) - dilation * (taps - 1) - 1) // stride + 1
-        for length, pair, taps, stride, dilation in zip(
-            x.shape[1:-1], widths, kernel.shape[:-2], strides, dilations, strict=True
+        (length + sum(pair) - dilation * (kernel.shape[axis] - 1) - 1) // stride + 1
+        for length, pair, axis, stride, dilation in zip(
+            x.shape[1:-1], widths, axes, strides, dilations, strict=True
         )
     ]
     call = jax.ffi.ffi_call(
@@ -74,7 +82,7 @@ def convolve(
         jax.ShapeDtypeStruct((x.shape[0], *sizes, kernel.shape[-1]), x.dtype),
         vmap_method="sequential",
         custom_call_api_version=2,
-        legacy_backend_config=_description(x.ndim, strides, widths, dilations),
+        legacy_backend_config=_description(axes, channels, strides, widths, dilations),
     )
     return call(x, kernel)
 
@@ -136,7 +144,8 @@ def kernel_gradient(
 
     The sum over images, rows and columns is the convolution of one map of those three axes and one
     channel, whose kernel is `dy`: columns and channels of `x` are one axis of it, in which a step
-    is a channel and a tap comes every `stride` * c.
+    is a channel and a tap comes every `stride` * c. Some of the images, though, are channels of
+    that map, the only copy of `x` that pays: what is added up over channels stays in registers.
     """
     n, height, width, c = x.shape
     # What lies beyond the last tap.
@@ -148,11 +157,15 @@ def kernel_gradient(
     ]
     (top, _), (left, _) = widths
     around = ((0, 0), (top, max(rest[0], 0)), (left * c, max(rest[1], 0) * c))
+    together = math.gcd(n, _TOGETHER)
+    groups = (n // together, together)
 
     def by_channels(x: Array, dy: Array) -> Array:
         x = x[:, : height + min(rest[0], 0), : width + min(rest[1], 0)]
-        x, dy = x.reshape(1, n, x.shape[1], -1, 1), dy[:, :, :, None]
-        found = convolve(x, dy, (1, 1, 1), around, (1, stride, stride * c))
+        rows = x.shape[1]
+        x = x.reshape(*groups, -1).swapaxes(1, 2).reshape(1, groups[0], rows, -1, together)
+        dy = dy.reshape(*groups, *dy.shape[1:])
+        found = convolve(x, dy, (1, 1, 1), around, (1, stride, stride * c), channels=1)
         return found.reshape(*size, c, dy.shape[-1])
 
     def nothing(x: Array, dy: Array) -> Array:
@@ -193,15 +206,15 @@ def _understood() -> bool:
     rng = np.random.default_rng(0)
     x, kernel = (
         rng.standard_normal(shape).astype(np.float32)
-        for shape in ((2, 3, 7, 9, 4), (2, 3, 3, 4, 5))
+        for shape in ((2, 3, 7, 9, 4), (2, 4, 3, 3, 5))
     )
     widths, strides, dilations = ((0, 0), (1, 2), (3, 0)), (1, 2, 1), (1, 1, 2)
 
     def ours(x: Array, kernel: Array) -> Array:
-        return convolve(x, kernel, strides, widths, dilations)
+        return convolve(x, kernel, strides, widths, dilations, channels=1)
 
     def xlas(x: Array, kernel: Array) -> Array:
-        numbers = ("NDHWC", "DHWIO", "NDHWC")
+        numbers = ("NDHWC", "DIHWO", "NDHWC")
         return lax.conv_general_dilated(
             x, kernel, strides, widths, rhs_dilation=dilations, dimension_numbers=numbers
         )
@@ -216,18 +229,23 @@ def _understood() -> bool:
 
 
 def _description(
-    rank: int, strides: Sequence[int], widths: Sequence[tuple[int, int]], dilations: Sequence[int]
+    axes: Sequence[int],
+    channels: int,
+    strides: Sequence[int],
+    widths: Sequence[tuple[int, int]],
+    dilations: Sequence[int],
 ) -> str:
-    """What XLA reads of a convolution: `OneDnnConvolutionConfig` of its onednn_config.proto."""
-    axes = list(range(1, rank - 1))
-    layout = {
-        "dims": rank,
-        "data": {"batch_dim": 0, "feature_dim": rank - 1, "spatial_dims": axes},
-    }
+    """What XLA reads of a convolution: `OneDnnConvolutionConfig` of its onednn_config.proto.
+
+    `axes` and `channels` are those of the kernel.
+    """
+    rank = len(axes) + 2
+    spatial = {"batch_dim": 0, "feature_dim": rank - 1, "spatial_dims": list(range(1, rank - 1))}
+    layout = {"dims": rank, "data": spatial}
     taps = {
-        "input_feature_dim": rank - 2,
+        "input_feature_dim": channels,
         "output_feature_dim": rank - 1,
-        "spatial_dims": [axis - 1 for axis in axes],
+        "spatial_dims": list(axes),
     }
     window = {
         "strides": list(strides),

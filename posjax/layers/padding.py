@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -66,6 +67,25 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Arra
         return jnp.asarray(x)
     check_fits(x.shape[1:3], widths, mode)
     return jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=REPEATING.get(mode, "constant"))
+
+
+def fold(padded: Float[Array, "n h2 w2 c"], widths: Widths, mode: str) -> Float[Array, "n h w c"]:
+    """Adds what stands beyond the border to the pixels that it repeats: the transpose of `pad`.
+
+    For the modes that repeat. Only the border is touched, while the transpose that JAX derives
+    copies the map several times.
+    """
+    for axis, (before, after) in zip((1, 2), widths, strict=True):
+        size = padded.shape[axis] - before - after
+        pixels = before + source_pixels(size, (before, after), mode)
+        for beyond in (*range(before), *range(before + size, before + size + after)):
+            repeated = int(pixels[beyond])
+            line, inside = (
+                lax.slice_in_dim(padded, at, at + 1, axis=axis) for at in (beyond, repeated)
+            )
+            padded = lax.dynamic_update_slice_in_dim(padded, inside + line, repeated, axis)
+    (top, bottom), (left, right) = widths
+    return padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
 
 
 def source_pixels(size: int, widths: tuple[int, int], mode: str) -> Int[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ import pytest
 from experiments.compilation import keep_compiled, start
 
 ROOT = Path(__file__).parents[2]
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 HEAVY = (
     "grain",
     "huggingface_hub",
@@ -147,3 +148,21 @@ def test_memory_that_is_freed_is_not_asked_for_again():
     )
     asked, kept = map(int, python(code).split())
     assert kept < 100 < asked
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(),
+    reason="this system has no large pages to give",
+)
+def test_memory_that_is_kept_lies_on_large_pages():
+    code = (
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from experiments.compilation import keep_memory\n"
+        "keep_memory()\n"
+        "array = np.ones(1 << 25)\n"
+        "lines = Path('/proc/self/smaps_rollup').read_text().splitlines()\n"
+        "print(array.nbytes >> 10, *(l.split()[1] for l in lines if l.startswith('AnonHuge')))\n"
+    )
+    asked, large = map(int, python(code).split())
+    assert large > asked // 2

@@ -1,12 +1,14 @@
 """Padding modes: numpy's where numpy has them, and refusals that say which size would do."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posjax.layers import MODES, InputTooSmall, check_mode, pad, smallest_size
+from posjax.layers.padding import REPEATING, fold
 
 NUMPY = {
     "zeros": "constant",
@@ -135,3 +137,16 @@ def test_a_negative_width_is_refused(mode, place, negative):
     sides[place] = negative
     with pytest.raises(ValueError, match=f"must not be negative.*{negative}"):
         pad(image(4, 4), (tuple(sides[:2]), tuple(sides[2:])), mode)
+
+
+@pytest.mark.parametrize("mode", REPEATING)
+@few
+@given(rows=widths, columns=widths)
+def test_folding_is_the_transpose_of_padding(mode, rows, columns):
+    # Whole numbers, whose sums do not depend on their order.
+    x, moved = (np.rint(9 * image(6, 7, seed)) for seed in (0, 1))
+    padded, back = jax.vjp(lambda x: pad(x, (rows, columns), mode), x)
+    moved = jnp.pad(moved, ((0, 0), rows, columns, (0, 0)), mode="linear_ramp").round()
+    assert moved.shape == padded.shape
+    folded = jax.jit(fold, static_argnums=(1, 2))(moved, (rows, columns), mode)
+    np.testing.assert_array_equal(folded, jax.jit(back)(moved)[0])
