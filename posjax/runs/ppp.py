@@ -18,7 +18,7 @@ from posjax.runs.records import Result, write_atomically, write_rows
 from posjax.runs.run import TRAIN_SEED, claim, open_images, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
-from posjax.runs.wording import distinct, estimate
+from posjax.runs.wording import count, distinct, estimate, listed
 from posjax.runs.workdir import Workdir
 
 Key = tuple[str, str, int | None]  # encoder, padding, seed
@@ -125,7 +125,7 @@ def _cells(settings: Settings, found: Found) -> Iterator[tuple]:
 
 
 def _report(settings: Settings, title: str, found: Found, results: Sequence[Result]) -> str:
-    sections = {}
+    sections = {"Settings": page.facts(_settings(settings, found))}
     for name in distinct(name for name, _, _ in found):
         own = {key[1:]: stages for key, stages in found.items() if key[0] == name}
         paddings = distinct(padding for padding, _ in own)
@@ -169,6 +169,24 @@ def _report(settings: Settings, title: str, found: Found, results: Sequence[Resu
         if results:
             sections[f"{name} beside readouts"] = _beside(name, by_padding, results)
     return page.document(title, page.paragraph(_INTRODUCTION), sections)
+
+
+def _settings(settings: Settings, found: Found) -> dict[str, str]:
+    seeds = distinct(seed for _, _, seed in found)
+    images = settings.images
+    if settings.num_train is not None:
+        images += f" ({count(settings.num_train, 'image')})"
+    return {
+        "encoder": listed(distinct(name for name, _, _ in found)),
+        "weights": listed(settings.weights),
+        "paddings": listed(settings.paddings),
+        "padding of pools": settings.pool_padding or "as the convolutions",
+        "seeds": "none" if seeds == [None] else listed(seeds),
+        "images": images,
+        "crops": f"{settings.image_size} × {settings.image_size} pixels",
+        "normalisation": settings.normalize,
+        "readouts": "on the same encoders and images; their report is in the folder posenet",
+    }
 
 
 def _text(found: Found) -> str:

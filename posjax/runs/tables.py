@@ -163,6 +163,7 @@ def beside_paper(summaries: Sequence[Summary]) -> str:
             " Their stripes (HS, VS) range from −1 to 1, ours from 0 to 1, and so their MAE is"
             " twice as large: it is given as printed, and halved to be on our scale."
         )
+    text += " How ours were trained, on what and for how long, stands under Settings."
     fields = varying([row.ours.probe for row in rows])
     head = ["table", *(field.replace("_", " ") for field in fields), "map", "images"]
     labels = len(head)
@@ -234,7 +235,7 @@ def _beside(row: paper.Counterpart, fields: Sequence[str]) -> list[str]:
         *(str(getattr(ours.probe, field)) for field in fields),
         ours.map,
         images if images == row.test_images else f"{images} (paper: {row.test_images})",
-        number(row.spc),
+        number(row.spc).replace("-", "−"),
         _estimate(ours, ours.spc),
         number(row.mae),
         f"{number(row.rescaled_mae, 4)} (halved)" if halved else number(row.mae),
