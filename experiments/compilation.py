@@ -5,6 +5,7 @@ import hashlib
 import mmap
 import os
 import platform
+import resource
 from pathlib import Path
 
 import jax
@@ -53,8 +54,12 @@ def keep_memory() -> None:
     libc = ctypes.CDLL(None)
     for option, value in ((arenas, 1), (mapped, 0), (trimmed, -1)):
         libc.mallopt(option, value)
-    # What is asked for and given back untouched takes no memory, but is where later arrays come to
-    # lie.
+    # What is asked for and given back untouched takes no memory, only addresses, and is where later
+    # arrays come to lie. Where addresses are counted, they are not to be had for nothing.
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    counted = Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    if counted or any(limit != resource.RLIM_INFINITY for limit in limits):
+        return
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

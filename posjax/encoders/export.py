@@ -1,5 +1,6 @@
 """Weights as files with PyTorch's names: the way back from Flax variables."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,23 @@ def to_safetensors(
     BatchNorm's entries stay in float32: they are few, and a variance may leave half precision's
     range. Of `metadata`, `load_with_info` reads `normalize`.
     """
-    return save(as_stored(name, variables, dtype), dict(metadata))
+    return safetensors_bytes(as_stored(name, variables, dtype), metadata)
+
+
+def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The content of a `.safetensors` file, always the same of the same arrays and metadata.
+
+    The library writes metadata in another order each time, and weights are told by the digest of
+    their file.
+    """
+    content = save(dict(arrays), dict(metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    if metadata:
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # arrays are aligned to 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def as_stored(name: str, variables: Mapping[str, Any], dtype: DTypeLike) -> dict[str, np.ndarray]:

@@ -36,7 +36,9 @@ def allowed() -> Iterator[None]:
 
     Such gradients cannot be differentiated again, nor their programs exported or written to disk
     (XLA takes the call for one of another kind and reads memory that is not there), and JAX runs
-    them on the whole batch on each device unless it is shared out by `pmap` or `shard_map`.
+    them on the whole batch on each device unless it is shared out by `pmap` or `shard_map`. JAX
+    keeps what it has traced, and does not know of this: of a function that is wrapped in `jit` or
+    `checkpoint`, use one within and another one, wrapped by itself, elsewhere.
     """
     before = _ALLOWED.set(True)
     try:

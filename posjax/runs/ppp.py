@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ from posjax.runs.differences import paired_differences
 from posjax.runs.map_figures import grid_of_maps
 from posjax.runs.pattern import Geometry, check_count, geometry, patterns
 from posjax.runs.records import Result, write_atomically, write_rows
-from posjax.runs.run import TRAIN_SEED, claim, open_images, prepare
+from posjax.runs.run import TRAIN_SEED, Prepared, claim, open_images, prepare
 from posjax.runs.run import run as run_readouts
-from posjax.runs.settings import Settings
+from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.wording import count, distinct, estimate, listed
 from posjax.runs.workdir import Workdir
 
@@ -83,7 +83,8 @@ def run(
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
     path = settings.workdir / "report.html"
-    write_atomically(path, _report(settings, title, found, results).encode())
+    about = _settings(settings, prepared, where)
+    write_atomically(path, _report(settings, title, about, found, results).encode())
     say(f"report: {path}")
     return found
 
@@ -124,8 +125,14 @@ def _cells(settings: Settings, found: Found) -> Iterator[tuple]:
             yield name, settings.weights[0], padding, seed, stage, *cells
 
 
-def _report(settings: Settings, title: str, found: Found, results: Sequence[Result]) -> str:
-    sections = {"Settings": page.facts(_settings(settings, found))}
+def _report(
+    settings: Settings,
+    title: str,
+    about: Mapping[str, str],
+    found: Found,
+    results: Sequence[Result],
+) -> str:
+    sections = {"Settings": page.facts(about)}
     for name in distinct(name for name, _, _ in found):
         own = {key[1:]: stages for key, stages in found.items() if key[0] == name}
         paddings = distinct(padding for padding, _ in own)
@@ -171,21 +178,24 @@ def _report(settings: Settings, title: str, found: Found, results: Sequence[Resu
     return page.document(title, page.paragraph(_INTRODUCTION), sections)
 
 
-def _settings(settings: Settings, found: Found) -> dict[str, str]:
-    seeds = distinct(seed for _, _, seed in found)
-    images = settings.images
-    if settings.num_train is not None:
-        images += f" ({count(settings.num_train, 'image')})"
+def _settings(
+    settings: Settings, prepared: Prepared, where: Mapping[str, Geometry]
+) -> dict[str, str]:
+    tests = (f"{name} ({count(len(source), 'image')})" for name, source in prepared.tests.items())
+    drawn = f"random, drawn anew for seeds {listed(settings.seeds)}"
     return {
-        "encoder": listed(distinct(name for name, _, _ in found)),
-        "weights": listed(settings.weights),
+        "encoder": listed(where),
+        "weights": drawn if settings.weights == (RANDOM,) else listed(settings.weights),
         "paddings": listed(settings.paddings),
         "padding of pools": settings.pool_padding or "as the convolutions",
-        "seeds": "none" if seeds == [None] else listed(seeds),
-        "images": images,
-        "crops": f"{settings.image_size} × {settings.image_size} pixels",
-        "normalisation": settings.normalize,
-        "readouts": "on the same encoders and images; their report is in the folder posenet",
+        "images": f"{settings.images} ({count(len(prepared.images), 'image')})",
+        "crops": "; ".join(
+            f"{name}: {place.crop} × {place.crop} pixels, {place.margin} from the image's border"
+            for name, place in where.items()
+        ),
+        "normalisation": f"{settings.normalize} ({listed(prepared.about['normalize'])})",
+        "readouts": f"on the same encoders and images, seeds {listed(settings.seeds)}; tested on"
+        f" {listed(tests)}; their report is in the folder posenet",
     }
 
 

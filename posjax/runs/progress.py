@@ -34,6 +34,12 @@ def advance(bar: tqdm, count: int, **figures: str) -> None:
         bar.update(count)
 
 
+def log(bar: tqdm, text: str) -> None:
+    """Says how far it is where no bar does: on standard error, for whoever reads it in a file."""
+    if bar.disable and parallel.is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
 def note(text: str) -> None:
     """Says on standard error, above any bar, what is worth knowing even where it is no terminal."""
     tqdm.write(text, file=sys.stderr)

@@ -38,16 +38,6 @@ class Workdir:
         """
         path = self.path / "config.json"
         science = json.loads(json.dumps(science, default=str))
-        if path.exists():
-            # Its versions and revision are those of the results that are there: it stays.
-            return self._check_same(path, science, about)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            foreign = any(not _leftover(entry) for entry in self.path.iterdir())
-        except OSError as error:
-            raise ValueError(f"--workdir={self.path} cannot be written to: {error}") from error
-        if foreign:
-            raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
         config = {
             "flags": science,
             "workdir": str(self.path),
@@ -55,7 +45,16 @@ class Workdir:
             "git_revision": git_revision(),
             **about,
         }
-        write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
+        try:
+            if path.exists():
+                # Its versions and revision are those of the results that are there: it stays.
+                return self._check_same(path, science, about)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(not _leftover(entry) for entry in self.path.iterdir()):
+                raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
+            write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
+        except OSError as error:
+            raise ValueError(f"--workdir={self.path} cannot be used: {error}") from error
 
     def count_records(self) -> int:
         """The number of rows in results.csv and controls.csv, 0 where there are none."""

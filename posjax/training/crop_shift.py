@@ -71,8 +71,9 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
 
     Raises:
         ValueError, FileNotFoundError: a network or an image cannot be read; networks that are not
-            of one training under several padding modes and seeds; a step that is no multiple of an
-            encoder's total stride; no image is left; a workdir of another run.
+            of one training under several padding modes and seeds, or predict what is no number; a
+            step that is no multiple of an encoder's total stride; no image is left; a workdir of
+            another run.
     """
     devices = parallel.local_devices(settings.devices)
     networks = {}
@@ -111,6 +112,10 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
             shards, _ = parallel.split(images, settings.batch_size, devices)
             part = parallel.join(measure(copies, shards), len(images))
             maps = part.pop("maps")
+            if not np.isfinite(maps).all():
+                raise ValueError(
+                    f"--networks: {name} {padding} seed {seed} predicts NaN or infinity"
+                )
             pictures.setdefault(f"{name} {padding}", maps[:SHOWN])
             parts.append(part)
         whole = {figure: np.concatenate([part[figure] for part in parts]) for figure in FIGURES}
@@ -230,7 +235,8 @@ def _as_text(rows: Sequence[tuple], step: int) -> str:
     cells: dict[str, str] = {}
     for encoder, padding, _, value, low, high, seeds, images, undefined in rows:
         label = f"{encoder} {padding} ({seeds} x {images})"
-        lost = f" {undefined} undefined" if undefined else ""
+        pairs = seeds * images * len(DIRECTIONS)
+        lost = f" {undefined} of {pairs} undefined" if undefined else ""
         cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>44}"
     head = f"{'(seeds x images)':44}" + "".join(f"{name:>44}" for name in FIGURES)
     return "\n".join(
@@ -238,7 +244,7 @@ def _as_text(rows: Sequence[tuple], step: int) -> str:
             f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
             "where it stays with the content. A peak that stays in the frame has 1, a centre of "
             "mass less: it is that of what both crops show. Undefined where either shows nothing "
-            "salient",
+            "salient: such pairs are left out, for each padding mode its own",
             head,
             *(f"{label:44}{cell}" for label, cell in cells.items()),
         ]

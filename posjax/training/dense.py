@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save
 
-from posjax.encoders.export import to_safetensors
+from posjax.encoders.export import safetensors_bytes, to_safetensors
 from posjax.images import Masked, open_masked
 from posjax.images.masks import HALF
 from posjax.training.augment import central
@@ -151,7 +150,7 @@ def _files(finished: Finished) -> dict[str, bytes]:
     text = io.BytesIO()
     np.savez_compressed(text, about=key, **measures, **prior)
     return {
-        NETWORK: save(flat, {"network": "saliency", **about}),
+        NETWORK: safetensors_bytes(flat, {"network": "saliency", **about}),
         MEASURES: text.getvalue(),
         WEIGHTS: to_safetensors(settings.encoder, encoder, about, dtype),
     }

@@ -58,8 +58,8 @@ def check_initial(
         return RANDOM
     if loaded.normalize is None:
         progress.note(
-            f"--weights={settings.weights} do not say how their images were normalised: "
-            f"{settings.normalize} of --normalize is taken"
+            f"--weights: {weights_path(settings.weights, settings.encoder, padding)} does not say "
+            f"how its images were normalised: {settings.normalize} of --normalize is taken"
         )
     image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
     with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)

@@ -120,6 +120,8 @@ def train(
                 history[key][epoch] = value
             place = place._replace(sums=parallel.replicate(_no_sums(objective), devices))
             shown |= {key: f"{value:.3f}" for key, value in figures.items() if key in in_bar}
+            told = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            progress.log(bar, f"{title}: epoch {epoch + 1} of {recipe.epochs}: {told}")
             if log is not None:
                 log(epoch, history)
             if last or checkpoints.due():

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from posjax import encoders
-from posjax.encoders.export import to_safetensors, to_torch
+from posjax.encoders.export import safetensors_bytes, to_safetensors, to_torch
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,18 @@ def test_a_file_in_half_precision_is_loaded(tmp_path, numbered):
     )
     norm = loaded.variables["batch_stats"]["bn1"]["var"]
     np.testing.assert_array_equal(norm, variables["batch_stats"]["bn1"]["var"])
+
+
+def test_the_same_content_makes_the_same_file(tmp_path):
+    arrays = {"b": np.arange(3, dtype=np.float16), "a": np.eye(2, dtype=np.float32)}
+    about = {key: f"{key} ü \n" for key in "hgfedcba"}
+    files = {safetensors_bytes(arrays, dict(sorted(about.items()))) for _ in range(4)}
+    files |= {safetensors_bytes(dict(reversed(arrays.items())), about) for _ in range(4)}
+    assert len(files) == 1
+    (tmp_path / "file").write_bytes(*files)
+    with safe_open(tmp_path / "file", "numpy") as file:
+        assert file.metadata() == about
+        for name, array in arrays.items():
+            found = file.get_tensor(name)
+            assert found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from programs import ROOT, rows, start
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
 from shapes import SIDE, write_shapes
 
 from posjax import encoders
@@ -114,6 +116,20 @@ def test_crops_do_not_move_what_is_salient_by_its_colour(coloured):
     found = crops(coloured[0], "--num_train=96")
     assert max(abs(found[padding, "mass"][0]) for padding in ("zeros", "circular")) < 0.02
     assert max(abs(found[padding, "peak"][0]) for padding in ("zeros", "circular")) < 0.1
+
+
+def test_a_network_that_predicts_no_number_is_refused(coloured):
+    folder = coloured[0]
+    path = folder / "run" / "vgg8_bn_quarter-zeros-seed0" / "network.safetensors"
+    with safe_open(path, "numpy") as file:
+        about = file.metadata()
+    arrays = load_file(path)
+    broken = folder / "broken.safetensors"
+    broken.write_bytes(save({name: a * np.float32("nan") for name, a in arrays.items()}, about))
+    where = (f"--images={folder}/shapes/images", f"--workdir={folder}/none", "--num_train=127")
+    done = program("crop_shift", f"--networks={broken}", *where)
+    assert done.returncode != 0
+    assert "--networks: vgg8_bn_quarter zeros seed 0 predicts NaN" in done.stderr
 
 
 def test_a_network_without_padding_goes_the_same_way(placed):

@@ -36,7 +36,7 @@ def test_where_it_is_allowed_programs_that_are_not_kept_do(nothing_kept):
         assert not onednn.usable(draw(2), draw(0))
         # Forwards, to the map, and to the kernel.
         assert text_of_gradients("reflect").count("custom_call @__onednn$convolution") == 3
-    # Nor from what was traced before.
+    # Elsewhere, what is traced by itself does not.
     assert "onednn" not in text_of_gradients("reflect")
 
 

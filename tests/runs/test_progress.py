@@ -39,6 +39,15 @@ def test_silent_where_standard_error_is_no_terminal(monkeypatch, clock):
     assert sys.stderr.getvalue() == ""
 
 
+def test_a_log_is_told_how_far_it_is_and_a_terminal_is_not(monkeypatch):
+    for stream, told in ((io.StringIO(), "epoch 1 of 2\n"), (Terminal(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress.bar(100, "encode zeros", "images") as bar:
+            before = stream.getvalue()
+            progress.log(bar, "epoch 1 of 2")
+            assert stream.getvalue() == before + told
+
+
 def test_a_terminal_shows_what_is_done_how_fast_and_how_long_it_will_take(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", Terminal())
     encode(clock, 6)

@@ -118,7 +118,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_by_its_flag(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(ValueError, match=rf"--workdir={path} cannot be written to: "):
+        with pytest.raises(ValueError, match=rf"--workdir={path} cannot be used: "):
             claim(path)
 
 
