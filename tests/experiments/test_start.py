@@ -167,3 +167,19 @@ def test_memory_that_is_kept_lies_on_large_pages():
     # NumPy asks for them, too, if it may.
     asked, large = map(int, python(code, NUMPY_MADVISE_HUGEPAGE="0").split())
     assert large > asked // 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_no_addresses_are_reserved_where_they_are_limited():
+    code = (
+        "import os, resource\n"
+        "from pathlib import Path\n"
+        "from experiments.compilation import keep_memory\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 42, hard))\n"
+        "pages = lambda: int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "before = pages()\n"
+        "keep_memory()\n"
+        "print((pages() - before) / os.sysconf('SC_PHYS_PAGES'))\n"
+    )
+    assert float(python(code)) < 0.01
