@@ -79,7 +79,8 @@ def train(
     check_batch(count, size, len(devices))
     steps = count // size
     rates = schedule(recipe, steps)
-    take_step = _train_step(objective, _unseeded(recipe), steps, normalize, tuple(devices))
+    unseeded = dataclasses.replace(recipe, seed=0)
+    take_step = _train_step(objective, unseeded, steps, normalize, tuple(devices))
     place, history = _begun(objective, images, recipe, begin, checkpoints)
     written = place.step
     if place.step:
@@ -244,10 +245,6 @@ def evaluate(
         shards, _ = parallel.split(batch, batch_size, devices)
         found.append(parallel.join(step(variables, *shards), len(batch[0])))
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
-def _unseeded(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(recipe, seed=0)
 
 
 def _no_sums(objective: Objective) -> dict[str, np.float32]:
