@@ -57,7 +57,8 @@ def keep_memory() -> None:
     # What is asked for and given back untouched takes no memory, only addresses, and is where later
     # arrays come to lie. Where addresses are counted, they are not to be had for nothing.
     limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
-    counted = Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    overcommit = Path("/proc/sys/vm/overcommit_memory")
+    counted = not overcommit.exists() or overcommit.read_text().strip() == "2"
     if counted or any(limit != resource.RLIM_INFINITY for limit in limits):
         return
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

@@ -2,8 +2,8 @@
 
 jaxlib for x86 contains oneDNN, the library behind PyTorch's convolutions, and XLA calls it where a
 program says so by name; none of XLA's own passes does. It is about twice as fast as what XLA takes
-instead. Of the gradients, too: both are convolutions again, and oneDNN reads their operands where
-they lie, while XLA copies or turns round what it sums over.
+instead. Of the gradients, too: both are convolutions again, for which one operand of one of them is
+turned round, while XLA copies or turns round all that it sums over.
 """
 
 import contextlib

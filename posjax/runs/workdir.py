@@ -38,13 +38,6 @@ class Workdir:
         """
         path = self.path / "config.json"
         science = json.loads(json.dumps(science, default=str))
-        config = {
-            "flags": science,
-            "workdir": str(self.path),
-            "versions": {name: version(name) for name in PACKAGES},
-            "git_revision": git_revision(),
-            **about,
-        }
         try:
             if path.exists():
                 # Its versions and revision are those of the results that are there: it stays.
@@ -52,6 +45,13 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(not _leftover(entry) for entry in self.path.iterdir()):
                 raise ValueError(f"--workdir={self.path} holds files, but no config.json of a run")
+            config = {
+                "flags": science,
+                "workdir": str(self.path),
+                "versions": {name: version(name) for name in PACKAGES},
+                "git_revision": git_revision(),
+                **about,
+            }
             write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
         except OSError as error:
             raise ValueError(f"--workdir={self.path} cannot be used: {error}") from error
