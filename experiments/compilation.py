@@ -1,74 +1,28 @@
 """What programs set before anything is computed: devices, and where compiled programs are kept."""
 
-import ctypes
 import hashlib
-import mmap
 import os
 import platform
-import resource
 from pathlib import Path
 
 import jax
 from absl import logging
 
 
-def start(devices: int, compile_cache: str | None, *, quiet: bool, trains: bool = False) -> None:
+def start(devices: int, compile_cache: str | None, *, quiet: bool) -> None:
     """Makes so many virtual devices of a CPU, and keeps compiled programs, see `keep_compiled`.
 
-    Libraries report on every checkpoint; `quiet` leaves their warnings only. A program that
-    `trains` encoders keeps its memory, and by default no compiled programs on a CPU, where those
-    that are kept are slower, see `posjax.layers.onednn`.
+    Libraries report on every checkpoint; `quiet` leaves their warnings only.
 
     Raises:
         ValueError: `compile_cache` cannot be written to.
     """
-    if trains:
-        keep_memory()
     if quiet:
         logging.set_verbosity(logging.WARNING)
     if devices > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", devices)
-    slower = trains and jax.default_backend() == "cpu"
-    if slower and compile_cache is None and not jax.config.jax_compilation_cache_dir:
-        compile_cache = ""
     keep_compiled(compile_cache)
-    if slower and jax.config.jax_compilation_cache_dir:
-        logging.warning(
-            "compiled programs are kept in %s: on a CPU, training is faster with --compile_cache=",
-            jax.config.jax_compilation_cache_dir,
-        )
-
-
-def keep_memory() -> None:
-    """Lets this process keep the memory that it frees, where the C library is glibc.
-
-    XLA asks for the intermediate results of a training step at once, and for more than glibc ever
-    keeps: getting them anew page by page takes a fifth of a step's time. Linux is asked for large
-    pages, where it leaves the choice to programs: maps of a training step lie on thousands of
-    small ones.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    arenas, mapped, trimmed = -8, -4, -1  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-    libc = ctypes.CDLL(None)
-    for option, value in ((arenas, 1), (mapped, 0), (trimmed, -1)):
-        libc.mallopt(option, value)
-    # What is asked for and given back untouched takes no memory, only addresses, and is where later
-    # arrays come to lie. Where addresses are counted, they are not to be had for nothing.
-    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
-    overcommit = Path("/proc/sys/vm/overcommit_memory")
-    counted = not overcommit.exists() or overcommit.read_text().strip() == "2"
-    if counted or any(limit != resource.RLIM_INFINITY for limit in limits):
-        return
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    size = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 2
-    if start := libc.malloc(size):
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        libc.madvise(first, start + size - first, mmap.MADV_HUGEPAGE)
-        libc.free(start)
 
 
 def keep_compiled(folder: str | None) -> None:

@@ -29,9 +29,7 @@ def adapt(words: Words, own: Iterable[str]) -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
-def read(
-    program: str, subject: str, names: Iterable[str], *, trains: bool = False
-) -> dict[str, Any]:
+def read(program: str, subject: str, names: Iterable[str]) -> dict[str, Any]:
     """The values of these flags; starts JAX as they say, see `start`. Folders are paths.
 
     `program` names the default workdir, and `subject` is told where another flag means nothing.
@@ -45,7 +43,7 @@ def read(
     if foreign:
         raise ValueError(f"--{min(foreign)} means nothing to {subject}")
     quiet = not flags.FLAGS["verbosity"].present
-    start(flag["devices"], flag.pop("compile_cache"), quiet=quiet, trains=trains)
+    start(flag["devices"], flag.pop("compile_cache"), quiet=quiet)
     flag["workdir"] = Path(flag["workdir"] or f"runs/{program}").expanduser()
     flag["manual_dir"] = Path(flag["manual_dir"]).expanduser() if flag["manual_dir"] else None
     return flag

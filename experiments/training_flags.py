@@ -128,7 +128,7 @@ def common_settings(program: str) -> dict[str, Any]:
         ValueError: a value that cannot run; names its flag.
     """
     subject = "the training of an encoder"
-    flag = some_flags.read(program, subject, (*_SHARED, *_OWN), trains=True)
+    flag = some_flags.read(program, subject, (*_SHARED, *_OWN))
     if len(flag["test_images"]) > 1:
         raise ValueError("--test_images: one at a time")
     if len(flag["encoder"]) != 1:

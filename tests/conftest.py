@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
@@ -42,16 +41,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_unconfigure():
     shutil.rmtree(KEPT, ignore_errors=True)
-
-
-@pytest.fixture
-def nothing_kept():
-    """JAX keeps no compiled programs on disk: only such may call oneDNN."""
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", KEPT)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.compilation import keep_memory
 from posjax import encoders, layers, probes, training
 from posjax.probes.controls import Task
 from posjax.probes.trainer import State, optimizer, target_for, train_step
@@ -98,7 +97,6 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
 
 def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
     """One step of training an encoder, on images that lie in memory, as programs that train."""
-    keep_memory()
     module = encoders.create(encoder, padding=padding, num_classes=10)
     objective = training.Classification(module)
     devices = parallel.local_devices(1)

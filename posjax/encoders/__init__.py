@@ -1,7 +1,9 @@
 """Encoders: frozen convolutional networks whose padding mode is a parameter."""
 
 from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode, split_padding
+from posjax.encoders.cpu import with_winograd
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
+from posjax.encoders.modes import layer_modes, shared_padding, with_modes
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
 from posjax.encoders.shipped import shipped_modes, shipped_path
@@ -16,12 +18,16 @@ __all__ = [
     "check_padding",
     "create",
     "from_torch",
+    "layer_modes",
     "load",
     "load_with_info",
     "margins",
     "names",
     "padded_layers",
+    "shared_padding",
     "shipped_modes",
     "shipped_path",
     "split_padding",
+    "with_modes",
+    "with_winograd",
 ]

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.layers import MODES, InputTooSmall, conv
+from posjax.layers import MODES, InputTooSmall, Mode, conv
 
-Padding = str | Callable[[str], str]
+Padding = str | Callable[[str], Mode]
 Stages = dict[str, Float[Array, "n _ _ _"]]
 
 
@@ -33,12 +33,12 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nn.Module):
-    """A convolution padded by kernel // 2 under one padding mode."""
+    """A convolution padded by kernel // 2 under one padding mode, in words or as an integer."""
 
     features: int
     kernel_size: int
     stride: int = 1
-    mode: str = "zeros"
+    mode: Mode = "zeros"
     use_bias: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -53,8 +53,10 @@ class Conv(nn.Module):
         return conv(x.astype(self.dtype), kernel, bias, stride=self.stride, mode=self.mode)
 
 
-def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> str:
+def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> Mode:
     """The padding mode of one layer, named as in PyTorch: `features.0`, `layer1.0.conv1`.
+
+    A function may return an integer in place of a word, see `posjax.layers.pad`.
 
     Raises:
         ValueError: `padding`, or what it returns for this layer, is none of `modes`.
@@ -64,12 +66,17 @@ def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> str
         mode = switched.get(layer, mode)
     else:
         mode = padding(layer)
-    if mode not in modes:
+    if isinstance(mode, str) and mode not in modes:
         raise ValueError(
             f"padding mode {mode!r} for layer {layer} is unknown; "
             f"expected one of {', '.join(modes)}"
         )
     return mode
+
+
+def is_valid(mode: Mode) -> bool:
+    """Whether a layer has no padding; a mode that is an integer always keeps the size."""
+    return isinstance(mode, str) and mode == "valid"
 
 
 def split_padding(text: str) -> tuple[str, dict[str, str]]:

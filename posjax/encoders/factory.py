@@ -1,14 +1,14 @@
 """Encoders by name."""
 
-from functools import cache, partial
+from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from posjax.encoders import matched
 from posjax.encoders.blocks import Padding, split_padding
+from posjax.encoders.modes import layers_that_pad
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
 from posjax.encoders.vgg import VGG
@@ -87,23 +87,13 @@ def create(
     return matched.Matched(encoder, view) if view else encoder
 
 
-@cache
 def padded_layers(name: str) -> tuple[str, ...]:
     """The layers of an encoder that pad, by their names in PyTorch, from the image onwards.
 
     Raises:
         ValueError: an unknown name.
     """
-    layers: dict[str, None] = {}
-
-    def listen(layer: str) -> str:
-        layers[layer] = None
-        return "zeros"
-
-    encoder = create(name, padding=listen)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x), image)
-    return tuple(layers)
+    return layers_that_pad(create(name))
 
 
 def check_padding(name: str, padding: str) -> tuple[str, str]:

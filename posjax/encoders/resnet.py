@@ -13,10 +13,11 @@ from posjax.encoders.blocks import (
     Padding,
     Stages,
     check_head,
+    is_valid,
     mode_at,
     small_images_refused,
 )
-from posjax.layers import MODES, BatchNorm, max_pool
+from posjax.layers import MODES, BatchNorm, Mode, max_pool
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -119,7 +120,7 @@ class ResNet(nn.Module):
     def _stem_pool(self, x: Array) -> Array:
         chosen = self.padding if self.pool_padding is None else self.pool_padding
         mode = mode_at(chosen, "maxpool", (*MODES, "lowest"))
-        return max_pool(x, window=3, stride=2, padding=0 if mode == "valid" else 1, mode=mode)
+        return max_pool(x, window=3, stride=2, padding=0 if is_valid(mode) else 1, mode=mode)
 
     def _head(self, stages: Stages) -> Array:
         last = stages[f"f{len(self.blocks) + 1}"]
@@ -155,7 +156,7 @@ class BasicBlock(nn.Module):
         how = {"train": train, "axis_name": self.axis_name}
         y = nn.relu(self.bn1(self.conv1(x), **how))
         y = self.bn2(self.conv2(y), **how)
-        lost = (self.modes[0] == "valid") + self.stride * (self.modes[1] == "valid")
+        lost = is_valid(self.modes[0]) + self.stride * is_valid(self.modes[1])
         return nn.relu(y + _shortcut(self, x, lost, y, how))
 
 
@@ -187,10 +188,10 @@ class Bottleneck(nn.Module):
         y = nn.relu(self.bn1(self.conv1(x), **how))
         y = nn.relu(self.bn2(self.conv2(y), **how))
         y = self.bn3(self.conv3(y), **how)
-        return nn.relu(y + _shortcut(self, x, int(self.mode == "valid"), y, how))
+        return nn.relu(y + _shortcut(self, x, int(is_valid(self.mode)), y, how))
 
 
-def _mode(block: nn.Module, layer: str) -> str:
+def _mode(block: nn.Module, layer: str) -> Mode:
     return mode_at(block.padding, f"{block.name.replace('_', '.')}.{layer}")
 
 

@@ -2,7 +2,15 @@
 
 from posjax.layers.conv import conv, conv_widths, max_pool
 from posjax.layers.norm import BatchNorm, batch_statistics
-from posjax.layers.padding import MODES, InputTooSmall, check_mode, pad, smallest_size
+from posjax.layers.padding import (
+    MODES,
+    InputTooSmall,
+    Mode,
+    check_mode,
+    mode_index,
+    pad,
+    smallest_size,
+)
 from posjax.layers.resize import interpolation_matrix, resize_bilinear
 from posjax.layers.taps import conv_taps, sum_taps, tap_responses
 
@@ -10,6 +18,7 @@ __all__ = [
     "MODES",
     "BatchNorm",
     "InputTooSmall",
+    "Mode",
     "batch_statistics",
     "check_mode",
     "conv",
@@ -17,6 +26,7 @@ __all__ = [
     "conv_widths",
     "interpolation_matrix",
     "max_pool",
+    "mode_index",
     "pad",
     "resize_bilinear",
     "smallest_size",

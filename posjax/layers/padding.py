@@ -1,12 +1,19 @@
-"""Padding modes: what a layer sees beyond the border of its map."""
+"""Padding modes: what a layer sees beyond the border of its map.
+
+A mode is a word, which is compiled in, or an integer array, the word's place in `MODES`, which is
+data: one compiled program then serves every mode that keeps the size.
+"""
+
+import functools
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 Widths = tuple[tuple[int, int], tuple[int, int]]
+Mode = str | Int[ArrayLike, ""]
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial", "valid")
 # The modes that repeat pixels of the map, by numpy's names.
@@ -39,7 +46,23 @@ def smallest_size(widths: tuple[int, int], mode: str) -> int:
     return 1
 
 
-def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Array, "n h2 w2 c"]:
+def mode_index(mode: str) -> int:
+    """The integer that stands for `mode` where the mode is data.
+
+    Raises:
+        ValueError: an unknown mode, or `valid`, which changes shapes and so cannot be data.
+    """
+    if check_mode(mode) == "valid":
+        raise ValueError("padding mode 'valid' changes the size of maps: it cannot be an integer")
+    return MODES.index(mode)
+
+
+def is_partial(mode: Mode) -> bool | Bool[Array, ""]:
+    """Whether `mode` is `partial`; of a mode that is data, an array."""
+    return mode == "partial" if isinstance(mode, str) else mode == MODES.index("partial")
+
+
+def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Array, "n h2 w2 c"]:
     """Pads a map by `widths` = ((top, bottom), (left, right)) pixels.
 
     One row, padded by two pixels on either side:
@@ -56,41 +79,30 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: str) -> Float[Arra
     `numpy.pad` (`edge` is replicate, `wrap` is circular). Like PyTorch, a mode mirrors or wraps
     once at most.
 
+    A `mode` that is an integer array, see `mode_index`, may be traced. Whether the map is large
+    enough for it is then for the caller to check, by `check_fits`.
+
     Raises:
         ValueError: an unknown mode or a negative width.
         InputTooSmall: the map is smaller than the mode needs (a ValueError too).
     """
-    check_mode(mode)
+    in_words = isinstance(mode, str)
+    if in_words:
+        check_mode(mode)
     if min(min(pair) for pair in widths) < 0:
         raise ValueError(f"padding widths must not be negative, found {widths}")
-    if mode == "valid" or not any(any(pair) for pair in widths):
+    if (in_words and mode == "valid") or not any(map(any, widths)):
         return jnp.asarray(x)
-    check_fits(x.shape[1:3], widths, mode)
-    return jnp.pad(x, ((0, 0), *widths, (0, 0)), mode=REPEATING.get(mode, "constant"))
-
-
-def fold(padded: Float[Array, "n h2 w2 c"], widths: Widths, mode: str) -> Float[Array, "n h w c"]:
-    """Adds what stands beyond the border to the pixels that it repeats: the transpose of `pad`.
-
-    For the modes that repeat. Only the border is touched, while the transpose that JAX derives
-    copies the map several times.
-    """
-    for axis, (before, after) in zip((1, 2), widths, strict=True):
-        size = padded.shape[axis] - before - after
-        pixels = before + source_pixels(size, (before, after), mode)
-        for beyond in (*range(before), *range(before + size, before + size + after)):
-            repeated = int(pixels[beyond])
-            line, inside = (
-                lax.slice_in_dim(padded, at, at + 1, axis=axis) for at in (beyond, repeated)
-            )
-            padded = lax.dynamic_update_slice_in_dim(padded, inside + line, repeated, axis)
-    (top, bottom), (left, right) = widths
-    return padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
-
-
-def source_pixels(size: int, widths: tuple[int, int], mode: str) -> Int[np.ndarray, " n"]:
-    """Which pixel of a row stands at each place of the padded row, for a mode that repeats."""
-    return np.pad(np.arange(size), widths, mode=REPEATING[mode])
+    if in_words:
+        check_fits(x.shape[1:3], widths, mode)
+        if mode not in REPEATING:
+            return jnp.pad(x, ((0, 0), *widths, (0, 0)))
+        mode = MODES.index(mode)
+    # The corners come from the strips. If they came from the map that is padded along one axis,
+    # XLA would write that map to memory before it pads the other axis.
+    top, bottom = _beyond(jnp.asarray(x), widths[0], mode, axis=1)
+    rows = [_pad_columns(part, widths[1], mode) for part in (*top, x, *bottom)]
+    return jnp.concatenate(rows, axis=1)
 
 
 def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
@@ -102,3 +114,40 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
                 f"{mode} padding by {pair} pixels needs a map of {axis} {smallest} or more, "
                 f"found {length}"
             )
+
+
+def _pad_columns(
+    x: Float[ArrayLike, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""]
+) -> Float[Array, "n h w2 c"]:
+    left, right = _beyond(jnp.asarray(x), widths, mode, axis=2)
+    return jnp.concatenate([*left, x, *right], axis=2)
+
+
+def _beyond(
+    x: Float[Array, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""], *, axis: int
+) -> tuple[list[Array], list[Array]]:
+    """The rows or columns before and behind a map, one by one."""
+    tables = _sources(x.shape[axis], widths)
+    pixels, repeats = (t[mode] if isinstance(mode, int) else jnp.asarray(t)[mode] for t in tables)
+    lines = [
+        jnp.where(repeats, lax.dynamic_index_in_dim(x, pixels[i], axis), 0)
+        for i in range(sum(widths))
+    ]
+    return lines[: widths[0]], lines[widths[0] :]
+
+
+@functools.cache
+def _sources(
+    size: int, widths: tuple[int, int]
+) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"]]:
+    """For each mode, the pixels that stand beyond the border, and whether it repeats any.
+
+    Modes that the map is too small for get pixels that mean nothing.
+    """
+    before, after = widths
+    pixels = np.zeros((len(MODES), before + after), np.int32)
+    for index, mode in enumerate(MODES):
+        if mode in REPEATING and size >= smallest_size(widths, mode):
+            row = np.pad(np.arange(size), widths, mode=REPEATING[mode])
+            pixels[index] = np.delete(row, np.s_[before : before + size])
+    return pixels, np.array([mode in REPEATING for mode in MODES])

@@ -45,7 +45,7 @@ def conv_taps(
         widths = ((padding, padding), (padding, padding))
 
         def tiles(x: Array, kernel: Array) -> Array:
-            return winograd(x, kernel, widths, "zeros")
+            return winograd(x, kernel, widths)
 
         return lax.platform_dependent(x, kernel, cpu=tiles, default=shifted)
     return shifted(x, kernel)

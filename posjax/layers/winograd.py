@@ -5,7 +5,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers.padding import Widths, pad
+from posjax.layers.padding import Widths
 
 # Tiles in one matrix product: enough to fill it, few enough to stay in a processor's cache.
 TILES = 1568
@@ -22,17 +22,16 @@ def suits_winograd(size: tuple[int, int], kernel_shape: tuple[int, int, int, int
 
 
 def winograd(
-    x: Float[ArrayLike, "n h w c"], kernel: Float[ArrayLike, "3 3 c d"], widths: Widths, mode: str
+    x: Float[ArrayLike, "n h w c"], kernel: Float[ArrayLike, "3 3 c d"], widths: Widths
 ) -> Float[Array, "n h2 w2 d"]:
     """Convolution of stride 1 with a 3x3 kernel, with 16 products where 36 are usual.
+
+    The map is padded with `widths` zeros.
 
     F(2x2, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): tiles of 4x4 pixels, two pixels apart,
     give 2x2 responses each. Its error in float32 is that of the direct sum. Pixels of one colour
     give responses that are equal bit for bit, wherever in a tile they lie: no position comes from
     rounding.
-
-    Raises:
-        InputTooSmall: the map is smaller than `mode` needs.
     """
     height, width = (
         length + sum(pair) - 2 for length, pair in zip(x.shape[1:3], widths, strict=True)
@@ -42,9 +41,9 @@ def winograd(
     taps = [_transform_taps([rows[j][a] for j in range(3)]) for a in range(4)]
 
     def respond(image: Float[Array, "h w c"]) -> Float[Array, "h2 w2 d"]:
-        image = pad(image[None], widths, mode)[0]
         # What completes the last tiles reaches no response that is kept.
-        image = jnp.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))
+        (top, bottom), (left, right) = widths
+        image = jnp.pad(image, ((top, bottom + height % 2), (left, right + width % 2), (0, 0)))
         products = [
             [
                 jnp.einsum("hwc,cd->hwd", tile, taps[a][b])

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 
+from posjax import encoders
 from posjax.encoders import PIXELS
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY, Task
 from posjax.runs.frozen import FrozenEncoder, freeze
@@ -58,7 +59,9 @@ def recipe_of(settings: Settings, encoder: str, available: Iterable[str]) -> Set
 
 
 def frozen(settings: Settings, arm: Arm) -> FrozenEncoder:
-    """The encoder of an arm, see `freeze`."""
+    """The encoder of an arm, see `freeze`; its padding is data where the run compares several."""
+    shared = map(encoders.shared_padding, settings.paddings_of(arm.encoder))
+    as_data = sum(one == encoders.shared_padding(arm.padding) for one in shared) > 1
     return freeze(
         arm.encoder,
         arm.weights,
@@ -66,6 +69,7 @@ def frozen(settings: Settings, arm: Arm) -> FrozenEncoder:
         pool_padding=settings.pool_padding,
         normalize=settings.normalize,
         seed=arm.seed,
+        as_data=as_data,
     )
 
 

@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
+from posjax import encoders
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runs import parallel
@@ -37,7 +38,8 @@ def encode_with(
     if devices[0].platform == "cpu":
         batch_size = min(batch_size, CPU_IMAGES * len(devices))
     step = _encode_step(encoder.module, encoder.normalize, feature_size, dtype, tuple(devices))
-    variables = parallel.replicate(encoder.variables, devices)
+    modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
+    variables, modes = parallel.replicate((encoder.variables, modes), devices)
 
     def encode(source: Source) -> Iterator[dict[str, np.ndarray]]:
         keys = iter(source.keys)
@@ -57,7 +59,7 @@ def encode_with(
         for images in batches(source, batch_size):
             shards, _ = parallel.split(images, batch_size, devices)
             # The devices work on this batch while the caller stores the one before.
-            now = step(variables, shards), len(images)
+            now = step(variables, shards, modes), len(images)
             if before:
                 yield collect(*before)
             before = now
@@ -86,21 +88,25 @@ def stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[i
     return tuple(size) if smaller else tuple(feature_size)
 
 
-# Cached, because a compiled encoder serves all seeds and sources of images.
-@functools.cache
-def _encode_step(
-    module: nn.Module,
-    normalize: str,
-    feature_size: tuple[int, int],
-    dtype: str,
-    devices: tuple[jax.Device, ...],
+def encode_step(
+    module: nn.Module, normalize: str, feature_size: tuple[int, int], dtype: str, platform: str
 ) -> Callable:
+    """The function `encode(variables, images, modes)` that a run compiles for `platform`.
+
+    `modes` are integers, one for each layer that pads, see `encoders.with_modes`; or None for the
+    padding of `module`. It returns the stages, no larger than `feature_size`, and for each image
+    whether all of them are finite.
+    """
     mean, std = statistics_of(normalize)
 
-    def step(
-        variables: dict, images: Float[jax.Array, "n h w 3"]
-    ) -> tuple[dict[str, jax.Array], jax.Array]:
-        stages = module.apply(variables, (images - mean) / std)
+    def encode(
+        variables: dict,
+        images: Float[jax.Array, "n h w 3"],
+        modes: Int[jax.Array, " layers"] | None,
+    ) -> tuple[dict[str, jax.Array], Bool[jax.Array, " n"]]:
+        encoder = module if modes is None else encoders.with_modes(module, modes)
+        apply = encoders.with_winograd(encoder.apply) if platform == "cpu" else encoder.apply
+        stages = apply(variables, (images - mean) / std)
         small = {
             name: resize_bilinear(
                 x, stored_size(x.shape[1:3], feature_size), align_corners=True
@@ -110,4 +116,17 @@ def _encode_step(
         finite = jnp.stack([jnp.isfinite(x).all(axis=(1, 2, 3)) for x in small.values()]).all(0)
         return small, finite
 
+    return encode
+
+
+# Cached, because a compiled encoder serves all seeds, modes and sources of images.
+@functools.cache
+def _encode_step(
+    module: nn.Module,
+    normalize: str,
+    feature_size: tuple[int, int],
+    dtype: str,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    step = encode_step(module, normalize, feature_size, dtype, devices[0].platform)
     return parallel.pmap(step, devices)

@@ -1,5 +1,6 @@
 """Frozen encoders: a network, its weights, and the statistics that its inputs are normalised by."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -20,6 +21,10 @@ from posjax.layers import InputTooSmall
 class FrozenEncoder:
     """An encoder that is probed as it is.
 
+    `modes` are the integers of its padding where that is data: `module` then has the padding of
+    all encoders that are compiled together, see `encoders.shared_padding`. They are None where
+    `padding` is compiled in.
+
     `digest` is the SHA-256 of its weights; `normalize` names the statistics of its inputs;
     `seed` is that of random weights and None for weights from a file.
     """
@@ -33,6 +38,7 @@ class FrozenEncoder:
     digest: str
     normalize: str
     seed: int | None
+    modes: tuple[int, ...] | None = None
 
     @property
     def margins(self) -> tuple[int, int]:
@@ -58,6 +64,7 @@ def freeze(
     pool_padding: str | None = None,
     normalize: str = "encoder",
     seed: int | None = None,
+    as_data: bool = False,
 ) -> FrozenEncoder:
     """An encoder with weights that are `random` (drawn by `seed`), or `imagenet`, or of a file.
 
@@ -70,6 +77,9 @@ def freeze(
     do, those of ImageNet. Pixels have neither weights nor a padding mode: both are then `none`,
     whatever is asked for.
 
+    `as_data` makes the padding data of a compiled encoder that serves other modes too; otherwise
+    it is compiled in.
+
     Raises:
         ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
             `posjax.encoders.load`.
@@ -77,7 +87,9 @@ def freeze(
     if normalize != "encoder" and normalize not in STATISTICS:
         known = ", ".join(("encoder", *STATISTICS))
         raise ValueError(f"--normalize: {normalize!r} is unknown; expected one of {known}")
-    module = _module(name, padding, pool_padding)
+    as_data = as_data and name != encoders.PIXELS
+    module = _module(name, encoders.shared_padding(padding) if as_data else padding, pool_padding)
+    modes = tuple(encoders.layer_modes(module, padding).tolist()) if as_data else None
     if name == encoders.PIXELS:
         weights, padding, seed, variables, statistics = "none", "none", None, {}, "none"
     elif weights == "random":
@@ -105,6 +117,7 @@ def freeze(
         digest=_digest(variables),
         normalize=statistics if normalize == "encoder" else normalize,
         seed=seed,
+        modes=modes,
     )
 
 
@@ -133,15 +146,28 @@ def stage_shapes(
     Raises:
         InputTooSmall: the images are too small for the encoder under this padding.
     """
-    module = _module(name, padding, pool_padding)
     side = image_size + sum(encoders.margins(name, padding))
     try:
-        stages = shapes_of(module, side, side)
+        stages = _shapes_under(name, padding, pool_padding, side)
     except InputTooSmall as error:
         raise InputTooSmall(
             f"--image_size={image_size}: {error}; or leave {padding} out of --paddings"
         ) from error
     return {stage: tuple(array.shape[1:]) for stage, array in stages.items()}
+
+
+def _shapes_under(
+    name: str, padding: str, pool_padding: str | None, side: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    mode, switches = encoders.split_padding(padding)
+    words = {mode, *switches.values()}
+    if switches and "valid" not in words:
+        # A mixture of modes fits where each of them fits at every layer. These few are traced once
+        # for all mixtures, of which an ablation of single layers has dozens.
+        with contextlib.suppress(InputTooSmall):
+            each = [shapes_of(_module(name, word, pool_padding), side, side) for word in words]
+            return each[0]
+    return shapes_of(_module(name, padding, pool_padding), side, side)
 
 
 # Cached, because runs ask for them when they plan, and again for every source of images.

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from posjax import encoders
 from posjax.images import Source, batches, select
@@ -71,37 +71,64 @@ def patterns(
     check_count(len(source))
     if len({(encoder.name, encoder.digest, encoder.normalize) for encoder in frozen}) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
-    modules = tuple(encoder.module for encoder in frozen)
-    paddings = tuple(encoder.padding for encoder in frozen)
-    step = _step(modules, paddings, where, frozen[0].normalize, tuple(devices))
     variables = parallel.replicate(frozen[0].variables, devices)
-    found: list[dict[str, list[Sums]]] = [{stage: [] for stage, _ in where.strides} for _ in frozen]
+    all_sums: list[dict[str, list[Sums]]] = [
+        {stage: [] for stage, _ in where.strides} for _ in frozen
+    ]
     with progress.bar(len(source), f"PPP of {len(frozen)} paddings", "images") as bar:
         for rows in np.array_split(np.arange(len(source)), PARTS):
             totals: Any = None
             for images in batches(select(source, rows.tolist()), batch_size):
                 shards, mask = parallel.split(images, batch_size, devices)
-                sums = parallel.gather(step(variables, shards, mask))
+                sums = _sums_of_batch(frozen, variables, shards, mask, where, tuple(devices))
                 totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
                 progress.advance(bar, len(images))
-            for stages, sums in zip(found, totals, strict=True):
-                for stage, values in sums.items():
-                    difference, *scalars = values
+            for stages, sums in zip(all_sums, totals, strict=True):
+                for stage, (difference, *scalars) in sums.items():
                     stages[stage].append(Sums(len(rows), difference, *map(float, scalars)))
-    return [{stage: pattern(parts) for stage, parts in stages.items()} for stages in found]
+    return [{stage: pattern(parts) for stage, parts in stages.items()} for stages in all_sums]
 
 
-# Cached, because a compiled step serves all seeds.
-@functools.lru_cache(maxsize=8)
-def _step(
-    modules: tuple[nn.Module, ...],
-    paddings: tuple[str, ...],
+def _sums_of_batch(
+    frozen: Sequence[FrozenEncoder],
+    variables: Any,
+    images: Float[np.ndarray, "d n h w 3"],
+    mask: Float[np.ndarray, "d n"],
     where: Geometry,
-    normalize: str,
     devices: tuple[jax.Device, ...],
-) -> Callable:
+) -> list[dict[str, tuple[np.ndarray, ...]]]:
+    """The sums over one batch, for each encoder."""
+    surrounded: dict[bool, Any] = {}
+    sums = []
+    for encoder in frozen:
+        valid = encoder.padding == "valid"
+        if valid not in surrounded:
+            reference = encoder.module.clone(padding="valid" if valid else "zeros")
+            step = _compiled_surroundings(reference, encoder.normalize, devices)
+            surrounded[valid] = step(variables, images)
+        step = _compiled_crops(encoder.module, encoder.normalize, where, devices)
+        modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
+        modes = parallel.replicate(modes, devices)
+        sums.append(step(variables, images, surrounded[valid], mask, modes))
+    return parallel.gather(sums)
+
+
+def surroundings_step(module: nn.Module, normalize: str) -> Callable:
+    """The function that gives the stages of whole images."""
     mean, std = statistics_of(normalize)
-    reference = modules[0].clone(padding="zeros")
+
+    def encode_surroundings(variables: Any, images: Float[Array, "n h w 3"]) -> encoders.Stages:
+        return module.apply(variables, (images - mean) / std)
+
+    return encode_surroundings
+
+
+def crops_step(module: nn.Module, normalize: str, where: Geometry) -> Callable:
+    """The function that encodes the crops, and sums their differences from whole images' stages.
+
+    Its `modes` are as those of `encoding.encode_step`.
+    """
+    mean, std = statistics_of(normalize)
     inside = slice(where.margin, where.margin + where.crop)
     strides = dict(where.strides)
 
@@ -117,15 +144,31 @@ def _step(
             jnp.sum(true**2),
         )
 
-    def step(variables: Any, images: Float[Array, "n h w 3"], mask: Float[Array, " n"]) -> list:
-        images = (images - mean) / std
-        crops = images[:, inside, inside]
-        surrounded = reference.apply(variables, images)
-        found = []
-        for module, padding in zip(modules, paddings, strict=True):
-            whole = module.apply(variables, images) if padding == "valid" else surrounded
-            stages = module.apply(variables, crops)
-            found.append({k: sums(x, whole[k], strides[k], mask) for k, x in stages.items()})
+    def encode_crops(
+        variables: Any,
+        images: Float[Array, "n h w 3"],
+        whole: encoders.Stages,
+        mask: Float[Array, " n"],
+        modes: Int[Array, " layers"] | None,
+    ) -> dict[str, tuple[Array, ...]]:
+        encoder = module if modes is None else encoders.with_modes(module, modes)
+        stages = encoder.apply(variables, (images[:, inside, inside] - mean) / std)
+        found = {k: sums(x, whole[k], strides[k], mask) for k, x in stages.items()}
         return jax.lax.psum(found, parallel.AXIS)
 
-    return parallel.pmap(step, devices)
+    return encode_crops
+
+
+# Cached, because a compiled step serves all seeds and modes.
+@functools.cache
+def _compiled_surroundings(
+    module: nn.Module, normalize: str, devices: tuple[jax.Device, ...]
+) -> Callable:
+    return parallel.pmap(surroundings_step(module, normalize), devices)
+
+
+@functools.cache
+def _compiled_crops(
+    module: nn.Module, normalize: str, where: Geometry, devices: tuple[jax.Device, ...]
+) -> Callable:
+    return parallel.pmap(crops_step(module, normalize, where), devices)

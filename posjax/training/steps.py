@@ -10,7 +10,6 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key, Num
 
-from posjax.layers import onednn
 from posjax.probes.trainer import State, Variables
 from posjax.training.augment import Windows, as_floats, central, crop, draw_windows
 
@@ -94,8 +93,7 @@ def train_step(
         return jnp.mean(losses), (updated, sums | {"count": jnp.float32(len(losses))})
 
     params = state.variables["params"]
-    with onednn.allowed():
-        gradients, (updated, sums) = jax.grad(mean_loss, has_aux=True)(params)
+    gradients, (updated, sums) = jax.grad(mean_loss, has_aux=True)(params)
     if axis_name is not None:
         gradients, sums = lax.pmean(gradients, axis_name), lax.psum(sums, axis_name)
     changes, opt_state = tx.update(gradients, state.optimizer, params)

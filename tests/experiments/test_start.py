@@ -1,7 +1,6 @@
 """What a start waits for: no package that it does not need, no program compiled before."""
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +8,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.compilation import keep_compiled, start
+from experiments.compilation import keep_compiled
 
 ROOT = Path(__file__).parents[2]
-LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 HEAVY = (
     "grain",
     "huggingface_hub",
@@ -114,72 +112,3 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
 def test_a_home_that_nobody_knows_is_told_with_the_flag():
     with pytest.raises(ValueError, match="--compile_cache=~no-such-user/x cannot be written to"):
         keep_compiled("~no-such-user/x")
-
-
-def test_programs_that_train_keep_no_programs_on_a_cpu(config, tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("experiments.compilation.keep_memory", lambda: None)
-    start(0, None, quiet=False, trains=True)
-    assert config.jax_compilation_cache_dir is None
-    assert "--compile_cache=" not in caplog.text
-    start(0, None, quiet=False)
-    assert config.jax_compilation_cache_dir
-    config.update("jax_compilation_cache_dir", None)
-    start(0, str(tmp_path / "told"), quiet=False, trains=True)
-    assert config.jax_compilation_cache_dir.startswith(str(tmp_path / "told"))
-    assert "training is faster with --compile_cache=" in caplog.text
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is kept is glibc's to decide")
-def test_memory_that_is_freed_is_not_asked_for_again():
-    code = (
-        "import resource\n"
-        "import numpy as np\n"
-        "from experiments.compilation import keep_memory\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "def again():\n"
-        "    np.ones(1 << 25)\n"
-        "    before = faults()\n"
-        "    np.ones(1 << 25)\n"
-        "    return faults() - before\n"
-        "asked = again()\n"
-        "keep_memory()\n"
-        "print(asked, again())\n"
-    )
-    asked, kept = map(int, python(code).split())
-    assert kept < 100 < asked
-
-
-@pytest.mark.skipif(
-    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(),
-    reason="this system has no large pages to give",
-)
-def test_memory_that_is_kept_lies_on_large_pages():
-    code = (
-        "import numpy as np\n"
-        "from pathlib import Path\n"
-        "from experiments.compilation import keep_memory\n"
-        "keep_memory()\n"
-        "array = np.ones(1 << 25)\n"
-        "lines = Path('/proc/self/smaps_rollup').read_text().splitlines()\n"
-        "print(array.nbytes >> 10, *(l.split()[1] for l in lines if l.startswith('AnonHuge')))\n"
-    )
-    # NumPy asks for them, too, if it may.
-    asked, large = map(int, python(code, NUMPY_MADVISE_HUGEPAGE="0").split())
-    assert large > asked // 2
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
-def test_no_addresses_are_reserved_where_they_are_limited():
-    code = (
-        "import os, resource\n"
-        "from pathlib import Path\n"
-        "from experiments.compilation import keep_memory\n"
-        "_, hard = resource.getrlimit(resource.RLIMIT_AS)\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (1 << 42, hard))\n"
-        "pages = lambda: int(Path('/proc/self/statm').read_text().split()[0])\n"
-        "before = pages()\n"
-        "keep_memory()\n"
-        "print((pages() - before) / os.sysconf('SC_PHYS_PAGES'))\n"
-    )
-    assert float(python(code)) < 0.01

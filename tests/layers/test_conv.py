@@ -1,5 +1,6 @@
 """Convolution and pooling: numpy.pad and float64 sums, PyTorch's geometry, exact gradients."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import close, conv64, draw, windows
 
-from posjax.layers import MODES, InputTooSmall, conv, conv_widths, max_pool
+from posjax.layers import MODES, InputTooSmall, conv, conv_widths, max_pool, mode_index
 
 NUMPY = {
     "zeros": "constant",
@@ -245,3 +246,50 @@ def test_max_pool_refuses_an_unknown_mode_and_a_map_smaller_than_its_window():
         max_pool(draw(0, 1, 2, 4, 1), window=3, stride=2, mode="valid")
     with pytest.raises(InputTooSmall, match="2 or more, found 1"):
         max_pool(draw(0, 1, 1, 4, 1), window=3, stride=2, padding=1, mode="reflect")
+
+
+# Modes that are data
+
+
+@pytest.mark.parametrize("mode", NUMPY)
+@few
+@given(
+    kernel_size=kernel_sizes,
+    stride=st.integers(1, 3),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+)
+def test_conv_under_an_integer_is_conv_under_its_word(mode, kernel_size, stride, size):
+    x, kernel, bias = draw(0, 2, *size, 3), draw(1, *kernel_size, 3, 4), draw(2, 4)
+    by_integer = jax.jit(conv, static_argnames="stride", compiler_options=QUICK)
+    found = by_integer(x, kernel, bias, stride=stride, mode=jnp.int32(mode_index(mode)))
+    close(found, conv(x, kernel, bias, stride=stride, mode=mode))
+
+
+@pytest.mark.parametrize("mode", NUMPY)
+def test_max_pool_under_an_integer_is_max_pool_under_its_word(mode):
+    x = -1 - np.abs(draw(0, 2, 7, 8, 3))
+    pool = functools.partial(max_pool, window=3, stride=2, padding=1)
+    found = pool(x, mode=jnp.int32(mode_index(mode)))
+    np.testing.assert_array_equal(found, pool(x, mode=mode))
+
+
+@pytest.mark.parametrize("mode", NUMPY)
+def test_conv_is_differentiated_forwards_and_twice(mode):
+    x, kernel, direction = draw(0, 1, 5, 5, 2), draw(1, 3, 3, 2, 2), draw(2, 1, 5, 5, 2)
+    for chosen in (mode, jnp.int32(mode_index(mode))):
+        respond = functools.partial(conv, kernel=kernel, mode=chosen)
+        # The response is linear in the map.
+        _, slope = jax.jvp(respond, (x,), (direction,))
+        close(slope, respond(direction))
+        half_square = jax.grad(lambda x, f=respond: jnp.sum(f(x) ** 2) / 2)
+        _, curvature = jax.jvp(half_square, (x,), (direction,))
+        slope = np.float64(respond(direction))
+        np.testing.assert_allclose(np.sum(curvature * direction), np.sum(slope**2), rtol=1e-4)
+
+
+def test_zeros_in_words_is_the_convolutions_own_padding():
+    x, kernel = draw(0, 1, 5, 5, 2), draw(1, 3, 3, 2, 2)
+    text = str(jax.make_jaxpr(conv)(x, kernel))
+    assert "padding=((1, 1), (1, 1))" in text
+    assert "concatenate" not in text
+    assert " pad[" not in text

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posjax.layers import MODES, InputTooSmall, check_mode, pad, smallest_size
-from posjax.layers.padding import REPEATING, fold
+from posjax.layers import MODES, InputTooSmall, check_mode, mode_index, pad, smallest_size
 
 NUMPY = {
     "zeros": "constant",
@@ -139,14 +138,56 @@ def test_a_negative_width_is_refused(mode, place, negative):
         pad(image(4, 4), (tuple(sides[:2]), tuple(sides[2:])), mode)
 
 
-@pytest.mark.parametrize("mode", REPEATING)
+@pytest.mark.parametrize("mode", NUMPY)
 @few
-@given(rows=widths, columns=widths)
-def test_folding_is_the_transpose_of_padding(mode, rows, columns):
-    # Whole numbers, whose sums do not depend on their order.
-    x, moved = (np.rint(9 * image(6, 7, seed)) for seed in (0, 1))
-    padded, back = jax.vjp(lambda x: pad(x, (rows, columns), mode), x)
-    moved = jnp.pad(moved, ((0, 0), rows, columns, (0, 0)), mode="linear_ramp").round()
-    assert moved.shape == padded.shape
-    folded = jax.jit(fold, static_argnums=(1, 2))(moved, (rows, columns), mode)
-    np.testing.assert_array_equal(folded, jax.jit(back)(moved)[0])
+@given(rows=widths, columns=widths, more=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+def test_a_mode_that_is_an_integer_pads_as_its_word(mode, rows, columns, more):
+    size = [SMALLEST[mode](max(pair)) + m for pair, m in zip((rows, columns), more, strict=True)]
+    x = image(*size)
+    padded = jax.jit(pad, static_argnums=1)(x, (rows, columns), jnp.int32(mode_index(mode)))
+    expected = np.pad(x, ((0, 0), rows, columns, (0, 0)), mode=NUMPY[mode])
+    np.testing.assert_array_equal(padded, expected)
+
+
+def test_one_compiled_program_pads_under_every_mode():
+    x = image(5, 6)
+    compiled = jax.jit(lambda x, mode: pad(x, ((2, 1), (1, 3)), mode))
+    for mode in NUMPY:
+        expected = np.pad(x, ((0, 0), (2, 1), (1, 3), (0, 0)), mode=NUMPY[mode])
+        np.testing.assert_array_equal(compiled(x, jnp.int32(mode_index(mode))), expected)
+
+
+def test_one_map_is_padded_under_many_modes_at_once():
+    x, modes = image(4, 4), np.array([mode_index(mode) for mode in NUMPY], np.int32)
+    padded = jax.vmap(lambda mode: pad(x, ((1, 2), (2, 1)), mode))(modes)
+    for one, mode in zip(padded, NUMPY, strict=True):
+        expected = np.pad(x, ((0, 0), (1, 2), (2, 1), (0, 0)), mode=NUMPY[mode])
+        np.testing.assert_array_equal(one, expected)
+
+
+def test_a_mode_of_the_padding_that_nobody_chose_spoils_nothing():
+    # Infinite features at a border do not reach what zeros put beyond it.
+    x = np.full((1, 3, 3, 1), np.inf, np.float32)
+    padded = pad(x, ((1, 1), (1, 1)), jnp.int32(mode_index("zeros")))
+    np.testing.assert_array_equal(padded[0, 0, :, 0], np.zeros(5))
+
+
+@pytest.mark.parametrize("mode", NUMPY)
+def test_the_gradient_adds_what_stands_beyond_the_border_to_its_source(mode):
+    widths = ((1, 2), (2, 0))
+    x, moved = image(4, 5), image(7, 7, seed=1)
+    for chosen in (mode, jnp.int32(mode_index(mode))):
+        gradient = jax.grad(lambda x, m=chosen: jnp.sum(pad(x, widths, m) * moved))(x)
+        # The padding is linear: along any direction the slope is the padded direction's.
+        direction = image(4, 5, seed=2)
+        expected = np.sum(
+            np.pad(direction, ((0, 0), *widths, (0, 0)), mode=NUMPY[mode]) * np.float64(moved)
+        )
+        np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-4)
+
+
+def test_valid_is_no_integer():
+    with pytest.raises(ValueError, match="'valid' changes the size"):
+        mode_index("valid")
+    with pytest.raises(ValueError, match="is unknown"):
+        mode_index("same")

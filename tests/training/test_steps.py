@@ -40,15 +40,6 @@ QUICK = {"xla_backend_optimization_level": 0}
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_steps_are_those_of_pytorch(mode, numbered):
-    check_steps(mode, numbered)
-
-
-@pytest.mark.parametrize("mode", ["zeros", "reflect"])
-def test_steps_by_onednn_are_those_of_pytorch(mode, numbered, nothing_kept):
-    check_steps(mode, numbered)
-
-
-def check_steps(mode, numbered):
     encoder = encoders.create("resnet20", mode, num_classes=10)
     tx = optimizer(RECIPE, 1)
     variables = numbered(encoder)

@@ -1,0 +1,77 @@
+"""Padding modes as data: one compiled encoder serves every mode that keeps the size of maps.
+
+`padding` in words gives each layer a mode. Words that keep the size become integers, one for each
+layer of `padded_layers`, and `with_modes` puts the integers into an encoder while it is traced.
+"""
+
+from functools import cache
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Int
+
+from posjax.encoders.blocks import mode_at, split_padding
+from posjax.encoders.matched import Matched
+from posjax.layers import Mode, mode_index
+
+VALID = "valid"
+
+
+def shared_padding(padding: str) -> str:
+    """The padding that stands for all that one compiled encoder serves.
+
+    It has `zeros` for every mode that keeps the size: `zeros` for `reflect+conv1=circular`, and
+    `valid+conv1=zeros` for `valid+conv1=reflect`. A view (`zeros@cropped`) stays.
+    """
+    modes, at, view = padding.partition("@")
+    mode, switches = split_padding(modes)
+    base, other = (VALID, "zeros") if mode == VALID else ("zeros", VALID)
+    unlike = sorted(layer for layer, word in switches.items() if (word == VALID) != (mode == VALID))
+    return "+".join([base, *(f"{layer}={other}" for layer in unlike)]) + at + view
+
+
+def layer_modes(module: nn.Module, padding: str) -> Int[np.ndarray, " layers"]:
+    """The integer of each layer's mode under `padding`, in the order of `layers_that_pad`.
+
+    Layers that are `valid` stay so in words, and get a 0 that is never read.
+    """
+    modes = padding.partition("@")[0]
+    words = [mode_at(modes, layer) for layer in layers_that_pad(module)]
+    return np.array([0 if word == VALID else mode_index(word) for word in words], np.int32)
+
+
+def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module:
+    """An encoder whose layers pad by `modes`, integers as `layer_modes` gives them.
+
+    Layers that are `valid` in the encoder's own padding stay `valid`, and a pool with a padding
+    of its own keeps it. To be called where the encoder is traced: the integers may be tracers.
+    """
+    if isinstance(module, Matched):
+        return module.clone(encoder=with_modes(module.encoder, modes))
+    modes, layers = jnp.asarray(modes), layers_that_pad(module)
+
+    def mode(layer: str) -> Mode:
+        fixed = mode_at(module.padding, layer) == VALID
+        return VALID if fixed else modes[layers.index(layer)]
+
+    return module.clone(padding=mode)
+
+
+@cache
+def layers_that_pad(module: nn.Module) -> tuple[str, ...]:
+    """The layers of an encoder that pad, by their names in PyTorch, from the image onwards."""
+    if isinstance(module, Matched):
+        return layers_that_pad(module.encoder)
+    layers: dict[str, None] = {}
+
+    def listen(layer: str) -> str:
+        layers[layer] = None
+        return "zeros"
+
+    encoder = module.clone(padding=listen, pool_padding=None)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x), image)
+    return tuple(layers)

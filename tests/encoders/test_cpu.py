@@ -1,0 +1,72 @@
+"""The encoder's way on a CPU: Winograd where it suits, the same numbers everywhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from posjax import encoders
+from posjax.encoders import with_winograd
+from posjax.layers import conv
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def products(fn, *args):
+    """The numbers of convolutions and of matrix products that a function computes."""
+    text = str(jax.make_jaxpr(fn)(*args))
+    return text.count("conv_general_dilated["), text.count("dot_general[")
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "partial", "valid"])
+def test_a_wide_convolution_goes_by_winograd_and_gives_the_same(mode):
+    x, kernel, bias = draw(0, 2, 16, 17, 128), draw(1, 3, 3, 128, 128) / 34, draw(2, 128)
+
+    def layer(x):
+        return jax.nn.relu(conv(x, kernel, bias, mode=mode))
+
+    assert products(layer, x) == (1, 0)
+    assert products(with_winograd(layer), x)[0] == 0
+    np.testing.assert_allclose(jax.jit(with_winograd(layer))(x), layer(x), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "options"),
+    [
+        ((1, 16, 16, 64), (3, 3, 64, 128), {}),
+        ((1, 16, 16, 128), (5, 5, 128, 128), {}),
+        ((1, 16, 16, 128), (1, 1, 128, 128), {}),
+        ((1, 7, 7, 128), (3, 3, 128, 128), {}),
+        ((1, 16, 16, 128), (3, 3, 128, 128), {"window_strides": (2, 2)}),
+        ((1, 16, 16, 128), (3, 3, 128, 128), {"rhs_dilation": (2, 2)}),
+        ((1, 16, 16, 256), (3, 3, 128, 128), {"feature_group_count": 2}),
+    ],
+)
+def test_every_other_convolution_stays_as_it_is(shape, kernel, options):
+    settings = {"window_strides": (1, 1), "padding": "VALID"} | options
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def layer(x, kernel):
+        return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **settings)
+
+    x, kernel = draw(0, *shape), draw(1, *kernel)
+    assert products(with_winograd(layer), x, kernel) == (1, 0)
+    np.testing.assert_array_equal(with_winograd(layer)(x, kernel), layer(x, kernel))
+
+
+def test_bfloat16_stays_as_it_is():
+    x, kernel = (
+        jnp.asarray(a, jnp.bfloat16) for a in (draw(0, 1, 16, 16, 128), draw(1, 3, 3, 128, 128))
+    )
+    assert products(with_winograd(conv), x, kernel) == (1, 0)
+
+
+def test_a_whole_encoder_keeps_its_stages(numbered):
+    module = encoders.create("vgg11", "circular")
+    variables, x = numbered(module), draw(0, 1, 64, 64, 3)
+    found = jax.jit(with_winograd(module.apply))(variables, x)
+    for stage, expected in jax.jit(module.apply)(variables, x).items():
+        np.testing.assert_allclose(found[stage], expected, atol=1e-5 * np.std(expected))
