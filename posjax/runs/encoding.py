@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int, Num
 
 from posjax.images import Source, batches
-from posjax.layers import resize_bilinear
+from posjax.layers import MODES, resize_bilinear
 from posjax.runs import parallel
 from posjax.runs.frozen import FrozenEncoder, shapes_of, statistics_of
 
@@ -57,7 +57,7 @@ def encode_with(
         for images in batches(source, batch_size):
             shards, _ = parallel.split(images, batch_size, devices)
             # The devices work on this batch while the caller stores the one before.
-            now = step(variables, shards), len(images)
+            now = step(variables, shards, None), len(images)
             if before:
                 yield collect(*before)
             before = now
@@ -86,21 +86,28 @@ def stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[i
     return tuple(size) if smaller else tuple(feature_size)
 
 
-# Cached, because a compiled encoder serves all seeds and sources of images.
-@functools.cache
-def _encode_step(
-    module: nn.Module,
-    normalize: str,
-    feature_size: tuple[int, int],
-    dtype: str,
-    devices: tuple[jax.Device, ...],
+def encode_step(
+    module: nn.Module, normalize: str, feature_size: tuple[int, int], dtype: str, platform: str
 ) -> Callable:
+    """The step that maps (variables, images, modes) to stages and whether each image's are finite.
+
+    A stand-in: images are of 0 to 255 or on [0, 1]; of `modes` the first counts for all layers, and
+    None leaves the module's padding; `platform` does not matter.
+    """
     mean, std = statistics_of(normalize)
 
-    def step(
-        variables: dict, images: Float[jax.Array, "n h w 3"]
+    def encode(
+        variables: dict, images: Num[jax.Array, "n h w 3"], modes: Int[jax.Array, " layers"] | None
     ) -> tuple[dict[str, jax.Array], jax.Array]:
-        stages = module.apply(variables, (images - mean) / std)
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255
+        images = (images - mean) / std
+        if modes is None:
+            stages = module.apply(variables, images)
+        else:
+            words = [mode for mode in MODES if mode != "valid"]
+            each = [module.clone(padding=mode).apply for mode in words]
+            stages = jax.lax.switch(modes[0], each, variables, images)
         small = {
             name: resize_bilinear(
                 x, stored_size(x.shape[1:3], feature_size), align_corners=True
@@ -110,4 +117,17 @@ def _encode_step(
         finite = jnp.stack([jnp.isfinite(x).all(axis=(1, 2, 3)) for x in small.values()]).all(0)
         return small, finite
 
+    return encode
+
+
+# Cached, because a compiled encoder serves all seeds and sources of images.
+@functools.cache
+def _encode_step(
+    module: nn.Module,
+    normalize: str,
+    feature_size: tuple[int, int],
+    dtype: str,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    step = encode_step(module, normalize, feature_size, dtype, devices[0].platform)
     return parallel.pmap(step, devices)

@@ -129,3 +129,32 @@ def _step(
         return jax.lax.psum(found, parallel.AXIS)
 
     return parallel.pmap(step, devices)
+
+
+# Stand-ins, which nothing but tests calls.
+def surroundings_step(module: nn.Module, normalize: str) -> Callable:
+    """The function that gives the stages of whole images."""
+    mean, std = statistics_of(normalize)
+
+    def encode_surroundings(variables: Any, images: Array) -> Any:
+        return module.apply(variables, (images - mean) / std)
+
+    return encode_surroundings
+
+
+def crops_step(module: nn.Module, normalize: str, where: Geometry) -> Callable:
+    """The function that encodes the crops, and sums their differences; `modes` do not matter."""
+    mean, std = statistics_of(normalize)
+    inside = slice(where.margin, where.margin + where.crop)
+    strides = dict(where.strides)
+
+    def encode_crops(variables: Any, images: Array, whole: Any, mask: Array, modes: Any) -> Any:
+        stages = module.apply(variables, (images[:, inside, inside] - mean) / std)
+        found = {}
+        for name, stage in stages.items():
+            start, size = where.margin // strides[name], stage.shape[1]
+            true = whole[name][:, start : start + size, start : start + size]
+            found[name] = ((stage - true) * mask[:, None, None, None]).sum(axis=0)
+        return jax.lax.psum(found, parallel.AXIS)
+
+    return encode_crops
