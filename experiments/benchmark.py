@@ -1,6 +1,6 @@
-"""How fast is posjax, beside PyTorch and beside plain implementations of itself?
+"""How fast is posjax, beside PyTorch and beside plain implementations of itself, and on a TPU?
 
-Prints one table of ratios, and writes it with every single time as JSON.
+Prints tables, and writes them with every single time as JSON.
 """
 
 import argparse
@@ -9,61 +9,63 @@ import importlib.util
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from experiments.benchmarks.sections import SECTIONS, SMALL, Bench, Row, Sizes, sides_about
+from experiments.benchmarks.rows import SMALL, Bench, Sizes, in_columns
+from experiments.benchmarks.sections import SECTIONS, sides_about
 
-PACKAGES = ("posjax", "jax", "jaxlib", "flax", "numpy", "torch")
+PACKAGES = ("posjax", "jax", "jaxlib", "flax", "numpy", "torch", "libtpu")
+# What a part of a section may need: by the module's name, its own name and our extra.
+EXTRAS = {"torch": ("PyTorch", "benchmark"), "libtpu": ("libtpu", "tpu")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures the sections that the arguments name."""
     args = _arguments(argv)
     parts = [part for section in args.sections for part in SECTIONS[section]]
-    has_torch = importlib.util.find_spec("torch") is not None
-    left_out = [run.__name__ for run, needs_torch in parts if needs_torch and not has_torch]
-    if len(left_out) == len(parts) or (left_out and args.sections != [*SECTIONS]):
-        sys.exit(
-            f"error: --sections={','.join(args.sections)}: {', '.join(left_out)} needs PyTorch: "
-            "pip install 'posjax[benchmark]'"
-        )
-    if left_out:
-        print(
-            f"left out, for want of PyTorch (pip install 'posjax[benchmark]'): "
-            f"{', '.join(left_out)}\n"
-        )
+    missing = {name for name in EXTRAS if importlib.util.find_spec(name) is None}
+    chosen = [part for part in parts if part.needs not in missing]
+    left_out = {
+        name: [part.run.__name__ for part in parts if part.needs == name] for name in missing
+    }
+    told = [
+        f"{', '.join(names)} needs {EXTRAS[name][0]}: pip install 'posjax[{EXTRAS[name][1]}]'"
+        for name, names in sorted(left_out.items())
+        if names
+    ]
+    if not chosen or (told and args.sections != [*SECTIONS]):
+        sys.exit(f"error: --sections={','.join(args.sections)}: {'; '.join(told)}")
+    for line in told:
+        print(f"left out: {line}\n")
     sizes = SMALL if args.small else Sizes()
-    sides = ["posjax", *(["torch"] if has_torch else [])]
+    sides = ["posjax", *(["torch"] if "torch" not in missing else [])]
     found = {
         "machine": _machine()
         | {side: about["device"] for side, about in sides_about(sides).items()},
         "versions": _versions(),
         "turns": args.turns,
         "sizes": dataclasses.asdict(sizes),
-        "left_out": left_out,
+        "left_out": sorted(name for names in left_out.values() for name in names),
         "rows": [],
     }
     for name, value in (found["machine"] | found["versions"]).items():
         print(f"{name + ':':<12}{value}")
-    print(f"\n{args.turns} turns of each pair, a then b; median [least, most] of the turns\n")
-    print(_line("", "a", "b", "seconds of a", "seconds of b", "a / b"))
+    kind = None
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as scratch:
         bench = Bench(sizes, args.turns, args.images, args.test_images, Path(scratch))
-        for run, needs_torch in parts:
-            if needs_torch and not has_torch:
-                continue
-            for row in run(bench):
-                found["rows"].append(_as_json(row))
-                _say(row)
-                # After every row: an hour's work is not lost with the last one.
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                args.out.write_text(json.dumps(found, indent=2) + "\n")
+        for row in (row for part in chosen for row in part.run(bench)):
+            if type(row) is not kind:
+                kind = type(row)
+                print(f"\n{kind.TITLE}\n\n{in_columns(kind.HEAD, kind.WIDTHS)}")
+            found["rows"].append(row.as_json())
+            print(in_columns(row.cells(), row.WIDTHS), *row.remarks(), sep="\n    ", flush=True)
+            # After every row: an hour's work is not lost with the last one.
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 
 
@@ -91,38 +93,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.turns < 1:
         parser.error(f"--turns must be 1 or more, found {args.turns}")
     return args
-
-
-def _as_json(row: Row) -> dict[str, Any]:
-    return dataclasses.asdict(row) | {
-        "a_median": statistics.median(row.a_seconds),
-        "b_median": statistics.median(row.b_seconds),
-        "ratio": statistics.median(row.ratios()),
-        "ratio_min": min(row.ratios()),
-        "ratio_max": max(row.ratios()),
-    }
-
-
-def _say(row: Row) -> None:
-    spreads = [_spread(values) for values in (row.a_seconds, row.b_seconds, row.ratios())]
-    print(_line(row.name, row.a, row.b, *spreads), flush=True)
-    if "max_difference" in row.notes:
-        relative = row.notes["max_relative_difference"]
-        print(
-            f"    largest difference {row.notes['max_difference']:.3g}, "
-            f"{relative:.3g} of the stage's largest value"
-        )
-    if "scaled" in row.notes:
-        print(f"    {row.notes['scaled']}")
-
-
-def _line(*cells: str) -> str:
-    widths = (48, 10, 16, 27, 27, 0)
-    return " ".join(f"{c:<{width}}" for c, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.4g} [{min(values):.4g}, {max(values):.4g}]"
 
 
 def _machine() -> dict[str, str]:

@@ -1,6 +1,5 @@
-"""The sections of the benchmark: each measures pairs, in turn, and yields one row for a pair."""
+"""The sections of the benchmark: most measure pairs, in turn, and yield one row for a pair."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -8,83 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from experiments.benchmarks.rows import Bench, Row
+from experiments.benchmarks.tpu import Compiled, tpu_programs
 from experiments.benchmarks.workers import Worker
 from posjax.images import open_source
 
 SIDES = {"posjax": "experiments.benchmarks.jax_side", "torch": "experiments.benchmarks.torch_side"}
-MODES = ("reflect", "replicate", "circular", "symmetric", "partial")
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How much work a section does; `table1` is the paper's by default."""
-
-    encoders: tuple[str, ...] = ("vgg16", "resnet50")
-    modes: tuple[str, ...] = MODES
-    image_size: int = 224
-    encoder_batch: int = 8
-    batch: int = 32
-    epochs: int = 15
-    num_train: int = 300
-    num_test: int = 100
-    torch_epochs: int = 2
-    readout_images: int = 128
-    readout_counts: tuple[int, ...] = (5, 50)
-    depths: tuple[int, ...] = (1, 2, 3)
-    training_batch: int = 128
-
-
-SMALL = Sizes(
-    encoders=("vgg16",),
-    modes=("partial",),
-    image_size=32,
-    encoder_batch=2,
-    batch=4,
-    epochs=2,
-    num_train=6,
-    num_test=3,
-    readout_images=8,
-    readout_counts=(2,),
-    depths=(1,),
-    training_batch=4,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One pair: seconds of `a` and of `b` in every turn, and what else there is to tell."""
-
-    section: str
-    name: str
-    a: str
-    b: str
-    a_seconds: tuple[float, ...]
-    b_seconds: tuple[float, ...]
-    sizes: dict[str, Any]
-    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def ratios(self) -> list[float]:
-        """Seconds of `a` over those of `b`, turn by turn."""
-        return [a / b for a, b in zip(self.a_seconds, self.b_seconds, strict=True)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """What a section needs: sizes, the number of turns, and where images are."""
-
-    sizes: Sizes
-    turns: int
-    images: str | None
-    test_images: str | None
-    scratch: Path
-
-
-Section = Callable[[Bench], Iterator[Row]]
 
 
 def table1(bench: Bench) -> Iterator[Row]:
@@ -189,13 +122,21 @@ def encoder_training(bench: Bench) -> Iterator[Row]:
             yield Row("training", f"step of resnet20, {mode}", "posjax", "torch", *times, case)
 
 
-# A section may have several parts: (function, whether it needs torch). Others are added here.
-SECTIONS: dict[str, tuple[tuple[Section, bool], ...]] = {
-    "table1": ((table1, True),),
-    "encoder": ((encoder, True),),
-    "padding": ((padding, False),),
-    "readout": ((readout_grid, False), (readout_step, True)),
-    "training": ((encoder_training, True),),
+class Part(NamedTuple):
+    """A part of a section, and the module that it needs besides posjax."""
+
+    run: Callable[[Bench], Iterator[Row | Compiled]]
+    needs: str | None = None
+
+
+# Others are added here.
+SECTIONS: dict[str, tuple[Part, ...]] = {
+    "table1": (Part(table1, "torch"),),
+    "encoder": (Part(encoder, "torch"),),
+    "padding": (Part(padding),),
+    "readout": (Part(readout_grid), Part(readout_step, "torch")),
+    "training": (Part(encoder_training, "torch"),),
+    "tpu": (Part(tpu_programs, "libtpu"),),
 }
 
 

@@ -13,22 +13,26 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 LEAST_SECONDS = 0.2  # a shorter timing is mostly noise: quick cases are repeated within it
 
 
 class Worker:
-    """A process that runs the cases of one module, seen from its parent."""
+    """A process that runs the cases of one module, seen from its parent.
 
-    def __init__(self, module: str):
+    `environment` is added to that of the parent.
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str] | None = None):
         self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
 
     def __enter__(self) -> "Worker":

@@ -125,18 +125,31 @@ def _moments(
     return moments(jax.tree.map(np.add, value, lost), len(rows))
 
 
-# Cached, because a compiled step serves all encoders whose stages have the same sizes.
-@functools.cache
-def _steps(readout: LinearReadout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
-    def start(shift: Float[Array, " c"]) -> Compensated:
+def start_step(readout: LinearReadout) -> Callable:
+    """The step that maps a shift [c] to the sums over no images, on one device of several."""
+
+    def start_sums(shift: Float[Array, " c"]) -> Compensated:
         return no_sums(readout, len(shift))
 
-    def step(
+    return start_sums
+
+
+def sum_step(readout: LinearReadout) -> Callable:
+    """The step that maps (sums, stages, shift [c], mask [n]) to the sums with n more images."""
+
+    def sum_products(
         sums: Compensated, stages: Stages, shift: Float[Array, " c"], mask: Float[Array, " n"]
     ) -> Compensated:
         return add_images(readout, sums, columns_of(readout, stages), shift, mask)
 
-    return parallel.pmap(start, devices), parallel.pmap(step, devices, donate_argnums=(0,))
+    return sum_products
+
+
+# Cached, because a compiled step serves all encoders whose stages have the same sizes.
+@functools.cache
+def _steps(readout: LinearReadout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
+    start = parallel.pmap(start_step(readout), devices)
+    return start, parallel.pmap(sum_step(readout), devices, donate_argnums=(0,))
 
 
 def _restored(

@@ -161,6 +161,29 @@ def over_readouts(readout: Readout, fn: Callable) -> Callable:
     return functools.partial(lax.map, fn)
 
 
+def readout_step(
+    readout: Readout, tx: optax.GradientTransformation, own_targets: tuple[int, ...]
+) -> Callable:
+    """The step that trains r readouts on a batch, on one device of several.
+
+    It maps (states, common targets, own targets, aligned features, mask) to (states, losses [r]):
+    states and common targets have a first axis of r, the own ones are of the readouts that
+    `own_targets` names, see `targets`. Rows with mask 0 do not count.
+    """
+
+    def train_readouts(
+        states: State, common: Target, own: Target, aligned: Aligned, mask: Float[Array, " n"]
+    ) -> tuple[State, Float[Array, " r"]]:
+        def one(args: tuple[State, Target]) -> tuple[State, Array]:
+            state, target = args
+            return train_step(readout, tx, state, aligned, target, mask, parallel.AXIS)
+
+        goals = targets.merged(common, own, own_targets) if own_targets else common
+        return over_readouts(readout, one)((states, goals))
+
+    return train_readouts
+
+
 # Cached, because a compiled step serves all encoders whose stages have the same sizes.
 @functools.cache
 def _init_step(readout: Readout) -> Callable:
@@ -184,15 +207,5 @@ def _train_step(
     devices: tuple[jax.Device, ...],
 ) -> tuple[Callable, optax.GradientTransformation]:
     tx = optimizer(step_decay(learning_rate, epochs, steps_per_epoch))
-
-    def step(
-        states: State, common: Target, own: Target, aligned: Aligned, mask: Array
-    ) -> tuple[State, Array]:
-        def one(args: tuple[State, Target]) -> tuple[State, Array]:
-            state, target = args
-            return train_step(readout, tx, state, aligned, target, mask, parallel.AXIS)
-
-        goals = targets.merged(common, own, own_targets) if own_targets else common
-        return over_readouts(readout, one)((states, goals))
-
+    step = readout_step(readout, tx, own_targets)
     return parallel.pmap(step, devices, donate_argnums=(0,)), tx

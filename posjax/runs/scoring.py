@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from posjax.probes import Readout, mae, spc
 from posjax.probes.controls import Task, task_map
@@ -73,15 +73,20 @@ def predict(
     return jax.device_get(_predict_step(readout)(variables, batch))
 
 
-@functools.cache
-def _score_step(
-    readout: Readout,
-    own_targets: tuple[int, ...],
-    located: bool,
-    devices: tuple[jax.Device, ...],
-) -> Callable:
-    def step(
-        variables: Any, goals: Array, stages: Stages, permutations: Array
+def score_step(readout: Readout, own_targets: tuple[int, ...], located: bool) -> Callable:
+    """The step that scores r readouts on n images.
+
+    It maps (variables, maps [r, h, w], stages, permutations [n, pixels]) to SPC [r, n], MAE
+    [r, n], SPC in rings [r, n, RINGS] and errors in cells [r, n, CELLS, CELLS], the last two of
+    zeros unless `located`. The permutations are those of the readouts that `own_targets` names,
+    see `targets.permutations_of`.
+    """
+
+    def score_readouts(
+        variables: Any,
+        goals: Float[Array, "r h w"],
+        stages: Stages,
+        permutations: Int[Array, "n m"],
     ) -> tuple[Array, ...]:
         def one(args: tuple[Array, Array, Array]) -> tuple[Array, ...]:
             response, goal, has_own = args
@@ -100,16 +105,33 @@ def _score_step(
         # One readout at a time: full-size maps of all of them would fill the memory.
         return lax.map(one, (responses, goals, has_own))
 
-    return parallel.pmap(step, devices)
+    return score_readouts
+
+
+def predict_step(readout: Readout) -> Callable:
+    """The step that maps (variables, stages) to the maps that r readouts predict, [r, n, h, w]."""
+
+    def predict_maps(variables: Any, stages: Stages) -> Float[Array, "r n h w"]:
+        responses = _respond(readout, variables, readout.align(stages))
+        return jax.vmap(readout.upsample)(responses)
+
+    return predict_maps
+
+
+# Cached, because a compiled step serves all encoders whose stages have the same sizes.
+@functools.cache
+def _score_step(
+    readout: Readout,
+    own_targets: tuple[int, ...],
+    located: bool,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    return parallel.pmap(score_step(readout, own_targets, located), devices)
 
 
 @functools.cache
 def _predict_step(readout: Readout) -> Callable:
-    def step(variables: Any, stages: Stages) -> Float[Array, "r n h w"]:
-        responses = _respond(readout, variables, readout.align(stages))
-        return jax.vmap(readout.upsample)(responses)
-
-    return jax.jit(step)
+    return jax.jit(predict_step(readout))
 
 
 def _respond(readout: Readout, variables: Any, aligned: Aligned) -> Float[Array, "r n h w"]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,18 +187,20 @@ def _images(settings: ShiftSettings, size: int) -> Source:
     return select(source, chosen)
 
 
-# Cached, because its compilation serves all seeds.
-@functools.cache
-def _measure(
-    network: Any, normalize: str, size: int, step: int, devices: tuple[jax.Device, ...]
-) -> Callable:
+def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Callable:
+    """The step that measures how far predictions go with crops that move by `step` pixels.
+
+    It maps (variables, images [n, size + 2 step, size + 2 step, 3]) to `FIGURES` [n, directions]
+    as parts of the way, see `follow`, and the `maps` of the five crops [n, 5, size, size], the
+    middle one first.
+    """
     mean, std = statistics_of(normalize)
 
     def predict(variables: Any, images: Array, row: int, column: int) -> Array:
         window = images[:, row : row + size, column : column + size]
         return network.apply(variables, (window - mean) / std)
 
-    def measure(variables: Any, images: Array) -> dict[str, Array]:
+    def measure_shifts(variables: Any, images: Float[Array, "n h w 3"]) -> dict[str, Array]:
         still = predict(variables, images, step, step)
         found, maps = [], [still]
         for down, right in DIRECTIONS:
@@ -208,7 +211,15 @@ def _measure(
         measured = {name: jnp.stack([f[name] for f in found], axis=1) / step for name in FIGURES}
         return {**measured, "maps": jnp.stack(maps, axis=1)}
 
-    return parallel.pmap(measure, devices)
+    return measure_shifts
+
+
+# Cached, because its compilation serves all seeds.
+@functools.cache
+def _measure(
+    network: nn.Module, normalize: str, size: int, step: int, devices: tuple[jax.Device, ...]
+) -> Callable:
+    return parallel.pmap(shift_step(network, normalize, size, step), devices)
 
 
 def _common(map_: Array, down: int, right: int, step: int) -> Array:

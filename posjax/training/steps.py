@@ -1,5 +1,6 @@
 """One step of training a network on an objective, and of its evaluation."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Key, Num, UInt
 
 from posjax.probes.trainer import State, Variables
+from posjax.runs import parallel
+from posjax.runs.frozen import statistics_of
 from posjax.training.augment import Windows, as_floats, central, crop, draw_windows
 
 Measures = dict[str, Float[Array, "n ..."]]
@@ -110,6 +113,51 @@ def evaluate_step(
     """The loss, without label smoothing, and the measures of each image."""
     logits = objective.module.apply(variables, images, method="logits")
     return {"loss": objective.losses(logits, targets), **objective.measures(logits, targets)}
+
+
+def network_step(
+    objective: Objective, tx: optax.GradientTransformation, margin: int, normalize: str
+) -> Callable:
+    """The step that trains a network on random windows of a batch, on one device of several.
+
+    It maps (state, sums, images [n, h, w, 3], targets [n, …], seed, number) to the next state and
+    the sums with those of this batch, see `train_step`; seed and the number of the step draw the
+    windows and dropout. The windows are `margin` pixels smaller than the images, and normalised by
+    the statistics that `normalize` names.
+    """
+    statistics = statistics_of(normalize)
+
+    def train_network(
+        state: State,
+        sums: dict[str, Array],
+        images: Num[Array, "n h w 3"],
+        targets: Num[Array, "n ..."],
+        seed: UInt[Array, ""],
+        number: UInt[Array, ""],
+    ) -> tuple[State, dict[str, Array]]:
+        crops, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
+        dropout = jax.random.fold_in(dropout, lax.axis_index(parallel.AXIS))
+        seen = training_view(images, targets, crops, margin, statistics, parallel.AXIS)
+        state, more = train_step(objective, tx, state, *seen, dropout, parallel.AXIS)
+        return state, jax.tree.map(jnp.add, sums, more)
+
+    return train_network
+
+
+def evaluation_step(objective: Objective, margin: int, normalize: str) -> Callable:
+    """The step that maps (variables, images, targets) to the loss and measures of each image.
+
+    The images are seen as `network_step` sees them, but for the windows, which are the middle ones.
+    """
+    statistics = statistics_of(normalize)
+
+    def evaluate_network(
+        variables: Variables, images: Num[Array, "n h w 3"], targets: Num[Array, "n ..."]
+    ) -> Measures:
+        seen = evaluation_view(images, targets, margin, statistics)
+        return evaluate_step(objective, variables, *seen)
+
+    return evaluate_network
 
 
 def training_view(

@@ -9,21 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from posjax.runs import parallel, progress
 from posjax.runs.checkpoints import Checkpoints
-from posjax.runs.frozen import statistics_of
 from posjax.training.feeding import Feed, order
 from posjax.training.recipe import Recipe, optimizer, schedule
-from posjax.training.steps import (
-    Objective,
-    State,
-    evaluate_step,
-    evaluation_view,
-    train_step,
-    training_view,
-)
+from posjax.training.steps import Objective, State, evaluation_step, network_step
 
 History = dict[str, np.ndarray]
 """By name, one value an epoch: means over the images of training, learning rate, and `test_…`."""
@@ -265,23 +256,7 @@ def _train_step(
     normalize: str,
     devices: tuple[jax.Device, ...],
 ) -> Callable:
-    tx = optimizer(recipe, steps)
-    statistics = statistics_of(normalize)
-
-    def step(
-        state: State,
-        sums: dict[str, Array],
-        images: Array,
-        targets: Array,
-        seed: Array,
-        number: Array,
-    ) -> tuple[State, dict[str, Array]]:
-        crops, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
-        dropout = jax.random.fold_in(dropout, jax.lax.axis_index(parallel.AXIS))
-        seen = training_view(images, targets, crops, recipe.crop_margin, statistics, parallel.AXIS)
-        state, more = train_step(objective, tx, state, *seen, dropout, parallel.AXIS)
-        return state, jax.tree.map(jnp.add, sums, more)
-
+    step = network_step(objective, optimizer(recipe, steps), recipe.crop_margin, normalize)
     return parallel.pmap(step, devices, donate_argnums=(0,))
 
 
@@ -289,11 +264,4 @@ def _train_step(
 def _evaluate_step(
     objective: Objective, margin: int, normalize: str, devices: tuple[jax.Device, ...]
 ) -> Callable:
-    statistics = statistics_of(normalize)
-
-    def step(variables: Any, images: Array, targets: Array) -> dict[str, Array]:
-        return evaluate_step(
-            objective, variables, *evaluation_view(images, targets, margin, statistics)
-        )
-
-    return parallel.pmap(step, devices)
+    return parallel.pmap(evaluation_step(objective, margin, normalize), devices)

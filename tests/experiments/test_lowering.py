@@ -1,0 +1,117 @@
+"""Whatever a run compiles can be lowered for a CPU, a GPU and a TPU, on a machine that has none."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import ShapeDtypeStruct
+
+from experiments.benchmarks import programs
+from posjax import encoders, training
+from posjax.probes import LinearReadout, Readout
+from posjax.runs import parallel
+from posjax.training.saliency_network import Saliency, SaliencyNetwork
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ENCODER, BATCH, SIZE, COUNT = "vgg8_bn_quarter", 2, 32, 3
+RECIPE = training.Recipe()
+SIZES = {"feature_size": (8, 8), "map_size": (SIZE, SIZE)}
+SHALLOW, DEEP, LINEAR = (
+    Readout(**SIZES),
+    Readout(depth=3, padding=1, **SIZES),
+    LinearReadout(kernel_size=1, **SIZES),
+)
+CLASSES = ShapeDtypeStruct((BATCH,), jnp.int32)
+MASKS = ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
+
+
+@functools.cache
+def stages():
+    return programs.stages_of(ENCODER, BATCH, SIZE)
+
+
+def encode(padding, dtype="float32", platform="tpu"):
+    return programs.encode(ENCODER, padding, dtype, BATCH, SIZE, platform)
+
+
+def of_readouts(make, readout, *counts):
+    return make(readout, stages(), *counts)
+
+
+def classes(padding):
+    return training.Classification(encoders.create(ENCODER, padding, num_classes=10))
+
+
+def saliency(padding):
+    return Saliency(SaliencyNetwork(ENCODER, padding))
+
+
+def of_network(make, objective, targets):
+    return make(objective, targets, SIZE, RECIPE)
+
+
+OWN = (SHALLOW, COUNT, 1)  # the first of the readouts learns a map of each image's own
+
+CASES = {
+    "encode, zeros": (encode, "zeros"),
+    "encode, reflect": (encode, "reflect"),
+    "encode, partial": (encode, "partial"),
+    "encode, reflect in bfloat16": (encode, "reflect", "bfloat16"),
+    "encode, modes as data": (encode, None),
+    "encode, as on a CPU": (encode, None, "float32", "cpu"),
+    "encode, modes as data in bfloat16": (encode, None, "bfloat16"),
+    "align": (of_readouts, programs.align, SHALLOW),
+    "align for deep readouts": (of_readouts, programs.align, DEEP),
+    "begin readouts": (of_readouts, programs.begin_readouts, SHALLOW, COUNT),
+    "train readouts": (of_readouts, programs.train_readouts, SHALLOW, COUNT),
+    "train readouts, one on maps of its own": (of_readouts, programs.train_readouts, *OWN),
+    "train deep readouts": (of_readouts, programs.train_readouts, DEEP, COUNT),
+    "score readouts": (of_readouts, programs.score_readouts, SHALLOW, COUNT),
+    "score readouts, one on maps of its own": (of_readouts, programs.score_readouts, *OWN),
+    "score linear readouts": (of_readouts, programs.score_readouts, LINEAR, COUNT),
+    "predict maps": (of_readouts, programs.predict_maps, DEEP, COUNT),
+    "ridge, no images": (of_readouts, programs.start_sums, LINEAR),
+    "ridge, a batch": (of_readouts, programs.sum_products, LINEAR),
+    "PPP, surroundings": (programs.encode_surroundings, ENCODER, BATCH, SIZE),
+    "PPP, crops": (programs.encode_crops, ENCODER, "reflect", BATCH, SIZE),
+    "PPP, crops by modes as data": (programs.encode_crops, ENCODER, None, BATCH, SIZE),
+    "begin an encoder": (programs.begin_network, encoders.create(ENCODER), SIZE),
+    "train an encoder, zeros": (of_network, programs.train_network, classes("zeros"), CLASSES),
+    "train an encoder, reflect": (of_network, programs.train_network, classes("reflect"), CLASSES),
+    "evaluate an encoder": (of_network, programs.evaluate_network, classes("reflect"), CLASSES),
+    "train a dense network": (of_network, programs.train_network, saliency("reflect"), MASKS),
+    "evaluate a dense network": (of_network, programs.evaluate_network, saliency("zeros"), MASKS),
+    "crops that move": (programs.measure_shifts, saliency("zeros").module, BATCH, SIZE, 16),
+}
+
+
+@pytest.fixture(autouse=True)
+def as_on_an_accelerator(monkeypatch):
+    """Its compiler gets no options; with some, a program could not be exported as it is run."""
+    monkeypatch.setattr(parallel, "compiler_options", lambda platform: {})
+
+
+def lower(program):
+    step, arguments = program.on(parallel.local_devices(1))
+    jax.export.export(jax.jit(step), platforms=PLATFORMS)(*arguments)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_platform_takes_it(case):
+    make, *given = CASES[case]
+    lower(make(*given))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        jnp.linalg.eigvals,
+        lambda x: jax.ffi.ffi_call("of_one_cpu", ShapeDtypeStruct((), x.dtype))(x),
+    ],
+    ids=["an operation that only some have", "a call into a library"],
+)
+def test_what_a_platform_lacks_is_found(step):
+    matrix = ShapeDtypeStruct((3, 3), jnp.float32)
+    with pytest.raises((NotImplementedError, ValueError), match=r"tpu|of_one_cpu"):
+        lower(programs.Program(step, (matrix,)))
