@@ -9,12 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runs import parallel
 from posjax.runs.frozen import FrozenEncoder, shapes_of, statistics_of
+from posjax.runs.waits import Waits
 
 # More at once are hardly encoded faster on a CPU, and fill up the last batch with more blanks; sets
 # of images mostly come in tens.
@@ -29,21 +30,25 @@ def encode_with(
     dtype: str,
     batch_size: int,
     devices: Sequence[jax.Device],
+    waits: Waits | None = None,
 ) -> Encode:
     """A function that yields the stages of a source's images in order, batch by batch.
 
-    It raises ValueError where an image cannot be read, or a stage is not finite; names it.
+    It raises ValueError where an image cannot be read, or a stage is not finite; names it. `waits`
+    counts its time.
     """
     if devices[0].platform == "cpu":
         batch_size = min(batch_size, CPU_IMAGES * len(devices))
     step = _encode_step(encoder.module, encoder.normalize, feature_size, dtype, tuple(devices))
     variables = parallel.replicate(encoder.variables, devices)
+    waits = Waits() if waits is None else waits
 
     def encode(source: Source) -> Iterator[dict[str, np.ndarray]]:
         keys = iter(source.keys)
 
         def collect(encoded: Any, count: int) -> dict[str, np.ndarray]:
-            stages, finite = parallel.join(encoded, count)
+            with waits.timed("devices"):
+                stages, finite = parallel.join(encoded, count)
             names = list(itertools.islice(keys, count))
             if not finite.all():
                 raise ValueError(
@@ -54,15 +59,16 @@ def encode_with(
             return stages
 
         before = None
-        for images in batches(source, batch_size):
-            shards, _ = parallel.split(images, batch_size, devices)
-            # The devices work on this batch while the caller stores the one before.
-            now = step(variables, shards), len(images)
+        with waits.timed("encoding"):
+            for images in waits.each(batches(source, batch_size)):
+                shards, _ = parallel.split(images, batch_size, devices)
+                # The devices work on this batch while the caller stores the one before.
+                now = step(variables, shards), len(images)
+                if before:
+                    yield collect(*before)
+                before = now
             if before:
                 yield collect(*before)
-            before = now
-        if before:
-            yield collect(*before)
 
     return encode
 
@@ -98,9 +104,9 @@ def _encode_step(
     mean, std = statistics_of(normalize)
 
     def step(
-        variables: dict, images: Float[jax.Array, "n h w 3"]
+        variables: dict, images: UInt8[jax.Array, "n h w 3"]
     ) -> tuple[dict[str, jax.Array], jax.Array]:
-        stages = module.apply(variables, (images - mean) / std)
+        stages = module.apply(variables, (images.astype(jnp.float32) / 255 - mean) / std)
         small = {
             name: resize_bilinear(
                 x, stored_size(x.shape[1:3], feature_size), align_corners=True

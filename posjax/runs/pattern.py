@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from posjax import encoders
 from posjax.images import Source, batches, select
@@ -117,8 +117,8 @@ def _step(
             jnp.sum(true**2),
         )
 
-    def step(variables: Any, images: Float[Array, "n h w 3"], mask: Float[Array, " n"]) -> list:
-        images = (images - mean) / std
+    def step(variables: Any, images: UInt8[Array, "n h w 3"], mask: Float[Array, " n"]) -> list:
+        images = (images.astype(jnp.float32) / 255 - mean) / std
         crops = images[:, inside, inside]
         surrounded = reference.apply(variables, images)
         found = []
