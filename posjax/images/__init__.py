@@ -1,7 +1,8 @@
 """Images: a spec becomes a source of square RGB images in [0, 1], a source becomes batches."""
 
+from posjax.images.kept import Kept
 from posjax.images.labelled import Labelled, open_labelled
-from posjax.images.loader import STATISTICS, Source, batches, read_bytes
+from posjax.images.loader import STATISTICS, Source, batches, read_bytes, read_pixels
 from posjax.images.masks import Masked, open_masked
 from posjax.images.rolled import Rolled
 from posjax.images.selection import select
@@ -9,6 +10,7 @@ from posjax.images.sources import open_source
 
 __all__ = [
     "STATISTICS",
+    "Kept",
     "Labelled",
     "Masked",
     "Rolled",
@@ -18,5 +20,6 @@ __all__ = [
     "open_masked",
     "open_source",
     "read_bytes",
+    "read_pixels",
     "select",
 ]

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 SMALLEST_RADIUS = 1 / 200
 LARGEST_RADIUS = 1 / 2
-VERSION = "dead_leaves 1"
+VERSION = "dead_leaves 2"
 
 # Leaves in the first layer; the stream of random numbers, hence the images, depends on it.
 _FIRST_LAYER = 4096

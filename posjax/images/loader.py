@@ -1,5 +1,6 @@
-"""Loading: the bytes of an image file become a square float image, images become batches."""
+"""Loading: the bytes of an image file become a square image, images become batches."""
 
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        """One image: float32 RGB in [0, 1]."""
+        """One image: float32 RGB in [0, 1]; what encoders see of it is rounded to 8 bits."""
         ...
 
     def digest(self) -> str:
@@ -48,10 +49,49 @@ class Source(Protocol):
         ...
 
 
+class EightBit:
+    """Part of a source that holds 8 bits a value: `pixels` gives them, an index the same as floats.
+
+    Sources need not have it: `read_pixels` rounds the floats of those that have not.
+    """
+
+    def pixels(self, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
+        """One image: RGB on 0 … 255. Raises as the index does."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+        """One image: float32 RGB in [0, 1], a multiple of 1/255 everywhere."""
+        return self.pixels(index).astype(np.float32) / np.float32(255)
+
+
+def read_pixels(source: Source, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
+    """One image of a source, 255 times its values, rounded.
+
+    Raises:
+        IndexError: there is no such image.
+        ValueError: it cannot be read, or holds values outside of [0, 1]; names it.
+    """
+    if isinstance(source, EightBit):
+        return source.pixels(index)
+    return to_bytes(source[index], source.keys[index])
+
+
+def to_bytes(image: Float[np.ndarray, "h w 3"], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """255 times the values of an image, rounded.
+
+    Raises:
+        ValueError: values outside of [0, 1]; the message starts with `name`.
+    """
+    lowest, highest = image.min(), image.max()
+    if not (lowest >= 0 and highest <= 1):
+        raise ValueError(f"{name}: expected values in [0, 1], found {lowest} to {highest}")
+    return np.rint(image * 255).astype(np.uint8)
+
+
 def batches(
     source: Source, batch_size: int, *, threads: int = 8
-) -> Iterator[Float[np.ndarray, "n size size 3"]]:
-    """Stacks the images of a source, in order, into batches of `batch_size`.
+) -> Iterator[UInt8[np.ndarray, "n size size 3"]]:
+    """Stacks the images of a source, in order, into batches of `batch_size` with 8 bits a value.
 
     The last batch is smaller where the length is no multiple; nothing is dropped. `threads`
     threads read ahead, by one batch or by two images each, whichever is more. What a reading
@@ -68,7 +108,8 @@ def batches(
     options = grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(batch_size, 2 * threads)
     )
-    images = grain.MapDataset.source(source).to_iter_dataset(options)
+    read = functools.partial(read_pixels, source)
+    images = grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)
     return iter(images.batch(batch_size, drop_remainder=False))
 
 
@@ -81,25 +122,23 @@ def read_bytes(source: Source) -> UInt8[np.ndarray, "n size size 3"]:
     pixels = np.empty((len(source), *source[0].shape), np.uint8)
     row = 0
     for images in batches(source, 256):
-        # Files hold 8 bits: nothing is lost.
-        pixels[row : row + len(images)] = np.rint(images * 255)
+        pixels[row : row + len(images)] = images
         row += len(images)
     return pixels
 
 
-def load(data: bytes, name: str, size: int) -> Float[np.ndarray, "size size 3"]:
-    """Decodes an image file's bytes to float32 RGB in [0, 1] of size × size pixels.
+def load(data: bytes, name: str, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Decodes an image file's bytes to 8-bit RGB of size × size pixels.
 
     The 8-bit RGB image (see `to_rgb`) is resized without regard to its aspect ratio by Pillow's
-    BILINEAR, which averages over the whole footprint when it shrinks, and divided by 255, as in
-    the released PyTorch code's `Resize((size, size))` and `ToTensor()`. The EXIF orientation is
-    not applied, as there.
+    BILINEAR, which averages over the whole footprint when it shrinks and rounds to 8 bits. Divided
+    by 255, that is the released PyTorch code's `Resize((size, size))` and `ToTensor()`. The EXIF
+    orientation is not applied, as there.
 
     Raises:
         ValueError: as `decode`.
     """
-    square = decode(data, name).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(square, dtype=np.float32) / np.float32(255)
+    return np.asarray(decode(data, name).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def decode(data: bytes, name: str) -> Image.Image:

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
-from posjax.images.loader import Source
+from posjax.images.loader import EightBit, Source, read_pixels
 
 # Part of every digest: raise it when a change gives other pixels for the same seed.
 RECIPE = "roll 1"
 
 
 @dataclass(frozen=True)
-class Rolled:
+class Rolled(EightBit):
     """A source whose images are rolled circularly, each by a random number of rows and columns.
 
     Every part of an image is then equally likely anywhere, whatever the photographer put on top.
@@ -42,8 +42,9 @@ class Rolled:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        image = self.source[index]
+    def pixels(self, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
+        """One rolled image: RGB on 0 … 255."""
+        image = read_pixels(self.source, index)
         number = range(len(self))[index]
         shift = np.random.default_rng((self.seed, number)).integers(image.shape[:2])
         return np.roll(image, shift, axis=(0, 1))

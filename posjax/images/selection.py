@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
-from posjax.images.loader import Source
+from posjax.images.loader import EightBit, Source, read_pixels
 
 
 def select(source: Source, indices: Sequence[int]) -> Source:
@@ -22,7 +22,7 @@ def select(source: Source, indices: Sequence[int]) -> Source:
 
 
 @dataclass(frozen=True)
-class _Selection:
+class _Selection(EightBit):
     source: Source
     indices: tuple[int, ...]
 
@@ -51,8 +51,9 @@ class _Selection:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        return self.source[self.indices[index]]
+    def pixels(self, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
+        """One chosen image: RGB on 0 … 255."""
+        return read_pixels(self.source, self.indices[index])
 
     def digest(self) -> str:
         """SHA-256 in hexadecimal of the source's digest and of which images are chosen."""

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from posjax.images import dead_leaves
 from posjax.images.datasets import open_records
-from posjax.images.loader import RECIPE, Source, check_header, decode, load
+from posjax.images.loader import RECIPE, EightBit, Source, check_header, decode, load, to_bytes
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
 
-_CONSTANTS = {"black": 0.0, "white": 1.0}
+_CONSTANTS = {"black": 0, "white": 255}
 _THREADS = 8
 _LISTED = 10
 
@@ -32,7 +32,7 @@ def open_source(
     skip_bad: bool = False,
     manual_dir: Path | None = None,
 ) -> Source:
-    """Opens a source of images of size × size pixels, float32 RGB in [0, 1].
+    """Opens a source of images of size × size pixels, float32 RGB in [0, 1] of 8 bits a value.
 
     | spec | images |
     |---|---|
@@ -80,20 +80,21 @@ def open_source(
 
 
 @dataclass(frozen=True)
-class _Images:
+class _Images(EightBit):
     """A source made of two functions: one reads an image, one lists what determines them all."""
 
     name: str
     keys: tuple[str, ...]
     size: int
-    read: Callable[[int], Float[np.ndarray, "size size 3"]]
+    read: Callable[[int], UInt8[np.ndarray, "size size 3"]]
     content: Callable[[], Iterable[bytes]]
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
+    def pixels(self, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
+        """One image: RGB on 0 … 255."""
         return self.read(range(len(self))[index])
 
     def digest(self) -> str:
@@ -115,7 +116,7 @@ def _constant(spec: str, size: int) -> Source:
         name=spec,
         keys=(spec,),
         size=size,
-        read=lambda index: np.full((size, size, 3), _CONSTANTS[spec], np.float32),
+        read=lambda index: np.full((size, size, 3), _CONSTANTS[spec], np.uint8),
         content=lambda: [spec.encode()],
     )
 
@@ -125,9 +126,10 @@ def _generated(spec: str, size: int, limit: int | None, seed: int) -> Source:
         raise ValueError(f"{spec} never ends: say how many images with limit")
     version, draw = _GENERATORS[spec]
 
-    def read(index: int) -> Float[np.ndarray, "size size 3"]:
+    def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
         # A spawn key, unlike default_rng([seed, index]), cannot mix up the words of large seeds.
-        return draw(size, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        return to_bytes(draw(size, rng), f"{spec}/{index}")
 
     return _Images(
         name=spec,
@@ -144,7 +146,7 @@ def _noise(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size size 
 
 _GENERATORS = {
     "dead_leaves": (dead_leaves.VERSION, dead_leaves.dead_leaves),
-    "noise": ("noise 1", _noise),
+    "noise": ("noise 2", _noise),
 }
 
 

@@ -9,13 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, UInt8
 
 from posjax import encoders
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runs import parallel
-from posjax.runs.frozen import FrozenEncoder, shapes_of, statistics_of
+from posjax.runs.frozen import FrozenEncoder, normalised, shapes_of
+from posjax.runs.waits import Waits
 
 # More at once are hardly encoded faster on a CPU, and fill up the last batch with more blanks; sets
 # of images mostly come in tens.
@@ -30,22 +31,26 @@ def encode_with(
     dtype: str,
     batch_size: int,
     devices: Sequence[jax.Device],
+    waits: Waits | None = None,
 ) -> Encode:
     """A function that yields the stages of a source's images in order, batch by batch.
 
-    It raises ValueError where an image cannot be read, or a stage is not finite; names it.
+    It raises ValueError where an image cannot be read, or a stage is not finite; names it. `waits`
+    counts its time.
     """
     if devices[0].platform == "cpu":
         batch_size = min(batch_size, CPU_IMAGES * len(devices))
     step = _encode_step(encoder.module, encoder.normalize, feature_size, dtype, tuple(devices))
     modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
     variables, modes = parallel.replicate((encoder.variables, modes), devices)
+    waits = Waits() if waits is None else waits
 
     def encode(source: Source) -> Iterator[dict[str, np.ndarray]]:
         keys = iter(source.keys)
 
         def collect(encoded: Any, count: int) -> dict[str, np.ndarray]:
-            stages, finite = parallel.join(encoded, count)
+            with waits.timed("devices"):
+                stages, finite = parallel.join(encoded, count)
             names = list(itertools.islice(keys, count))
             if not finite.all():
                 raise ValueError(
@@ -56,15 +61,16 @@ def encode_with(
             return stages
 
         before = None
-        for images in batches(source, batch_size):
-            shards, _ = parallel.split(images, batch_size, devices)
-            # The devices work on this batch while the caller stores the one before.
-            now = step(variables, shards, modes), len(images)
+        with waits.timed("encoding"):
+            for images in waits.each(batches(source, batch_size)):
+                shards, _ = parallel.split(images, batch_size, devices)
+                # The devices work on this batch while the caller stores the one before.
+                now = step(variables, shards, modes), len(images)
+                if before:
+                    yield collect(*before)
+                before = now
             if before:
                 yield collect(*before)
-            before = now
-        if before:
-            yield collect(*before)
 
     return encode
 
@@ -97,16 +103,15 @@ def encode_step(
     padding of `module`. It returns the stages, no larger than `feature_size`, and for each image
     whether all of them are finite.
     """
-    mean, std = statistics_of(normalize)
 
     def encode(
         variables: dict,
-        images: Float[jax.Array, "n h w 3"],
+        images: UInt8[jax.Array, "n h w 3"],
         modes: Int[jax.Array, " layers"] | None,
     ) -> tuple[dict[str, jax.Array], Bool[jax.Array, " n"]]:
         encoder = module if modes is None else encoders.with_modes(module, modes)
         apply = encoders.with_winograd(encoder.apply) if platform == "cpu" else encoder.apply
-        stages = apply(variables, (images - mean) / std)
+        stages = apply(variables, normalised(images, normalize))
         small = {
             name: resize_bilinear(
                 x, stored_size(x.shape[1:3], feature_size), align_corners=True

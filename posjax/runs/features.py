@@ -17,9 +17,10 @@ from posjax.images import Source, select
 from posjax.runs import cache, progress
 from posjax.runs.encoding import Encode, encode_with, layout, stored_size
 from posjax.runs.frozen import FrozenEncoder
+from posjax.runs.waits import Waits
 
 # Another recipe for the same images and weights must not find what this one stored.
-RECIPE = 2
+RECIPE = 3
 
 
 @runtime_checkable
@@ -97,6 +98,7 @@ def encode(
     batch_size: int = 32,
     devices: Sequence[jax.Device],
     limit_bytes: int | None = None,
+    waits: Waits | None = None,
 ) -> Features:
     """Encodes every image of `source` once, or finds its features in `directory`.
 
@@ -104,7 +106,7 @@ def encode(
     the images' content and size, feature size and dtype. They appear under their address only
     when they are whole; of several processes one encodes, and what a killed one left is continued.
     Where all that `directory` holds would exceed `limit_bytes`, nothing is stored: each batch is
-    encoded anew when it is asked for, and is the same.
+    encoded anew when it is asked for, and is the same. `waits` counts the time of encoding.
 
     Raises:
         ValueError: an image cannot be read, a stage is not finite, or a file is damaged; names it.
@@ -114,7 +116,7 @@ def encode(
     folder = directory / _address(encoder, source, feature_size, dtype)
     if not folder.exists():
         stages = layout(encoder, source, feature_size, dtype)
-        anew = encode_with(encoder, feature_size, dtype, batch_size, devices)
+        anew = encode_with(encoder, feature_size, dtype, batch_size, devices, waits)
 
         def rows_from(done: int) -> Iterator[dict[str, np.ndarray]]:
             rest = select(source, range(done, len(source)))

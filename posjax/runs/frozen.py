@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from posjax import encoders
 from posjax.images import STATISTICS
@@ -182,6 +183,12 @@ def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, float32 [3], on images in [0, 1]."""
     mean, std = STATISTICS[normalize]
     return np.broadcast_to(np.float32(mean), 3), np.broadcast_to(np.float32(std), 3)
+
+
+def normalised(images: UInt8[jax.Array, "n h w 3"], normalize: str) -> Float[jax.Array, "n h w 3"]:
+    """Images of 8 bits a value, divided by 255, less the mean and over the deviation."""
+    mean, std = statistics_of(normalize)
+    return (images.astype(jnp.float32) / 255 - mean) / std
 
 
 def _module(name: str, padding: str, pool_padding: str | None) -> nn.Module:

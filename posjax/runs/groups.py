@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from posjax.images import Source
+from posjax.images import Source, read_pixels
 from posjax.probes import LinearReadout, Readout
 from posjax.probes.controls import Task
 from posjax.runs import closed_form, grid, parallel, scoring
@@ -120,15 +120,16 @@ def _gallery(
     stages: Sequence[str],
 ) -> Gallery:
     """The probed part of images begins `before` pixels from their top and left."""
-    shown = np.arange(min(SHOWN, len(source)))
-    own = scoring.predict(readout, variables, features.rows(parallel.own(shown), stages))
-    predictions = parallel.collect(own, axis=1)
+    own = parallel.own(np.arange(min(SHOWN, len(source))))
+    predictions = parallel.collect(
+        scoring.predict(readout, variables, features.rows(own, stages)), axis=1
+    )
     height, width = readout.map_size
     probed = slice(before, before + height), slice(before, before + width)
-    images = parallel.from_first(lambda: np.stack([source[int(i)][probed] for i in shown]))
-    return Gallery(
-        *(np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8) for a in (images, predictions))
-    )
+    images = [read_pixels(source, i)[probed] for i in parallel.numbers(own)]
+    # A host without any has an array of none.
+    images = parallel.collect(np.array(images, np.uint8).reshape(-1, height, width, 3))
+    return Gallery(images, np.rint(np.clip(predictions, 0, 1) * 255).astype(np.uint8))
 
 
 def stage_names(stages: str, available: Sequence[str]) -> tuple[str, ...]:

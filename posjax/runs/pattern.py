@@ -9,13 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from posjax import encoders
 from posjax.images import Source, batches, select
 from posjax.probes.ppp import Pattern, Sums, pattern
 from posjax.runs import parallel, progress
-from posjax.runs.frozen import FrozenEncoder, statistics_of
+from posjax.runs.frozen import FrozenEncoder, normalised
 
 PARTS = 5  # of the images: intervals come from leaving out each in turn
 
@@ -92,7 +92,7 @@ def patterns(
 def _sums_of_batch(
     frozen: Sequence[FrozenEncoder],
     variables: Any,
-    images: Float[np.ndarray, "d n h w 3"],
+    images: UInt8[np.ndarray, "d n h w 3"],
     mask: Float[np.ndarray, "d n"],
     where: Geometry,
     devices: tuple[jax.Device, ...],
@@ -115,10 +115,9 @@ def _sums_of_batch(
 
 def surroundings_step(module: nn.Module, normalize: str) -> Callable:
     """The function that gives the stages of whole images."""
-    mean, std = statistics_of(normalize)
 
-    def encode_surroundings(variables: Any, images: Float[Array, "n h w 3"]) -> encoders.Stages:
-        return module.apply(variables, (images - mean) / std)
+    def encode_surroundings(variables: Any, images: UInt8[Array, "n h w 3"]) -> encoders.Stages:
+        return module.apply(variables, normalised(images, normalize))
 
     return encode_surroundings
 
@@ -128,7 +127,6 @@ def crops_step(module: nn.Module, normalize: str, where: Geometry) -> Callable:
 
     Its `modes` are as those of `encoding.encode_step`.
     """
-    mean, std = statistics_of(normalize)
     inside = slice(where.margin, where.margin + where.crop)
     strides = dict(where.strides)
 
@@ -146,13 +144,13 @@ def crops_step(module: nn.Module, normalize: str, where: Geometry) -> Callable:
 
     def encode_crops(
         variables: Any,
-        images: Float[Array, "n h w 3"],
+        images: UInt8[Array, "n h w 3"],
         whole: encoders.Stages,
         mask: Float[Array, " n"],
         modes: Int[Array, " layers"] | None,
     ) -> dict[str, tuple[Array, ...]]:
         encoder = module if modes is None else encoders.with_modes(module, modes)
-        stages = encoder.apply(variables, (images[:, inside, inside] - mean) / std)
+        stages = encoder.apply(variables, normalised(images[:, inside, inside], normalize))
         found = {k: sums(x, whole[k], strides[k], mask) for k, x in stages.items()}
         return jax.lax.psum(found, parallel.AXIS)
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from posjax.images import Source
-from posjax.runs import closed_form, parallel
+from posjax.runs import closed_form, image_sets, parallel
 from posjax.runs.arms import Arm, recipe_of, tasks
 from posjax.runs.cache import room_taken
 from posjax.runs.features import bytes_per_image
 from posjax.runs.groups import FEATURE_SIZE, stage_names
+from posjax.runs.image_sets import ImageSets
 from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.workdir import describe_devices
 
@@ -20,8 +20,7 @@ def plan(
     settings: Settings,
     arms: Sequence[Arm],
     shapes: Shapes,
-    images: Source,
-    tests: Mapping[str, Source],
+    sets: ImageSets,
     normalize: Sequence[str],
     devices: Sequence[jax.Device],
 ) -> str:
@@ -32,7 +31,9 @@ def plan(
     """
     ridge = settings.solver == "ridge"
     fitted = "in closed form" if ridge else f"{settings.epochs} epochs"
-    counts = [len(images), *(len(source) for source in tests.values())]
+    counts = [len(sets.images), *map(len, sets.tests.values())]
+    made = image_sets.counts_by_size(settings, arms, len(sets))
+    where = image_sets.place(made, settings.cache_dir or settings.workdir)
     sizes = [
         bytes_per_image(shapes[arm.encoder, arm.padding], FEATURE_SIZE, settings.feature_dtype)
         for arm in arms
@@ -45,8 +46,9 @@ def plan(
     lines = {
         "encoder": f"{', '.join(settings.encoder)}, {', '.join(settings.weights)} weights{drawn}",
         "paddings": ", ".join(settings.paddings),
-        "images": f"{len(images)} of {settings.images}, {settings.image_size} pixels a side",
-        "test images": ", ".join(f"{len(source)} of {name}" for name, source in tests.items()),
+        "images": f"{len(sets.images)} of {settings.images}, {settings.image_size} pixels a side",
+        "test images": ", ".join(f"{len(source)} of {name}" for name, source in sets.tests.items()),
+        "images made": image_sets.describe(made, where),
         "normalize": f"{settings.normalize} ({', '.join(normalize)})",
         "readouts": f"{sum(_readouts(settings, arm, shapes) for arm in arms)} on "
         f"{len(results)} encoders and {len(arms) - len(results)} controls, {fitted}",

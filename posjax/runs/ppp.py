@@ -8,14 +8,15 @@ import jax
 import numpy as np
 
 from posjax.encoders import PIXELS, base_mode
+from posjax.images import Kept, Source
 from posjax.probes.ppp import Jackknife, Pattern, mean, over_seeds
-from posjax.runs import figures, page
+from posjax.runs import figures, image_sets, page
 from posjax.runs.arms import arms, frozen
 from posjax.runs.differences import paired_differences
 from posjax.runs.map_figures import grid_of_maps
 from posjax.runs.pattern import Geometry, check_count, geometry, patterns
 from posjax.runs.records import Result, write_atomically, write_rows
-from posjax.runs.run import TRAIN_SEED, Prepared, claim, open_images, prepare
+from posjax.runs.run import Prepared, claim, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.wording import count, distinct, estimate, listed
@@ -65,7 +66,7 @@ def run(
     if len(settings.weights) > 1:
         raise ValueError(f"--weights: PPP takes one, found {', '.join(settings.weights)}")
     prepared = prepare(settings)
-    check_count(len(prepared.images))
+    check_count(len(prepared.sets.images))
     where = {name: geometry(name, settings.image_size) for name in names}
     claim(Workdir(settings.workdir), settings, prepared)
     for name, place in where.items():
@@ -73,9 +74,7 @@ def run(
             f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
             f" {place.margin} is no less than the receptive field"
         )
-    found: Found = {}
-    for name, place in where.items():
-        found |= _of_encoder(settings, name, place, prepared.devices)
+    found = _patterns(settings, where, prepared, say)
     scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
     columns = ("encoder", "weights", "padding", "seed", "stage", *scores)
     write_rows(settings.workdir / "ppp.csv", columns, _cells(settings, found))
@@ -93,16 +92,32 @@ def _partly_valid(padding: str) -> bool:
     return "+" in padding and (base_mode(padding) == "valid" or "=valid" in padding)
 
 
-def _of_encoder(
-    settings: Settings, name: str, where: Geometry, devices: Sequence[jax.Device]
+def _patterns(
+    settings: Settings,
+    where: Mapping[str, Geometry],
+    prepared: Prepared,
+    say: Callable[[str], None],
 ) -> Found:
-    source = open_images(
-        dataclasses.replace(settings, image_size=where.image_size),
-        "images",
-        settings.images,
-        "train",
-        TRAIN_SEED,
-    )
+    counts = {place.image_size: len(prepared.sets.images) for place in where.values()}
+    folder = image_sets.place(counts, settings.cache_dir or settings.workdir)
+    say(f"images made: {image_sets.describe(counts, folder)}")
+    kept = {}
+    for side in counts:
+        sized = dataclasses.replace(settings, image_size=side)
+        kept[side] = Kept(image_sets.open_training(sized), side, folder)
+    found: Found = {}
+    for name, place in where.items():
+        found |= _of_encoder(settings, name, place, kept[place.image_size], prepared.devices)
+    return found
+
+
+def _of_encoder(
+    settings: Settings,
+    name: str,
+    where: Geometry,
+    source: Source,
+    devices: Sequence[jax.Device],
+) -> Found:
     own = [arm for arm in arms(settings) if arm.encoder == name and not arm.control]
     every = [frozen(settings, arm) for arm in own]
     found: Found = {}
@@ -181,14 +196,15 @@ def _report(
 def _settings(
     settings: Settings, prepared: Prepared, where: Mapping[str, Geometry]
 ) -> dict[str, str]:
-    tests = (f"{name} ({count(len(source), 'image')})" for name, source in prepared.tests.items())
+    sets = prepared.sets
+    tests = (f"{name} ({count(len(source), 'image')})" for name, source in sets.tests.items())
     drawn = f"random, drawn anew for seeds {listed(settings.seeds)}"
     return {
         "encoder": listed(where),
         "weights": drawn if settings.weights == (RANDOM,) else listed(settings.weights),
         "paddings": listed(settings.paddings),
         "padding of pools": settings.pool_padding or "as the convolutions",
-        "images": f"{settings.images} ({count(len(prepared.images), 'image')})",
+        "images": f"{settings.images} ({count(len(sets.images), 'image')})",
         "crops": "; ".join(
             f"{name}: {place.crop} × {place.crop} pixels, {place.margin} from the image's border"
             for name, place in where.items()

@@ -17,6 +17,7 @@ from posjax.runs.frozen import FrozenEncoder
 from posjax.runs.groups import FEATURE_SIZE, TRAINING, measure_group
 from posjax.runs.records import Record, Result, to_records
 from posjax.runs.settings import Recipe
+from posjax.runs.waits import Waits
 from posjax.runs.workdir import Workdir
 
 
@@ -74,6 +75,7 @@ def measure(
     cache_limit_gb: float | None = None,
     devices: Sequence[jax.Device],
     workdir: Workdir | None = None,
+    waits: Waits | None = None,
 ) -> Iterator[Result]:
     """As `probe`: one result for each group of readouts, as soon as it is there.
 
@@ -83,7 +85,7 @@ def measure(
 
     With a workdir, groups whose results it holds are read from it, and unfinished training goes
     on from its checkpoint. Of several hosts each encodes its share of the images, and only the
-    first reads and writes the workdir, but for the features.
+    first reads and writes the workdir, but for the features. `waits` counts the time of encoding.
     """
     tasks = [Task(name) for name in recipe.maps] if tasks is None else tasks
     groups = {_group(encoder, *shape, recipe.solver, control): shape for shape in recipe.shapes()}
@@ -97,9 +99,9 @@ def measure(
             sources = {TRAINING: images, **test_images}
             digests = {name: source.digest() for name, source in sources.items()}
             parallel.check_same({"encoder": encoder.identity(), "images": digests})
+            how = (directory, cache_limit_gb, recipe, devices, waits)
             features = {
-                name: _encode_share(encoder, source, directory, cache_limit_gb, recipe, devices)
-                for name, source in sources.items()
+                name: _encode_share(encoder, source, *how) for name, source in sources.items()
             }
         for group, shape in groups.items():
             result = found[group]
@@ -129,6 +131,7 @@ def _encode_share(
     cache_limit_gb: float | None,
     recipe: Recipe,
     devices: Sequence[jax.Device],
+    waits: Waits | None,
 ) -> Features:
     """The features of this host's images."""
     own = select(source, parallel.share(len(source)))
@@ -143,6 +146,7 @@ def _encode_share(
             batch_size=-(-recipe.batch_size // parallel.hosts()),
             devices=devices,
             limit_bytes=None if cache_limit_gb is None else int(cache_limit_gb * 1e9),
+            waits=waits,
         )
     if len(source) < parallel.hosts():
         # The first host has an image in any case, and tells the others what stages look like.

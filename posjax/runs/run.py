@@ -4,26 +4,23 @@ import dataclasses
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import jax
 
 from posjax import encoders
-from posjax.images import Rolled, Source, open_source
 from posjax.probes import Readout
-from posjax.runs import closed_form, parallel
+from posjax.runs import closed_form, image_sets, parallel
 from posjax.runs.arms import ROLL, Arm, arms, frozen, recipe_of, tasks
 from posjax.runs.frozen import stage_shapes, weights_path
 from posjax.runs.groups import FEATURE_SIZE, stage_names
+from posjax.runs.image_sets import ImageSets
 from posjax.runs.locks import make_writable
 from posjax.runs.plan import Shapes, gram_columns, plan
 from posjax.runs.probe import measure
 from posjax.runs.records import Record, Result, to_records
 from posjax.runs.settings import RANDOM, Settings
+from posjax.runs.waits import Waits
 from posjax.runs.workdir import Workdir, describe_devices
-
-ENDLESS = ("dead_leaves", "noise")
-TRAIN_SEED, TEST_SEED = 0, 1
 
 
 def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> list[Result]:
@@ -51,26 +48,28 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     from posjax.runs.terminal import text_table
 
     prepared = prepare(settings)
-    images, tests = prepared.images, prepared.tests
     workdir = Workdir(settings.workdir)
     flags = {f"--{name}": value for name, value in settings.science().items()}
     parallel.check_same(flags | prepared.about)
     if settings.cache_dir:
         make_writable(settings.cache_dir)
     parallel.from_first(lambda: claim(workdir, settings, prepared))
-    notes = [*_notes(settings.images, images, tests), *prepared.notes]
+    notes = [*image_sets.notes(settings.images, prepared.sets), *prepared.notes]
     chosen = arms(settings)
     statistics = prepared.about["normalize"]
-    say(plan(settings, chosen, prepared.shapes, images, tests, statistics, prepared.devices))
+    say(plan(settings, chosen, prepared.shapes, prepared.sets, statistics, prepared.devices))
     for note in notes:
         say(f"note: {note}")
 
     # With PyTorch installed it imports that too, for more than a second: devices encode meanwhile.
     threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
-    results = _probe_all(settings, chosen, prepared, workdir)
+    waits = Waits()
+    results = _probe_all(settings, chosen, prepared, workdir, waits)
     if parallel.is_first():
         report = write_report(workdir.path, settings, results, title=title, notes=notes)
         say(text_table(results))
+        if waits.encoding:
+            say(str(waits))
         say(f"report: {report}")
     return results
 
@@ -90,8 +89,7 @@ class Prepared:
 
     devices: Sequence[jax.Device]
     shapes: Shapes
-    images: Source
-    tests: Mapping[str, Source]
+    sets: ImageSets
     about: dict[str, object]
     notes: Sequence[str]
 
@@ -104,16 +102,16 @@ def prepare(settings: Settings) -> Prepared:
     """
     devices = parallel.local_devices(settings.devices)
     shapes = _check_shapes(settings)
-    images, tests = open_both(settings)
+    sets = image_sets.open_sets(settings)
     if settings.solver == "ridge":
-        closed_form.check_images(len(images))
+        closed_form.check_images(len(sets.images))
         closed_form.check_room(gram_columns(settings, shapes), devices)
     weights = _check_weights(settings)
     about = {
         "weight_digests": {name: loaded.digest for name, loaded in weights.items()},
         "image_digests": {
-            "images": images.digest(),
-            **{name: source.digest() for name, source in tests.items()},
+            "images": sets.images.digest(),
+            **{name: source.digest() for name, source in sets.tests.items()},
         },
         "normalize": _statistics(settings, weights),
         "devices": describe_devices(devices, parallel.hosts()),
@@ -123,26 +121,28 @@ def prepare(settings: Settings) -> Prepared:
         for name, loaded in weights.items()
         if settings.normalize == "encoder" and loaded.normalize is None
     ]
-    return Prepared(devices, shapes, images, tests, about, notes)
+    return Prepared(devices, shapes, sets, about, notes)
 
 
 def _probe_all(
-    settings: Settings, chosen: Sequence[Arm], prepared: Prepared, workdir: Workdir
+    settings: Settings,
+    chosen: Sequence[Arm],
+    prepared: Prepared,
+    workdir: Workdir,
+    waits: Waits,
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
-    sources = {settings.image_size: (prepared.images, prepared.tests)}
+    kept = _kept(settings, chosen, prepared.sets)
     written = parallel.from_first(workdir.count_records)
     for arm in chosen:
         encoder = frozen(settings, arm)
-        side = settings.image_size + sum(encoder.margins)
-        if side not in sources:
-            sources[side] = open_both(dataclasses.replace(settings, image_size=side))
-        train, test = sources[side] if arm.control != ROLL else _rolled(*sources[side])
+        sets = kept[settings.image_size + sum(encoder.margins)]
+        sets = sets.rolled() if arm.control == ROLL else sets
         for result in measure(
             encoder,
-            train,
-            test,
+            sets.images,
+            sets.tests,
             recipe_of(settings, arm.encoder, prepared.shapes[arm.encoder, arm.padding]),
             tasks=tasks(settings, arm.control),
             control=arm.control,
@@ -150,6 +150,7 @@ def _probe_all(
             cache_limit_gb=settings.cache_limit_gb,
             devices=prepared.devices,
             workdir=workdir,
+            waits=waits,
         ):
             results.append(result)
             records.extend(to_records(result))
@@ -161,9 +162,16 @@ def _probe_all(
     return results
 
 
-def _rolled(images: Source, tests: Mapping[str, Source]) -> tuple[Source, dict[str, Source]]:
-    test = {name: Rolled(source, TEST_SEED) for name, source in tests.items()}
-    return Rolled(images, TRAIN_SEED), test
+def _kept(settings: Settings, chosen: Sequence[Arm], sets: ImageSets) -> dict[int, ImageSets]:
+    """The images of every size, by their side in pixels, each made once."""
+    counts = image_sets.counts_by_size(settings, chosen, len(sets))
+    folder = image_sets.place(counts, settings.cache_dir or settings.workdir)
+    kept = {}
+    for side in counts:
+        sized = dataclasses.replace(settings, image_size=side)
+        opened = sets if side == settings.image_size else image_sets.open_sets(sized)
+        kept[side] = opened.kept(side, folder)
+    return kept
 
 
 def _check_shapes(settings: Settings) -> Shapes:
@@ -209,64 +217,3 @@ def _statistics(settings: Settings, weights: Mapping[str, encoders.Loaded]) -> l
     if settings.normalize != "encoder":
         return [settings.normalize]
     return sorted({w.normalize or "imagenet" for w in weights.values()}) or ["none"]
-
-
-def open_both(settings: Settings) -> tuple[Source, dict[str, Source]]:
-    """The training images, and the test images by their flag's value; as `open_images` raises."""
-    images = open_images(settings, "images", settings.images, "train", TRAIN_SEED)
-    tests = {
-        spec: open_images(settings, "test_images", spec, "test", TEST_SEED)
-        for spec in settings.test_images
-    }
-    return images, tests
-
-
-def open_images(settings: Settings, flag: str, spec: str, role: str, seed: int) -> Source:
-    """The images that a flag names; `role` is train or test.
-
-    Raises:
-        ValueError: they cannot be opened; names the flag.
-    """
-    limit = getattr(settings, f"num_{role}")
-    if limit is None and spec in ENDLESS:
-        limit = getattr(settings, f"endless_{role}")
-    try:
-        return open_source(
-            spec,
-            size=settings.image_size,
-            limit=limit,
-            seed=seed,
-            skip_bad=settings.skip_bad_images,
-            manual_dir=settings.manual_dir,
-        )
-    except ValueError as error:
-        of = f" and --num_{role}={limit}" if limit else ""
-        raise ValueError(f"--{flag}={spec}{of}: {error}") from error
-
-
-def _notes(spec: str, images: Source, tests: Mapping[str, Source]) -> list[str]:
-    notes = []
-    for name, source in {spec: images, **tests}.items():
-        if source.skipped:
-            listed = "; ".join(f"{path}: {reason}" for path, reason in source.skipped)
-            notes.append(f"{len(source.skipped)} files of {name} were left out: {listed}")
-    if list(tests) == ["dead_leaves"] and spec != "dead_leaves":
-        notes.append(
-            "the test images are dead_leaves, which are generated: name others by --test_images"
-        )
-    trained = _files(spec, images)
-    for name, source in tests.items():
-        both = trained & _files(name, source)
-        if both:
-            notes.append(
-                f"{len(both)} of the {len(source)} test images of {name} are training images too "
-                f"(such as {min(both)}): its scores are not those of unseen images"
-            )
-    return notes
-
-
-def _files(spec: str, source: Source) -> set[str]:
-    if spec.startswith("tfds:") or spec in ("black", "white"):
-        return set(source.keys)
-    folder = Path(spec).expanduser()
-    return {str((folder / key).resolve()) for key in source.keys} if folder.is_dir() else set()

@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from posjax import encoders
-from posjax.images import Source, batches, open_source, select
-from posjax.runs import parallel
+from posjax.images import Kept, Source, batches, open_source, select
+from posjax.runs import image_sets, parallel
 from posjax.runs.bootstrap import bootstrap_mean
 from posjax.runs.frozen import statistics_of
 from posjax.runs.records import write_atomically, write_rows
 from posjax.runs.settings import check_least
 from posjax.runs.workdir import Workdir, describe_devices
+from posjax.training.augment import as_floats
 from posjax.training.dense import load_network
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
@@ -102,6 +103,8 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
             "devices": describe_devices(devices),
         },
     )
+    side = size + 2 * settings.step
+    source = Kept(source, side, image_sets.place({side: len(source)}, settings.workdir))
     found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
     pictures: dict[str, np.ndarray] = {}
     for (name, padding, seed), (network, variables, _) in networks.items():
@@ -198,7 +201,7 @@ def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Call
 
     def predict(variables: Any, images: Array, row: int, column: int) -> Array:
         window = images[:, row : row + size, column : column + size]
-        return network.apply(variables, (window - mean) / std)
+        return network.apply(variables, (as_floats(window) - mean) / std)
 
     def measure_shifts(variables: Any, images: Float[Array, "n h w 3"]) -> dict[str, Array]:
         still = predict(variables, images, step, step)

@@ -9,6 +9,7 @@ def test_it_leaves_patterns_and_says_where_readouts_disagree(tmp_path):
     done = start("ppp", tmp_path, *flags)
     assert done.returncode == 0, done.stderr
     assert "margin of 80" in done.stdout
+    assert "images made: 6, 0.7 MB kept in memory" in done.stdout
     found = rows(tmp_path / "ppp.csv")
     assert [(r["padding"], r["seed"], r["stage"]) for r in found] == [
         (mode, "0", f"f{stage}") for mode in ("zeros", "circular") for stage in range(1, 6)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from posjax.images import STATISTICS, batches
+from posjax.images import STATISTICS, Rolled, batches, open_source, read_pixels, select
 from posjax.images.loader import check_header, decode, load, to_rgb
 
 
@@ -119,17 +119,16 @@ def test_resize_is_an_antialiased_triangle(height, width, size):
     pixels = _pixels(height, width)
     loaded = load(_bytes(Image.fromarray(pixels)), "a", size)
     rows, columns = _triangle(height, size), _triangle(width, size)
-    expected = np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float64), columns) / 255
+    expected = np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float64), columns)
     assert loaded.shape == (size, size, 3)
-    assert loaded.dtype == np.float32
+    assert loaded.dtype == np.uint8
     # Pillow rounds to 8 bits after each of the two passes.
-    np.testing.assert_allclose(loaded, expected, atol=1.1 / 255)
+    np.testing.assert_allclose(loaded, expected, atol=1.1)
 
 
-def test_levels_are_divided_by_255_exactly():
+def test_all_levels_are_kept_where_the_size_is():
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    loaded = load(_bytes(Image.fromarray(ramp)), "a", 16)[..., 0]
-    np.testing.assert_array_equal(loaded, ramp.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(load(_bytes(Image.fromarray(ramp)), "a", 16)[..., 0], ramp)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -164,7 +163,7 @@ def test_too_many_pixels_are_refused_from_the_header(tmp_path, monkeypatch, time
 
 
 class _Counting:
-    """A source of constant images that counts the threads that read it; image `bad` raises."""
+    """Image i has the level i of 255 everywhere; counts the threads that read, `bad` raises."""
 
     name, skipped = "counting", ()
 
@@ -181,7 +180,7 @@ class _Counting:
             raise ValueError("dogs/3.jpg: truncated")
         self.threads.add(threading.get_ident())
         time.sleep(0.001 * (position % 3))
-        return np.full((2, 2, 3), position, np.float32)
+        return np.full((2, 2, 3), position / 255, np.float32)
 
     def digest(self):
         return ""
@@ -193,7 +192,7 @@ def test_batches_keep_the_order_and_the_ragged_end(batch_size, threads):
     read = list(batches(_Counting(11), batch_size, threads=threads))
     assert [len(batch) for batch in read][:-1] == [batch_size] * ((11 - 1) // batch_size)
     joined = np.concatenate(read)
-    assert joined.dtype == np.float32
+    assert joined.dtype == np.uint8
     np.testing.assert_array_equal(joined[:, 0, 0, 0], np.arange(11))
 
 
@@ -209,6 +208,43 @@ def test_an_error_in_a_thread_arrives_after_the_batches_before_it():
     assert len(next(read)) == len(next(read)) == 4
     with pytest.raises(ValueError, match=r"dogs/3\.jpg: truncated"):
         next(read)
+
+
+class _Floats(_Counting):
+    """Two images, the first of these four values."""
+
+    def __init__(self, *values):
+        super().__init__(2)
+        self.values = np.array(values, np.float32).reshape(2, 2, 1).repeat(3, axis=2)
+
+    def __getitem__(self, index):
+        return self.values if index == 0 else super().__getitem__(index)
+
+
+def test_floats_are_rounded_to_the_nearest_of_255_levels():
+    for values, levels in (
+        ((0, 0.4 / 255, 0.6 / 255, 1), (0, 0, 1, 255)),
+        ((100.49 / 255, 100.51 / 255, 254.4 / 255, 254.6 / 255), (100, 101, 254, 255)),
+    ):
+        found = read_pixels(_Floats(*values), 0)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found[..., 1].ravel(), levels)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, np.inf, np.nan])
+def test_values_that_are_no_image_s_are_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^0: expected values in \[0, 1\]"):
+        next(batches(_Floats(0.5, 0, 1, value), 2))
+
+
+@pytest.mark.parametrize("spec", ["dead_leaves", "noise"])
+def test_floats_are_the_same_levels_over_255(spec):
+    plain = open_source(spec, size=8, limit=2)
+    for source in (plain, select(plain, [1, 0]), Rolled(plain, 0)):
+        for index, pixels in enumerate(np.concatenate(list(batches(source, 2)))):
+            expected = pixels.astype(np.float32) / np.float32(255)
+            np.testing.assert_array_equal(source[index], expected)
+        assert source[0].dtype == np.float32
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(0, 1), (1, 0)])

@@ -40,7 +40,7 @@ def test_a_folder_is_read_recursively_in_the_order_of_its_paths(folder):
     assert source.skipped == ()
     for index, name in enumerate(NAMES):
         expected = load((folder / name).read_bytes(), name, 8)
-        np.testing.assert_array_equal(source[index], expected)
+        np.testing.assert_array_equal(source[index], expected.astype(np.float32) / np.float32(255))
     assert (source[-1] == source[4]).all()
     with pytest.raises(IndexError):
         source[5]
@@ -95,7 +95,7 @@ def test_batches_of_a_source_equal_its_images(folder, threads):
     source = open_source(str(folder), size=8)
     read = list(batches(source, 2, threads=threads))
     assert [len(batch) for batch in read] == [2, 2, 1]
-    np.testing.assert_array_equal(np.concatenate(read), np.stack(list(source)))
+    np.testing.assert_array_equal(np.concatenate(read), np.rint(np.stack(list(source)) * 255))
 
 
 def test_a_limit_takes_a_seeded_sample_in_order(tmp_path):

@@ -168,12 +168,17 @@ def test_an_image_that_cannot_be_read_leaves_nothing(tmp_path, every_batch):
 
 
 def test_features_that_are_not_finite_name_the_image(tmp_path):
-    class Broken(Noise):
+    class Black(Noise):
         def __getitem__(self, index):
-            return super().__getitem__(index) * np.float32(np.inf if index == 3 else 1)
+            return super().__getitem__(index) * np.float32(index != 3)
 
+    class Logarithm(nn.Module):
+        def __call__(self, images):
+            return {"f1": jnp.log(images.max(axis=(1, 2), keepdims=True))}
+
+    encoder = dataclasses.replace(ENCODER, module=Logarithm(), variables={})
     with pytest.raises(ValueError, match=r"stem under padding zeros .* image noise/3 of noise"):
-        run(tmp_path, source=Broken())
+        run(tmp_path, encoder, source=Black())
     assert entries(tmp_path) == []
 
 

@@ -37,7 +37,7 @@ OPTIONS = {
 EXPERIMENT = """
 import importlib, json, sys
 from experiments import program
-from posjax.runs import checkpoints, parallel, run
+from posjax.runs import checkpoints, image_sets, parallel, run
 
 probe = importlib.import_module("posjax.runs.probe")
 checkpoints.SECONDS_BETWEEN = 0
@@ -48,11 +48,26 @@ def noting(encoder, source, *args, **options):
     encoded.extend((encoder.seed, key) for key in source.keys)
     return encode(encoder, source, *args, **options)
 
+open_source, made = image_sets.open_source, []
+
+class Noting:
+    def __init__(self, source):
+        self.source, self.digest = source, source.digest
+        self.name, self.keys, self.skipped = source.name, source.keys, source.skipped
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        made.append(self.keys[index])
+        return self.source[index]
+
 def main(settings, *, title):
     run(settings, title=title)
-    print(json.dumps(encoded), file=sys.stderr)
+    print(json.dumps({"encoded": encoded, "made": made}), file=sys.stderr)
 
 probe.encode = noting
+image_sets.open_source = lambda *args, **options: Noting(open_source(*args, **options))
 program.main("padding_ablation", "Padding ablation", run=main)
 """
 TALK = """
@@ -174,9 +189,11 @@ def test_two_hosts_give_the_records_of_one(together, tmp_path):
             )
 
 
-def test_each_image_is_encoded_by_one_host(together):
-    first, second = (json.loads(host.said.splitlines()[-1]) for host in together[1])
+def test_each_image_is_made_and_encoded_by_one_host(together):
+    noted = [json.loads(host.said.splitlines()[-1]) for host in together[1]]
     keys = [f"dead_leaves/{i}" for i in range(11)] + [f"noise/{i}" for i in range(5)] + ["white"]
+    assert sorted(noted[0]["made"] + noted[1]["made"]) == sorted(keys)
+    first, second = (host["encoded"] for host in noted)
     assert sorted(first + second) == sorted([seed, key] for seed in (0, 1) for key in keys)
     assert [0, "dead_leaves/3"] in second
     assert [0, "white"] in first

@@ -41,7 +41,8 @@ class Noise:
     def __getitem__(self, index):
         index = range(len(self))[index]
         self.at(index)
-        return np.random.default_rng(index).random((32, 32, 3), np.float32)
+        levels = np.random.default_rng(index).integers(0, 256, (32, 32, 3))
+        return levels.astype(np.float32) / np.float32(255)
 
     def digest(self):
         return "noise"
