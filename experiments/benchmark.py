@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "left_out": sorted(name for names in left_out.values() for name in names),
         "rows": [],
     }
-    for name, value in (found["machine"] | found["versions"]).items():
+    for name, value in [*found["machine"].items(), *found["versions"].items()]:
         print(f"{name + ':':<12}{value}")
     kind = None
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as scratch:

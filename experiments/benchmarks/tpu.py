@@ -123,10 +123,10 @@ def _cases(s: Sizes) -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
             name = f"encode {encoder} {dtype}, {padding}"
             sizes = {"encoder": encoder, "dtype": dtype, "padding": padding, **common}
             yield name, "encode", sizes, None if name == zeros else zeros
-    encoder, dtype, _ = s.compiled[-1]
-    sizes = {"encoder": encoder, "dtype": dtype, "padding": DATA, **common, "devices": 4}
-    yield f"encode {encoder} {dtype}, {DATA}, on 4", "encode", sizes, None
-    of_stages = {"encoder": s.compiled[0][0], **common}
+    encoder = s.compiled[0][0]
+    of_four = {"encoder": encoder, "dtype": "bfloat16", "padding": DATA, **common, "devices": 4}
+    yield f"encode {encoder} bfloat16, {DATA}, on 4", "encode", of_four, None
+    of_stages = {"encoder": encoder, **common}
     yield "align stages", "align", of_stages, None
     for count in s.compiled_readouts:
         yield f"train {count} readouts", "train_readouts", of_stages | {"count": count}, None
