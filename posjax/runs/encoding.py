@@ -101,9 +101,10 @@ def _encode_step(
         variables: dict, images: Float[jax.Array, "n h w 3"]
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         stages = module.apply(variables, (images - mean) / std)
+        # Resized in bfloat16, weights would not add up to 1: the error would tell the position.
         small = {
             name: resize_bilinear(
-                x, stored_size(x.shape[1:3], feature_size), align_corners=True
+                x.astype(jnp.float32), stored_size(x.shape[1:3], feature_size), align_corners=True
             ).astype(dtype)
             for name, x in stages.items()
         }

@@ -14,6 +14,7 @@ import numpy as np
 from posjax import encoders
 from posjax.images import STATISTICS
 from posjax.layers import InputTooSmall
+from posjax.runs.settings import DTYPES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class FrozenEncoder:
     """An encoder that is probed as it is.
 
     `digest` is the SHA-256 of its weights; `normalize` names the statistics of its inputs;
-    `seed` is that of random weights and None for weights from a file.
+    `seed` is that of random weights and None for weights from a file; `dtype` is that of its
+    convolutions.
     """
 
     name: str
@@ -33,6 +35,7 @@ class FrozenEncoder:
     digest: str
     normalize: str
     seed: int | None
+    dtype: str = "float32"
 
     @property
     def margins(self) -> tuple[int, int]:
@@ -47,6 +50,7 @@ class FrozenEncoder:
             "padding": self.padding,
             "pool_padding": self.pool_padding,
             "normalize": self.normalize,
+            "dtype": self.dtype,
         }
 
 
@@ -57,6 +61,7 @@ def freeze(
     *,
     pool_padding: str | None = None,
     normalize: str = "encoder",
+    dtype: str = "float32",
     seed: int | None = None,
 ) -> FrozenEncoder:
     """An encoder with weights that are `random` (drawn by `seed`), or `imagenet`, or of a file.
@@ -67,8 +72,9 @@ def freeze(
     `{padding}` and `{encoder}` in a path stand for the padding mode and the encoder.
     `normalize="encoder"` takes the statistics that the weights were trained with: none for random
     weights, else what the file says of itself, and where it says nothing, as PyTorch's checkpoints
-    do, those of ImageNet. Pixels have neither weights nor a padding mode: both are then `none`,
-    whatever is asked for.
+    do, those of ImageNet. `dtype` is that of the convolutions, float32 or bfloat16. Pixels have
+    neither weights nor a padding mode, and compute nothing: all three are then `none`, `none` and
+    float32, whatever is asked for.
 
     Raises:
         ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
@@ -77,9 +83,12 @@ def freeze(
     if normalize != "encoder" and normalize not in STATISTICS:
         known = ", ".join(("encoder", *STATISTICS))
         raise ValueError(f"--normalize: {normalize!r} is unknown; expected one of {known}")
-    module = _module(name, padding, pool_padding)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
+    module = _module(name, padding, pool_padding, dtype)
     if name == encoders.PIXELS:
-        weights, padding, seed, variables, statistics = "none", "none", None, {}, "none"
+        weights, padding, dtype, seed, variables = "none", "none", "float32", None, {}
+        statistics = "none"
     elif weights == "random":
         if seed is None:
             raise ValueError("random weights need a seed")
@@ -105,6 +114,7 @@ def freeze(
         digest=_digest(variables),
         normalize=statistics if normalize == "encoder" else normalize,
         seed=seed,
+        dtype=dtype,
     )
 
 
@@ -158,10 +168,12 @@ def statistics_of(normalize: str) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(np.float32(mean), 3), np.broadcast_to(np.float32(std), 3)
 
 
-def _module(name: str, padding: str, pool_padding: str | None) -> nn.Module:
+def _module(name: str, padding: str, pool_padding: str | None, dtype: str = "float32") -> nn.Module:
     if name == encoders.PIXELS:
         return encoders.create(name)
-    return encoders.create(name, padding=padding, pool_padding=pool_padding)
+    return encoders.create(
+        name, padding=padding, pool_padding=pool_padding, dtype=getattr(jnp, dtype)
+    )
 
 
 # Cached, because its compilation serves all seeds.

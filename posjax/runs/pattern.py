@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 
 from posjax import encoders
 from posjax.images import Source, batches, select
-from posjax.probes.ppp import Pattern, Sums, pattern
+from posjax.probes.ppp import ROUNDING, Pattern, Sums, pattern
 from posjax.runs import parallel, progress
 from posjax.runs.frozen import FrozenEncoder, statistics_of
+from posjax.runs.rounding import matmul_precision, rounding_step
 
 PARTS = 5  # of the images: intervals come from leaving out each in turn
 
@@ -69,7 +70,8 @@ def patterns(
         ValueError: there are fewer images than parts, or encoders with other weights.
     """
     check_count(len(source))
-    if len({(encoder.name, encoder.digest, encoder.normalize) for encoder in frozen}) > 1:
+    alike = {(each.name, each.digest, each.normalize, each.dtype) for each in frozen}
+    if len(alike) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
     modules = tuple(encoder.module for encoder in frozen)
     paddings = tuple(encoder.padding for encoder in frozen)
@@ -88,7 +90,11 @@ def patterns(
                 for stage, values in sums.items():
                     difference, *scalars = values
                     stages[stage].append(Sums(len(rows), difference, *map(float, scalars)))
-    return [{stage: pattern(parts) for stage, parts in stages.items()} for stages in found]
+    coarse = rounding_step(frozen[0].dtype, devices[0].platform, matmul_precision())
+    rounding = max(ROUNDING, coarse)
+    return [
+        {stage: pattern(parts, rounding) for stage, parts in stages.items()} for stages in found
+    ]
 
 
 # Cached, because a compiled step serves all seeds.
