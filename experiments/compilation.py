@@ -9,16 +9,21 @@ import jax
 from absl import logging
 
 
-def start(devices: int, compile_cache: str | None, *, quiet: bool) -> None:
+def start(
+    devices: int, compile_cache: str | None, *, precision: str | None = None, quiet: bool
+) -> None:
     """Makes so many virtual devices of a CPU, and keeps compiled programs, see `keep_compiled`.
 
-    Libraries report on every checkpoint; `quiet` leaves their warnings only.
+    `precision` is JAX's default for products, None for what the environment says. Libraries report
+    on every checkpoint; `quiet` leaves their warnings only.
 
     Raises:
         ValueError: `compile_cache` cannot be written to.
     """
     if quiet:
         logging.set_verbosity(logging.WARNING)
+    if precision is not None:
+        jax.config.update("jax_default_matmul_precision", precision)
     if devices > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", devices)

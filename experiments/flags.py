@@ -9,44 +9,18 @@ from typing import Any
 from absl import flags
 
 from experiments.compilation import start
+from experiments.defaults import DEMONSTRATION, PAPER, in_words
 from posjax import encoders, layers, probes
 from posjax.runs import Settings
-from posjax.runs.settings import CONTROLS, FEATURE_DTYPES, NORMALIZATIONS, RANDOM, SOLVERS
+from posjax.runs.settings import CONTROLS, DTYPES, NORMALIZATIONS, RANDOM, SOLVERS
 
-# The paper's recipe, where a program has no other. Endless sources have no number of images of
-# their own.
-PAPER = {
-    "encoder": ("vgg16",),
-    "image_size": 224,
-    "batch_size": 32,
-    "epochs": 15,
-    "endless_train": 200,
-    "endless_test": 100,
-}
-# What runs in two minutes on two cores where nobody says which encoder or images.
-DEMONSTRATION = {
-    "encoder": ("vgg11",),
-    "image_size": 144,
-    "batch_size": 4,
-    "epochs": 6,
-    "endless_train": 32,
-    "endless_test": 16,
-}
-
-
-def _defaults(name: str) -> str:
-    paper, demonstration = (
-        ",".join(value) if isinstance(value, tuple) else value
-        for value in (PAPER[name], DEMONSTRATION[name])
-    )
-    return f"Default: {paper}, in the demonstration {demonstration}."
-
-
+# As JAX names them: three, each by two names.
+PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 _ENCODER = flags.DEFINE_list(
     "encoder",
     None,
     f"Encoders, of {', '.join(encoders.names())}; pixels is the image itself. "
-    f"{_defaults('encoder')} The demonstration is what runs without --encoder, --weights and "
+    f"{in_words('encoder')} The demonstration is what runs without --encoder, --weights and "
     "--images: few small generated images, in two minutes.",
 )
 _WEIGHTS = flags.DEFINE_list(
@@ -130,7 +104,7 @@ _NUM_TEST = flags.DEFINE_integer(
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
-    f"Height and width of images and position maps, pixels. {_defaults('image_size')}",
+    f"Height and width of images and position maps, pixels. {in_words('image_size')}",
 )
 _NORMALIZE = flags.DEFINE_enum(
     "normalize",
@@ -150,16 +124,31 @@ _MANUAL_DIR = flags.DEFINE_string(
     "Default: downloads/manual under TFDS_DATA_DIR.",
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", None, f"Images in a step, over all devices. {_defaults('batch_size')}"
+    "batch_size", None, f"Images in a step, over all devices. {in_words('batch_size')}"
 )
 _EPOCHS = flags.DEFINE_integer(
-    "epochs", None, f"Passes of the readouts over the training images. {_defaults('epochs')}"
+    "epochs", None, f"Passes of the readouts over the training images. {in_words('epochs')}"
 )
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 0.1, "Learning rate of the readouts; a tenth of it after 2/3 of the epochs."
 )
+_DTYPE = flags.DEFINE_enum(
+    "dtype",
+    "float32",
+    DTYPES,
+    "Of the encoder's convolutions; bfloat16 is faster on TPUs and GPUs, not on a CPU.",
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    None,
+    PRECISIONS,
+    "How TPUs and GPUs multiply float32 in convolutions, JAX's default_matmul_precision: default "
+    "or bfloat16 (fastest: in bfloat16 on a TPU, in tensorfloat32 on a GPU), high or "
+    "tensorfloat32, highest or float32. A CPU always takes float32. Default: what "
+    "$JAX_DEFAULT_MATMUL_PRECISION says, or else default.",
+)
 _FEATURE_DTYPE = flags.DEFINE_enum(
-    "feature_dtype", "bfloat16", FEATURE_DTYPES, "How the encoder's stages are stored."
+    "feature_dtype", "bfloat16", DTYPES, "How the encoder's stages are stored."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -221,7 +210,8 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
     Raises:
         ValueError: a value that cannot run; names its flag.
     """
-    start(_DEVICES.value, _COMPILE_CACHE.value, quiet=not flags.FLAGS["verbosity"].present)
+    quiet = not flags.FLAGS["verbosity"].present
+    start(_DEVICES.value, _COMPILE_CACHE.value, precision=_PRECISION.value, quiet=quiet)
     asked = any(flag.value is not None for flag in (_ENCODER, _WEIGHTS, _IMAGES))
     default = PAPER | paper if asked else DEMONSTRATION | demonstration
     for flag in (_WEIGHTS, _IMAGES):
@@ -259,6 +249,7 @@ def settings(program: str, paper: Mapping[str, Any], demonstration: Mapping[str,
         batch_size=value(_BATCH_SIZE),
         epochs=value(_EPOCHS),
         learning_rate=_LEARNING_RATE.value,
+        dtype=_DTYPE.value,
         feature_dtype=_FEATURE_DTYPE.value,
         workdir=Path(_WORKDIR.value or f"runs/{program}").expanduser(),
         cache_dir=Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None,

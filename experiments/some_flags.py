@@ -17,6 +17,7 @@ SHARED: Words = {
     "manual_dir": (None, "Folder of archives for tfds: that were downloaded by hand."),
     "devices": (0, "Number of local devices, 0 for all; on a CPU, so many virtual ones are made."),
     "compile_cache": (None, "Folder of compiled programs; empty to keep none."),
+    "precision": (None, "How TPUs and GPUs multiply float32: default, high or highest."),
 }
 
 
@@ -43,7 +44,8 @@ def read(program: str, subject: str, names: Iterable[str]) -> dict[str, Any]:
     if foreign:
         raise ValueError(f"--{min(foreign)} means nothing to {subject}")
     quiet = not flags.FLAGS["verbosity"].present
-    start(flag["devices"], flag.pop("compile_cache"), quiet=quiet)
+    how = {"precision": flag.pop("precision"), "quiet": quiet}
+    start(flag["devices"], flag.pop("compile_cache"), **how)
     flag["workdir"] = Path(flag["workdir"] or f"runs/{program}").expanduser()
     flag["manual_dir"] = Path(flag["manual_dir"]).expanduser() if flag["manual_dir"] else None
     return flag

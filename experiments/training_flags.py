@@ -39,9 +39,6 @@ _CROP_MARGIN = flags.DEFINE_integer(
     "them, half of them mirrored, and testing the one in the middle. Windows lie within the image: "
     "no border is filled in.",
 )
-_DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ("float32", "bfloat16"), "Of the convolutions; weights are float32."
-)
 _WEIGHTS_DTYPE = flags.DEFINE_enum(
     "weights_dtype", "float32", ("float32", "float16"), "Of the kernels in weights.safetensors."
 )
@@ -54,7 +51,7 @@ _CHECKPOINT_SECONDS = flags.DEFINE_float(
 
 _OWN = [
     *("schedule", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "crop_margin"),
-    *("dtype", "weights_dtype", "evaluate_every", "checkpoint_seconds"),
+    *("weights_dtype", "evaluate_every", "checkpoint_seconds"),
 ]
 _PLACES = ("workdir", "manual_dir", "devices")
 _SHARED: dict[str, tuple[Any, str]] = {
@@ -83,6 +80,7 @@ _SHARED: dict[str, tuple[Any, str]] = {
     "batch_size": (128, "Images in a step, over all devices; a multiple of their number."),
     "epochs": (30, "Passes over the training images."),
     "learning_rate": (0.1, "Highest learning rate."),
+    "dtype": ("float32", "float32 or bfloat16, of the convolutions; weights are float32."),
     "workdir": (
         None,
         "Folder for weights and curves; started again, training goes on. Default: runs/PROGRAM.",

@@ -6,6 +6,7 @@ expectation over images leaves what does not depend on them, which only the posi
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -69,8 +70,11 @@ class Pattern:
     snr: Jackknife
 
 
-def pattern(parts: Sequence[Sums]) -> Pattern:
+def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
     """PPP of one stage from the sums over two or more parts of the images.
+
+    Differences that vary by no more than `rounding` standard deviations of the features do not
+    vary: it is the rounding step of the features' arithmetic where that is larger than `ROUNDING`.
 
     Raises:
         ValueError: there are fewer than two parts.
@@ -84,7 +88,7 @@ def pattern(parts: Sequence[Sums]) -> Pattern:
         map=np.abs(whole.difference).mean(axis=-1) / whole.count / scale,
         magnitude=_jackknife(_magnitude, whole, left_out),
         strength=_jackknife(_strength, whole, left_out),
-        snr=_jackknife(_snr, whole, left_out),
+        snr=_jackknife(functools.partial(_snr, rounding=rounding), whole, left_out),
     )
 
 
@@ -139,12 +143,12 @@ def _strength(sums: Sums) -> float:
     return math.sqrt(max(squared - chance, 0.0)) / _deviation(sums)
 
 
-def _snr(sums: Sums) -> float:
-    squared, variance = _squares(sums)
+def _snr(sums: Sums, rounding: float) -> float:
+    squared, variance = _squares(sums, rounding)
     return math.sqrt(max(squared - variance / sums.count, 0.0) / variance)
 
 
-def _squares(sums: Sums) -> tuple[float, float]:
+def _squares(sums: Sums, rounding: float = 0.0) -> tuple[float, float]:
     """Means over units of (mean of D)² and of the variance of D; NaN where D does not vary."""
     squared_mean = float(np.square(sums.difference, dtype=np.float64).mean()) / sums.count**2
     second_moment = sums.squared_difference / (sums.count * sums.difference.size)
@@ -152,6 +156,5 @@ def _squares(sums: Sums) -> tuple[float, float]:
         return squared_mean, math.nan
     variance = (second_moment - squared_mean) * sums.count / (sums.count - 1)
     # What rounding leaves of a constant pattern, or of features that are the same, is no variance.
-    rounding = max(1e-12 * second_moment, (ROUNDING * _deviation(sums)) ** 2)
-    varies = variance > rounding
+    varies = variance > max(1e-12 * second_moment, (rounding * _deviation(sums)) ** 2)
     return squared_mean, variance if varies else math.nan

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from posjax.layers import InputTooSmall
-from posjax.probes.metrics import CONSTANT_ULPS
+from posjax.probes.metrics import ROUNDING
 
 CELLS = 28  # a side: the size at which the paper's readouts see the features
 RINGS = CELLS // 2
@@ -48,7 +48,9 @@ def ring_means(of_cells: Float[np.ndarray, "*n 28 28"]) -> Float[np.ndarray, "*n
 
 
 def ring_spc(
-    prediction: Float[ArrayLike, "n h w"], target: Float[ArrayLike, "h w"]
+    prediction: Float[ArrayLike, "n h w"],
+    target: Float[ArrayLike, "h w"],
+    rounding: float = ROUNDING,
 ) -> Float[Array, "n 14"]:
     """Spearman correlation with the target over the cells at each distance to the border.
 
@@ -67,7 +69,7 @@ def ring_spc(
 
     # One image at a time: each needs all pairs of its cells.
     found = lax.map(of_one, values)
-    undefined = _constant_in_rings(values) | _constant_in_rings(goal[None])
+    undefined = _constant_in_rings(values, rounding) | _constant_in_rings(goal[None], ROUNDING)
     return jnp.where(undefined, jnp.nan, found)
 
 
@@ -81,12 +83,12 @@ def _ranks_in_rings(
     return jnp.sum((below - above) * alike, axis=1) / 2
 
 
-def _constant_in_rings(values: Float[Array, "n m"]) -> Array:
+def _constant_in_rings(values: Float[Array, "n m"], rounding: float) -> Array:
     inside = jnp.asarray(_members() > 0)[None]
     high = jnp.max(jnp.where(inside, values[:, None], -jnp.inf), axis=-1)
     low = jnp.min(jnp.where(inside, values[:, None], jnp.inf), axis=-1)
     largest = jnp.maximum(jnp.abs(high), jnp.abs(low))
-    return high - low <= CONSTANT_ULPS * jnp.finfo(jnp.float32).eps * largest
+    return high - low <= rounding * largest
 
 
 def _members() -> Float[np.ndarray, "14 m"]:

@@ -68,6 +68,7 @@ def frozen(settings: Settings, arm: Arm) -> FrozenEncoder:
         arm.padding,
         pool_padding=settings.pool_padding,
         normalize=settings.normalize,
+        dtype=settings.dtype,
         seed=arm.seed,
         as_data=as_data,
     )

@@ -112,9 +112,10 @@ def encode_step(
         encoder = module if modes is None else encoders.with_modes(module, modes)
         apply = encoders.with_winograd(encoder.apply) if platform == "cpu" else encoder.apply
         stages = apply(variables, normalised(images, normalize))
+        # Resized in bfloat16, weights would not add up to 1: the error would tell the position.
         small = {
             name: resize_bilinear(
-                x, stored_size(x.shape[1:3], feature_size), align_corners=True
+                x.astype(jnp.float32), stored_size(x.shape[1:3], feature_size), align_corners=True
             ).astype(dtype)
             for name, x in stages.items()
         }

@@ -17,6 +17,7 @@ from posjax.images import Source, select
 from posjax.runs import cache, progress
 from posjax.runs.encoding import Encode, encode_with, layout, stored_size
 from posjax.runs.frozen import FrozenEncoder
+from posjax.runs.rounding import matmul_precision
 from posjax.runs.waits import Waits
 
 # Another recipe for the same images and weights must not find what this one stored.
@@ -103,10 +104,11 @@ def encode(
     """Encodes every image of `source` once, or finds its features in `directory`.
 
     Features are addressed by all that determines them: encoder, weights, padding, normalisation,
-    the images' content and size, feature size and dtype. They appear under their address only
-    when they are whole; of several processes one encodes, and what a killed one left is continued.
-    Where all that `directory` holds would exceed `limit_bytes`, nothing is stored: each batch is
-    encoded anew when it is asked for, and is the same. `waits` counts the time of encoding.
+    arithmetic, the images' content and size, feature size and dtype. They appear under their
+    address only when they are whole; of several processes one encodes, and what a killed one left
+    is continued. Where all that `directory` holds would exceed `limit_bytes`, nothing is stored:
+    each batch is encoded anew when it is asked for, and is the same. `waits` counts the time of
+    encoding.
 
     Raises:
         ValueError: an image cannot be read, a stage is not finite, or a file is damaged; names it.
@@ -152,7 +154,8 @@ def _address(
         "recipe": RECIPE,
         "images": source.digest(),
         "feature_size": feature_size,
-        "dtype": dtype,
+        "feature_dtype": dtype,
+        "precision": matmul_precision(),
         **encoder.identity(),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from posjax import encoders
 from posjax.images import STATISTICS
 from posjax.layers import InputTooSmall
+from posjax.runs.settings import DTYPES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class FrozenEncoder:
     `padding` is compiled in.
 
     `digest` is the SHA-256 of its weights; `normalize` names the statistics of its inputs;
-    `seed` is that of random weights and None for weights from a file.
+    `seed` is that of random weights and None for weights from a file; `dtype` is that of its
+    convolutions.
     """
 
     name: str
@@ -39,6 +41,7 @@ class FrozenEncoder:
     digest: str
     normalize: str
     seed: int | None
+    dtype: str = "float32"
     modes: tuple[int, ...] | None = None
 
     @property
@@ -54,6 +57,7 @@ class FrozenEncoder:
             "padding": self.padding,
             "pool_padding": self.pool_padding,
             "normalize": self.normalize,
+            "dtype": self.dtype,
         }
 
 
@@ -64,6 +68,7 @@ def freeze(
     *,
     pool_padding: str | None = None,
     normalize: str = "encoder",
+    dtype: str = "float32",
     seed: int | None = None,
     as_data: bool = False,
 ) -> FrozenEncoder:
@@ -75,8 +80,9 @@ def freeze(
     `{padding}` and `{encoder}` in a path stand for the padding mode and the encoder.
     `normalize="encoder"` takes the statistics that the weights were trained with: none for random
     weights, else what the file says of itself, and where it says nothing, as PyTorch's checkpoints
-    do, those of ImageNet. Pixels have neither weights nor a padding mode: both are then `none`,
-    whatever is asked for.
+    do, those of ImageNet. `dtype` is that of the convolutions, float32 or bfloat16. Pixels have
+    neither weights nor a padding mode, and compute nothing: all three are then `none`, `none` and
+    float32, whatever is asked for.
 
     `as_data` makes the padding data of a compiled encoder that serves other modes too; otherwise
     it is compiled in.
@@ -88,11 +94,15 @@ def freeze(
     if normalize != "encoder" and normalize not in STATISTICS:
         known = ", ".join(("encoder", *STATISTICS))
         raise ValueError(f"--normalize: {normalize!r} is unknown; expected one of {known}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
     as_data = as_data and name != encoders.PIXELS
-    module = _module(name, encoders.shared_padding(padding) if as_data else padding, pool_padding)
+    compiled_in = encoders.shared_padding(padding) if as_data else padding
+    module = _module(name, compiled_in, pool_padding, dtype)
     modes = tuple(encoders.layer_modes(module, padding).tolist()) if as_data else None
     if name == encoders.PIXELS:
-        weights, padding, seed, variables, statistics = "none", "none", None, {}, "none"
+        weights, padding, dtype, seed, variables = "none", "none", "float32", None, {}
+        statistics = "none"
     elif weights == "random":
         if seed is None:
             raise ValueError("random weights need a seed")
@@ -118,6 +128,7 @@ def freeze(
         digest=_digest(variables),
         normalize=statistics if normalize == "encoder" else normalize,
         seed=seed,
+        dtype=dtype,
         modes=modes,
     )
 
@@ -191,10 +202,12 @@ def normalised(images: UInt8[jax.Array, "n h w 3"], normalize: str) -> Float[jax
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 
-def _module(name: str, padding: str, pool_padding: str | None) -> nn.Module:
+def _module(name: str, padding: str, pool_padding: str | None, dtype: str = "float32") -> nn.Module:
     if name == encoders.PIXELS:
         return encoders.create(name)
-    return encoders.create(name, padding=padding, pool_padding=pool_padding)
+    return encoders.create(
+        name, padding=padding, pool_padding=pool_padding, dtype=getattr(jnp, dtype)
+    )
 
 
 # Cached, because its compilation serves all seeds.

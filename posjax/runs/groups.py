@@ -11,11 +11,13 @@ import numpy as np
 from posjax.images import Source, read_pixels
 from posjax.probes import LinearReadout, Readout
 from posjax.probes.controls import Task
+from posjax.probes.metrics import rounding_of
 from posjax.runs import closed_form, grid, parallel, scoring
 from posjax.runs.checkpoints import Checkpoints
 from posjax.runs.features import Features
 from posjax.runs.frozen import FrozenEncoder
 from posjax.runs.records import Gallery, PenaltyPath, Probe, Result
+from posjax.runs.rounding import matmul_precision, rounding_step
 from posjax.runs.settings import Recipe
 from posjax.runs.workdir import Workdir
 
@@ -79,6 +81,9 @@ def measure_group(
     firsts = np.array([tasks.index(Task(name)) for name in recipe.maps])
     first = jax.tree.map(lambda array: array[firsts], variables)
     tests = {name: source for name, source in sources.items() if name is not TRAINING}
+    common["rounding"] = rounding_of(
+        rounding_step(encoder.dtype, devices[0].platform, matmul_precision())
+    )
     return Result(
         probe=Probe(
             encoder.name,

@@ -13,9 +13,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from posjax import encoders
 from posjax.images import Source, batches, select
-from posjax.probes.ppp import Pattern, Sums, pattern
+from posjax.probes.ppp import ROUNDING, Pattern, Sums, pattern
 from posjax.runs import parallel, progress
 from posjax.runs.frozen import FrozenEncoder, normalised
+from posjax.runs.rounding import matmul_precision, rounding_step
 
 PARTS = 5  # of the images: intervals come from leaving out each in turn
 
@@ -69,7 +70,8 @@ def patterns(
         ValueError: there are fewer images than parts, or encoders with other weights.
     """
     check_count(len(source))
-    if len({(encoder.name, encoder.digest, encoder.normalize) for encoder in frozen}) > 1:
+    alike = {(each.name, each.digest, each.normalize, each.dtype) for each in frozen}
+    if len(alike) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
     variables = parallel.replicate(frozen[0].variables, devices)
     all_sums: list[dict[str, list[Sums]]] = [
@@ -86,7 +88,11 @@ def patterns(
             for stages, sums in zip(all_sums, totals, strict=True):
                 for stage, (difference, *scalars) in sums.items():
                     stages[stage].append(Sums(len(rows), difference, *map(float, scalars)))
-    return [{stage: pattern(parts) for stage, parts in stages.items()} for stages in all_sums]
+    coarse = rounding_step(frozen[0].dtype, devices[0].platform, matmul_precision())
+    rounding = max(ROUNDING, coarse)
+    return [
+        {stage: pattern(parts, rounding) for stage, parts in stages.items()} for stages in all_sums
+    ]
 
 
 def _sums_of_batch(

@@ -44,7 +44,8 @@ def plan(
     drawn = " (drawn anew for each seed)" if RANDOM in settings.weights else ""
     results = [arm for arm in arms if not arm.control]
     lines = {
-        "encoder": f"{', '.join(settings.encoder)}, {', '.join(settings.weights)} weights{drawn}",
+        "encoder": f"{', '.join(settings.encoder)}, {', '.join(settings.weights)} weights{drawn}, "
+        f"in {settings.dtype}",
         "paddings": ", ".join(settings.paddings),
         "images": f"{len(sets.images)} of {settings.images}, {settings.image_size} pixels a side",
         "test images": ", ".join(f"{len(source)} of {name}" for name, source in sets.tests.items()),

@@ -160,6 +160,7 @@ def _settings(settings: Settings, results: Sequence[Result]) -> dict[str, str]:
         "weights": settings.weights,
         "paddings": settings.paddings,
         "padding of pools": settings.pool_padding or "as the convolutions",
+        "arithmetic": settings.dtype,
         "position maps": settings.maps,
         "stages": settings.stages,
         "readout": f"depth {listed(settings.depths)}; kernel size"

@@ -18,6 +18,7 @@ from posjax.runs.locks import make_writable
 from posjax.runs.plan import Shapes, gram_columns, plan
 from posjax.runs.probe import measure
 from posjax.runs.records import Record, Result, to_records
+from posjax.runs.rounding import matmul_precision
 from posjax.runs.settings import RANDOM, Settings
 from posjax.runs.waits import Waits
 from posjax.runs.workdir import Workdir, describe_devices
@@ -50,7 +51,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     prepared = prepare(settings)
     workdir = Workdir(settings.workdir)
     flags = {f"--{name}": value for name, value in settings.science().items()}
-    parallel.check_same(flags | prepared.about)
+    parallel.check_same(flags | {"--precision": matmul_precision()} | prepared.about)
     if settings.cache_dir:
         make_writable(settings.cache_dir)
     parallel.from_first(lambda: claim(workdir, settings, prepared))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from posjax.probes import Readout, mae, spc
 from posjax.probes.controls import Task, task_map
+from posjax.probes.metrics import ROUNDING
 from posjax.probes.profiles import CELLS, RINGS, error_cells, ring_means, ring_spc
 from posjax.probes.readout import Aligned, Stages
 from posjax.runs import parallel, progress, targets
@@ -28,17 +29,19 @@ def score(
     tasks: Sequence[Task],
     *,
     batch_size: int = 32,
+    rounding: float = ROUNDING,
     devices: Sequence[jax.Device],
 ) -> Scores:
     """Scores of every readout on every image, whichever host has it.
 
-    `features` and `devices` are this host's; every host must call this.
+    A prediction that varies by no more than `rounding` has no SPC, see `spc`. `features` and
+    `devices` are this host's; every host must call this.
     """
     goals = np.stack([task_map(task, readout.map_size) for task in tasks])
     # Maps of fewer pixels than cells have no profile.
     located = min(readout.map_size) >= CELLS
     own_targets = tuple(targets.per_image(tasks))
-    step = _score_step(readout, own_targets, located, tuple(devices))
+    step = _score_step(readout, own_targets, located, rounding, tuple(devices))
     variables, goals = parallel.replicate((variables, goals), devices)
     nothing = np.zeros((len(tasks), 0), np.float32)  # what a host without images has
     no_rings = np.zeros((len(tasks), 0, RINGS), np.float32)
@@ -73,12 +76,14 @@ def predict(
     return jax.device_get(_predict_step(readout)(variables, batch))
 
 
-def score_step(readout: Readout, own_targets: tuple[int, ...], located: bool) -> Callable:
+def score_step(
+    readout: Readout, own_targets: tuple[int, ...], located: bool, rounding: float = ROUNDING
+) -> Callable:
     """The step that scores r readouts on n images.
 
     It maps (variables, maps [r, h, w], stages, permutations [n, pixels]) to SPC [r, n], MAE
     [r, n], SPC in rings [r, n, RINGS] and errors in cells [r, n, CELLS, CELLS], the last two of
-    zeros unless `located`. The permutations are those of the readouts that `own_targets` names,
+    zeros unless `located`. `rounding` is as for `score`. The permutations are those of the readouts that `own_targets` names,
     see `targets.permutations_of`.
     """
 
@@ -94,9 +99,9 @@ def score_step(readout: Readout, own_targets: tuple[int, ...], located: bool) ->
             if own_targets:
                 back = functools.partial(targets.put_back, permutations=permutations)
                 prediction = lax.cond(has_own, back, lambda same: same, prediction)
-            whole = spc(prediction, goal), mae(prediction, goal)
+            whole = spc(prediction, goal, rounding), mae(prediction, goal)
             if located:
-                return *whole, ring_spc(prediction, goal), error_cells(prediction, goal)
+                return *whole, ring_spc(prediction, goal, rounding), error_cells(prediction, goal)
             n = len(prediction)
             return *whole, jnp.zeros((n, RINGS)), jnp.zeros((n, CELLS, CELLS))
 
@@ -124,9 +129,10 @@ def _score_step(
     readout: Readout,
     own_targets: tuple[int, ...],
     located: bool,
+    rounding: float,
     devices: tuple[jax.Device, ...],
 ) -> Callable:
-    return parallel.pmap(score_step(readout, own_targets, located), devices)
+    return parallel.pmap(score_step(readout, own_targets, located, rounding), devices)
 
 
 @functools.cache

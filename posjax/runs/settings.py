@@ -13,7 +13,7 @@ SOLVERS = ("sgd", "ridge")
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
 RANDOM = "random"  # weights
 NORMALIZATIONS = ("encoder", *images.STATISTICS)
-FEATURE_DTYPES = ("bfloat16", "float32")
+DTYPES = ("bfloat16", "float32")  # of encoders' arithmetic, and of stored features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Recipe:
         """Refuses what cannot run, by the name of its flag."""
         check_known("maps", self.maps, probes.MAPS)
         check_known("solver", (self.solver,), SOLVERS)
-        check_known("feature_dtype", (self.feature_dtype,), FEATURE_DTYPES)
+        check_known("feature_dtype", (self.feature_dtype,), DTYPES)
         for axis in ("stages", "maps", "depths", "kernel_sizes", "readout_paddings", "seeds"):
             check_axis(axis, getattr(self, axis))
         check_least("depths", 1, *self.depths)
@@ -80,6 +80,7 @@ class Recipe:
 class Settings(Recipe):
     """A whole run: a recipe for every padding mode of every encoder, and its controls.
 
+    `dtype` is that of the encoders' convolutions, `feature_dtype` that in which stages are stored.
     `paddings` are modes; `zeros+layer1.0.conv1=reflect` switches a layer to another mode,
     `zeros+each=reflect` stands for every layer in its turn, and `zeros@cropped` and
     `valid@enlarged` compare on the same responses, see `encoders.matched`.
@@ -98,6 +99,7 @@ class Settings(Recipe):
     test_images: tuple[str, ...]
     workdir: Path
     pool_padding: str | None = None
+    dtype: str = "float32"
     num_train: int | None = None
     num_test: int | None = None
     endless_train: int = 200
@@ -122,6 +124,7 @@ class Settings(Recipe):
         check_axis("paddings", self.paddings)
         self._check_paddings()
         check_known("normalize", (self.normalize,), NORMALIZATIONS)
+        check_known("dtype", (self.dtype,), DTYPES)
         check_axis("test_images", self.test_images)
         check_known("controls", self.controls, CONTROLS)
         if "floor" in self.controls and self.solver == "ridge":

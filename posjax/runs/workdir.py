@@ -16,7 +16,10 @@ import numpy as np
 from posjax.probes.controls import Task
 from posjax.runs.records import Record, Result, write_atomically, write_csv
 from posjax.runs.result_files import load_result, save_result
+from posjax.runs.rounding import matmul_precision
 
+# What versions computed with that did not write it down.
+UNWRITTEN = {"dtype": "float32", "precision": "default"}
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
 
@@ -29,14 +32,16 @@ class Workdir:
     def claim(self, science: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Writes config.json, or makes sure that the one that is there is of the same run.
 
-        `science` is the flags that determine the results; `about` what they do not say: digests of
-        weights and images, devices, and where files lie.
+        `science` is the flags that determine the results, and JAX's precision in force joins them;
+        `about` is what they do not say: digests of weights and images, devices, and where files
+        lie.
 
         Raises:
             ValueError: the folder belongs to a run with other flags, weights or images, which are
                 named, holds files but no run, or cannot be made.
         """
         path = self.path / "config.json"
+        science = {**science, "precision": matmul_precision()}
         science = json.loads(json.dumps(science, default=str))
         try:
             if path.exists():
@@ -132,7 +137,8 @@ class Workdir:
     def _check_same(self, path: Path, science: dict[str, Any], about: dict[str, Any]) -> None:
         try:
             config = json.loads(path.read_text())
-            flags = config["flags"]
+            flags = {name: UNWRITTEN[name] for name in UNWRITTEN.keys() & science.keys()}
+            flags |= config["flags"]
             digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error

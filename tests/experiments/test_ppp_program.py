@@ -1,11 +1,13 @@
 """PPP as a program: patterns and readouts of the same encoders, in one report."""
 
+import json
+
 from programs import rows, start
 
 
 def test_it_leaves_patterns_and_says_where_readouts_disagree(tmp_path):
     flags = ["--encoder=vgg8_bn_quarter", "--paddings=zeros,circular"]
-    flags += ["--maps=H", "--image_size=36"]
+    flags += ["--maps=H", "--image_size=36", "--dtype=bfloat16", "--precision=high"]
     done = start("ppp", tmp_path, *flags)
     assert done.returncode == 0, done.stderr
     assert "margin of 80" in done.stdout
@@ -17,6 +19,9 @@ def test_it_leaves_patterns_and_says_where_readouts_disagree(tmp_path):
     for row in found:
         assert float(row["magnitude_low"]) <= float(row["magnitude"]) > 0
     assert len(rows(tmp_path / "posenet" / "results.csv")) == 2
+    for folder in (tmp_path, tmp_path / "posenet"):
+        told = json.loads((folder / "config.json").read_text())["flags"]
+        assert (told["dtype"], told["precision"]) == ("bfloat16", "high")
     report = (tmp_path / "report.html").read_text()
     assert "are ordered differently" in report
     assert "data:image/png" in report

@@ -36,6 +36,24 @@ def python(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    ("told", "environment", "in_force"),
+    [(None, "", "default"), (None, "high", "high"), ("float32", "high", "highest")],
+    ids=["nothing", "environment", "flag"],
+)
+def test_the_precision_is_the_flag_s_or_else_the_environment_s(told, environment, in_force):
+    code = (
+        "import jax\n"
+        "from experiments.compilation import start\n"
+        "from posjax.runs.rounding import matmul_precision\n"
+        f"start(0, '', precision={told!r}, quiet=True)\n"
+        "print(matmul_precision())\n"
+        "print('HIGHEST' in jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text())\n"
+    )
+    known = {"JAX_DEFAULT_MATMUL_PRECISION": environment} if environment else {}
+    assert python(code, **known).split() == [in_force, str(in_force == "highest")]
+
+
 def test_help_waits_for_no_heavy_package():
     printed = python(
         "import runpy, sys\n"

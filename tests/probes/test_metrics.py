@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from posjax.probes import MAPS, constant_mae, mae, position_map, spc
+from posjax.probes.metrics import rounding_of
 
 SHAPE = (40, 56)
 
@@ -91,6 +92,33 @@ def test_a_constant_target_has_no_spc():
 def test_small_but_real_differences_are_no_rounding_noise():
     target = position_map("H", SHAPE)
     np.testing.assert_allclose(spc((0.3 + 1e-4 * target).astype(np.float32), target), 1, atol=1e-6)
+
+
+def weak(strength):
+    """A prediction of H that varies by `strength` of its largest value, in [0, 1]."""
+    return (0.5 * (1 - strength * (1 - position_map("H", SHAPE)))).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [23, 10, 7])
+def test_what_is_constant_follows_the_arithmetic_of_the_features(bits):
+    target, least = position_map("H", SHAPE), rounding_of(2.0**-bits)
+    assert np.isnan(spc(weak(0.9 * least), target, least))
+    np.testing.assert_allclose(spc(weak(1.1 * least), target, least), 1, atol=1e-6)
+    # A signal of a hundredth counts in any of them.
+    np.testing.assert_allclose(spc(weak(0.01), target, least), 1, atol=1e-6)
+
+
+def test_one_step_of_bfloat16_orders_nothing_and_half_the_float32_threshold_does_not():
+    target = position_map("H", SHAPE)
+    one_step = np.where(noise(*SHAPE) > 0, 0.5, 0.5 + 2.0**-9).astype(np.float32)
+    assert np.isfinite(spc(one_step, target))
+    assert np.isnan(spc(one_step, target, rounding_of(2.0**-7)))
+    assert rounding_of(2.0**-23) > 2.0**-14  # float32 keeps its own
+
+
+def test_a_target_is_exact_however_coarse_the_features_are():
+    faint = 0.5 + 1e-3 * position_map("H", SHAPE)
+    np.testing.assert_allclose(spc(position_map("H", SHAPE), faint, 2.0**-7), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MAPS)

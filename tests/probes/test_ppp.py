@@ -74,6 +74,12 @@ def test_what_rounding_leaves_of_equal_features_is_no_variance():
     assert pattern(drawn(0.0, 1e-3)).snr.value < 0.1
 
 
+def test_coarser_arithmetic_leaves_more():
+    step = 2.0**-7
+    assert np.isnan(pattern(drawn(0.0, step), step).snr.value)  # features vary by 2
+    assert np.isfinite(pattern(drawn(0.0, 4 * step), step).snr.value)
+
+
 def test_one_part_is_not_enough_for_an_interval():
     with pytest.raises(ValueError, match="2 parts"):
         pattern(drawn(1.0, 1.0)[:1])

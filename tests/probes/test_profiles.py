@@ -73,6 +73,15 @@ def test_a_ring_that_is_constant_has_no_spc():
     assert np.isfinite(found[1:]).all()
 
 
+def test_a_ring_is_constant_that_varies_by_the_rounding_of_its_features():
+    goal = position_map("V", 56)
+    values = np.stack([0.5 + spread * goal for spread in (1e-3, 1e-2)]).astype(np.float32)
+    np.testing.assert_allclose(ring_spc(values, goal)[:, 0], 1, atol=1e-5)
+    found = np.asarray(ring_spc(values, goal, 2.0**-7))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1, 0], 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["H", "V", "HS"])
 @pytest.mark.parametrize("side", [96, 144])
 def test_cells_that_share_pixels_keep_the_ties_of_the_target(name, side):

@@ -109,7 +109,7 @@ def test_what_was_encoded_is_neither_read_nor_encoded_again(tmp_path):
     "change",
     [
         *[{"padding": "reflect"}, {"digest": "abd"}, {"normalize": "cifar10"}],
-        *[{"pool_padding": "lowest"}, {"name": "resnet20"}],
+        *[{"pool_padding": "lowest"}, {"name": "resnet20"}, {"dtype": "bfloat16"}],
     ],
     ids=str,
 )
@@ -125,6 +125,35 @@ def test_another_form_has_other_features(tmp_path, options):
     run(tmp_path)
     with pytest.raises(AssertionError, match="encoded once more"):
         run(tmp_path, dataclasses.replace(ENCODER, module=Forbidden()), **options)
+
+
+def test_another_precision_has_other_features_whatever_it_is_called(tmp_path):
+    run(tmp_path)
+    forbidden = dataclasses.replace(ENCODER, module=Forbidden())
+    with jax.default_matmul_precision("bfloat16"):
+        run(tmp_path, forbidden, Noise(at=refuse))
+    with (
+        jax.default_matmul_precision("float32"),
+        pytest.raises(AssertionError, match="encoded once more"),
+    ):
+        run(tmp_path, forbidden)
+
+
+class Flat(nn.Module):
+    """Equal responses everywhere, each channel its own number, in bfloat16."""
+
+    def __call__(self, images):
+        levels = jnp.linspace(0.1, 3, 64, dtype=jnp.bfloat16)
+        return {"f1": jnp.broadcast_to(levels, (*images.shape[:3], 64))}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_responses_that_are_equal_in_bfloat16_stay_so_at_28_pixels(tmp_path, dtype):
+    flat = dataclasses.replace(ENCODER, module=Flat(), variables={}, dtype="bfloat16")
+    stage = arrays(run(tmp_path, flat, dtype=dtype))["f1"].astype(np.float32)
+    assert stage.shape == (5, 28, 28, 64)
+    equal = np.broadcast_to(stage[:1, :1, :1], stage.shape)
+    np.testing.assert_allclose(stage, equal, rtol=3e-7)
 
 
 def test_weights_that_are_called_otherwise_are_the_same(tmp_path):

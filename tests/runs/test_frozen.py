@@ -127,9 +127,26 @@ def test_identity_is_what_determines_the_stages(random):
         "padding": "zeros",
         "pool_padding": None,
         "normalize": "none",
+        "dtype": "float32",
     }
     assert random["valid"].identity() == identity | {"padding": "valid"}
     assert random["seed 1"].identity() != identity
+
+
+def test_it_computes_in_the_dtype_that_is_asked_for_with_the_same_weights(random):
+    narrow = freeze("resnet20", "random", "zeros", dtype="bfloat16", seed=0)
+    assert same(narrow, random["seed 0"])
+    assert narrow.identity() == random["seed 0"].identity() | {"dtype": "bfloat16"}
+    for frozen in (narrow, random["seed 0"]):
+        images = np.zeros((1, 32, 32, 3), np.float32)
+        stages = jax.eval_shape(frozen.module.apply, frozen.variables, images)
+        assert {str(stage.dtype) for stage in stages.values()} == {frozen.dtype}
+    with pytest.raises(ValueError, match=r"^dtype: 'float16' .*bfloat16, float32"):
+        freeze("resnet20", "random", "zeros", dtype="float16", seed=0)
+
+
+def test_pixels_compute_nothing_in_no_dtype():
+    assert freeze("pixels", "none", "zeros", dtype="bfloat16").dtype == "float32"
 
 
 @pytest.mark.parametrize(("padding", "size"), [("zeros", 48), ("reflect", 33), ("valid", 96)])

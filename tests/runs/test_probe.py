@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from posjax.images import open_source
-from posjax.runs import FrozenEncoder, Recipe, probe
+from posjax.runs import FrozenEncoder, Recipe, freeze, probe
 from posjax.runs.groups import stage_names
 from posjax.runs.parallel import local_devices
 from posjax.runs.probe import measure
@@ -161,6 +161,35 @@ def test_what_a_workdir_holds_is_not_measured_again(probed, encoder, tmp_path):
         assert found.probe == kept.probe
         np.testing.assert_array_equal(found.losses, kept.losses)
         np.testing.assert_array_equal(found.scores["noise"].mae, kept.scores["noise"].mae)
+
+
+@pytest.mark.parametrize(("padding", "undefined"), [("circular", 1), ("zeros", 0)])
+def test_in_bfloat16_a_white_image_has_an_order_where_padding_gives_it_one(padding, undefined):
+    frozen = freeze("vgg8_bn_quarter", "random", padding, dtype="bfloat16", seed=0)
+    recipe = dataclasses.replace(RECIPE, stages=("all",))
+    images, tests = make_sources()
+    (_, white) = probe(frozen, images, tests | {"black": Counted("white", 1)}, recipe, devices=ONE)
+    assert white.spc_undefined == undefined
+
+
+class Apart(nn.Module):
+    """Images with what coarse arithmetic may make of equal responses: one step of bfloat16."""
+
+    @nn.compact
+    def __call__(self, images):
+        up = jax.random.bernoulli(jax.random.key(0), 0.01, images.shape)
+        return {"f1": images * jnp.where(up, 1 + 2.0**-7, 1)}
+
+
+@pytest.mark.parametrize(("dtype", "undefined"), [("float32", 0), ("bfloat16", 1)])
+def test_the_rounding_of_an_encoder_decides_what_is_constant(encoder, dtype, undefined):
+    frozen = dataclasses.replace(encoder, module=Apart(), variables={}, dtype=dtype)
+    images, tests = make_sources()
+    recipe = dataclasses.replace(RECIPE, stages=("f1",), seeds=(0,))
+    noise, white = probe(
+        frozen, images, tests | {"black": Counted("white", 1)}, recipe, devices=ONE
+    )
+    assert (noise.spc_undefined, white.spc_undefined) == (0, undefined)
 
 
 RIDGE = dataclasses.replace(RECIPE, solver="ridge", maps=("H", "V"))

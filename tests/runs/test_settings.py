@@ -54,6 +54,7 @@ BAD_SETTINGS = [
     ("paddings", ("zeros@small",)),
     ("pool_padding", "same"),
     ("normalize", "mnist"),
+    ("dtype", "float16"),
     ("test_images", ()),
     ("test_images", ("noise", "noise")),
     ("num_train", 0),
@@ -89,6 +90,7 @@ def test_settings_refuse_what_cannot_run(flag, value):
         ("normalize", "mnist", "encoder, none, imagenet, cifar10"),
         ("encoder", ("vgg17",), "vgg16.*resnet50.*resnet20"),
         ("feature_dtype", "float16", "bfloat16, float32"),
+        ("dtype", "half", "'half'.*bfloat16, float32"),
         ("num_test", 0, "1 or more, found 0"),
         ("learning_rate", -2.0, "found -2"),
     ],
@@ -105,6 +107,7 @@ def test_the_recipe_of_the_paper_is_the_default():
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (15, 32, 0.1)
     settings = Settings(**GOOD)
     assert (settings.image_size, settings.normalize) == (224, "encoder")
+    assert (settings.dtype, settings.feature_dtype) == ("float32", "bfloat16")
     assert {f.name: getattr(settings, f.name) for f in dataclasses.fields(Recipe)} == vars(recipe)
 
 

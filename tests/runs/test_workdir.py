@@ -72,6 +72,7 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
     ("changes", "said"),
     [
         ({"epochs": 3}, ["--epochs was 15 and is 3"]),
+        ({"dtype": "bfloat16"}, ["--dtype was 'float32' and is 'bfloat16'"]),
         ({"paddings": ("zeros",)}, [r"--paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
         ({"num_test": 3}, ["--num_test was None and is 3"]),
         ({"num_test": 3, "endless_test": 7}, ["--num_test was None and is 3"]),
@@ -106,6 +107,29 @@ def test_other_content_under_the_same_name_is_refused(tmp_path, what):
         ValueError, match=rf"the {what}s were .*{next(iter(digests.values()))}.*ffff"
     ):
         claim(tmp_path, ABOUT | {f"{what}_digests": changed})
+
+
+def test_the_precision_in_force_is_recorded_and_stays_that_of_the_run(tmp_path):
+    with jax.default_matmul_precision("float32"):
+        claim(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["flags"]["precision"] == "highest"
+    assert config["flags"]["dtype"] == "float32"
+    with jax.default_matmul_precision("highest"):
+        claim(tmp_path)
+    with pytest.raises(ValueError, match=r"--precision was 'highest' and is 'default'"):
+        claim(tmp_path)
+
+
+def test_a_run_that_did_not_write_its_arithmetic_down_had_the_default(tmp_path):
+    claim(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["flags"]["precision"], config["flags"]["dtype"]
+    path.write_text(json.dumps(config))
+    claim(tmp_path)
+    with pytest.raises(ValueError, match=r"--dtype was 'float32' and is 'bfloat16'"):
+        claim(tmp_path, dtype="bfloat16")
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
