@@ -159,7 +159,7 @@ def encode_surroundings(encoder: str, batch: int, crop: int) -> Program:
     module, side = encoders.create(encoder), pattern.geometry(encoder, crop).image_size
     return Program(
         pattern.surroundings_step(module, "imagenet"),
-        (_variables(module), Shape((batch, side, side, 3), jnp.float32)),
+        (_variables(module), Shape((batch, side, side, 3), jnp.uint8)),
     )
 
 
@@ -186,7 +186,7 @@ def measure_shifts(network: nn.Module, batch: int, size: int, step: int) -> Prog
     side = size + 2 * step
     return Program(
         crop_shift.shift_step(network, "imagenet", size, step),
-        (_variables(network), Shape((batch, side, side, 3), jnp.float32)),
+        (_variables(network), Shape((batch, side, side, 3), jnp.uint8)),
     )
 
 

@@ -83,8 +83,8 @@ def score_step(
 
     It maps (variables, maps [r, h, w], stages, permutations [n, pixels]) to SPC [r, n], MAE
     [r, n], SPC in rings [r, n, RINGS] and errors in cells [r, n, CELLS, CELLS], the last two of
-    zeros unless `located`. `rounding` is as for `score`. The permutations are those of the readouts that `own_targets` names,
-    see `targets.permutations_of`.
+    zeros unless `located`. `rounding` is as for `score`. The permutations are those of the readouts
+    that `own_targets` names, see `targets.permutations_of`.
     """
 
     def score_readouts(

@@ -13,17 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from posjax import encoders
 from posjax.images import Kept, Source, batches, open_source, select
 from posjax.runs import image_sets, parallel
 from posjax.runs.bootstrap import bootstrap_mean
-from posjax.runs.frozen import statistics_of
+from posjax.runs.frozen import normalised
 from posjax.runs.records import write_atomically, write_rows
 from posjax.runs.settings import check_least
 from posjax.runs.workdir import Workdir, describe_devices
-from posjax.training.augment import as_floats
 from posjax.training.dense import load_network
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
@@ -197,13 +196,12 @@ def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Call
     as parts of the way, see `follow`, and the `maps` of the five crops [n, 5, size, size], the
     middle one first.
     """
-    mean, std = statistics_of(normalize)
 
     def predict(variables: Any, images: Array, row: int, column: int) -> Array:
         window = images[:, row : row + size, column : column + size]
-        return network.apply(variables, (as_floats(window) - mean) / std)
+        return network.apply(variables, normalised(window, normalize))
 
-    def measure_shifts(variables: Any, images: Float[Array, "n h w 3"]) -> dict[str, Array]:
+    def measure_shifts(variables: Any, images: UInt8[Array, "n h w 3"]) -> dict[str, Array]:
         still = predict(variables, images, step, step)
         found, maps = [], [still]
         for down, right in DIRECTIONS:
