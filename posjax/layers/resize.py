@@ -4,6 +4,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -19,10 +20,14 @@ def resize_bilinear(
     Raises:
         ValueError: a size below 1.
     """
+    x = jnp.asarray(x)
     for axis, target in ((1, size[0]), (2, size[1])):
-        if x.shape[axis] != target:
-            x = _interpolate(x, axis, *interpolation(x.shape[axis], target, align_corners))
-    return jnp.asarray(x)
+        source = x.shape[axis]
+        if 2 * target <= source:
+            x = _read(x, axis, *interpolation(source, target, align_corners))
+        elif target != source:
+            x = _multiply(x, axis, interpolation_matrix(source, target, align_corners))
+    return x
 
 
 def interpolation(
@@ -61,10 +66,18 @@ def interpolation_matrix(
     return matrix
 
 
-def _interpolate(
-    x: ArrayLike, axis: int, low: np.ndarray, high: np.ndarray, fraction: np.ndarray
-) -> Array:
-    # Two reads, not a product with the matrix, which is nearly all zeros.
+def _read(x: Array, axis: int, low: np.ndarray, high: np.ndarray, fraction: np.ndarray) -> Array:
+    """Shrinks a map along one axis. It reads few lines of the map, where a product reads all."""
     weight = jnp.expand_dims(jnp.asarray(fraction, x.dtype), [a for a in range(4) if a != axis])
-    before, after = (jnp.take(x, pixels, axis=axis) for pixels in (low, high))
+    # Slices leave the map in its layout. For a gather, a TPU would first transpose it.
+    before, after = (
+        jnp.concatenate([lax.slice_in_dim(x, p, p + 1, axis=axis) for p in pixels.tolist()], axis)
+        for pixels in (low, high)
+    )
     return before * (1 - weight) + after * weight
+
+
+def _multiply(x: Array, axis: int, matrix: Float[np.ndarray, "t s"]) -> Array:
+    subscripts = {1: "th,nhwc->ntwc", 2: "tw,nhwc->nhtc"}[axis]
+    weights = jnp.asarray(matrix, x.dtype)
+    return jnp.einsum(subscripts, weights, x, precision=lax.Precision.HIGHEST)
