@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.experimental.compilation_cache import compilation_cache
 
 from posjax import encoders
 from posjax.encoders import layer_modes, padded_layers, shared_padding, with_modes
@@ -110,6 +111,32 @@ def test_it_is_exported_for_every_platform_and_runs_as_exported(name, numbered):
     platforms = ("cpu", "cuda", "tpu")
     exported = export.export(compiled(name), platforms=platforms)(variables, x, modes)
     close(exported.call(variables, x, modes), compiled(name)(variables, x, modes))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """An empty folder that JAX keeps compiled programs in."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    compilation_cache.reset_cache()
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_its_compiled_program_is_kept_on_disk_and_serves_every_mode(name, numbered, kept):
+    module, x = encoders.create(name), images_of(name, 1)
+    variables = numbered(module)
+    expected = {mode: in_words(name, mode)(variables, x) for mode in ("zeros", "reflect")}
+    programs = []
+    for mode, stages in expected.items():
+        # As in a later process, nothing is compiled in memory.
+        jax.clear_caches()
+        close(compiled(name)(variables, x, layer_modes(module, mode)), stages)
+        programs.append({path.name for path in kept.iterdir() if "-cache" in path.name})
+    assert programs[0]
+    assert programs[0] == programs[1]
 
 
 @pytest.mark.parametrize("name", [name for name in encoders.names() if name != "pixels"])
