@@ -5,14 +5,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from posjax import encoders, layers, probes, training
+from posjax import encoders, probes, training
 from posjax.probes.controls import Task
 from posjax.probes.trainer import State, optimizer, target_for, train_step
 from posjax.runs import cache, grid, parallel
@@ -22,35 +20,22 @@ FEATURE_SIZE = (28, 28)
 MAPS = ("H", "V", "G", "HS", "VS")
 
 
-def forward(encoder: str, padding: str, batch: int, size: int, plain: bool = False) -> Callable:
-    """All stages of an encoder with random weights; `plain` pads by copying the whole map."""
-    apply, variables, images = _forward(encoder, padding, batch, size, plain)
-    return lambda: jax.block_until_ready(apply(variables, images))
-
-
-def difference(encoder: str, padding: str, batch: int, size: int) -> dict[str, float]:
-    """The largest difference of any stage from that of the plain implementation."""
-    ours, plain = (
-        apply(variables, images)
-        for apply, variables, images in (
-            _forward(encoder, padding, batch, size, plain) for plain in (False, True)
-        )
-    )
-    largest = {stage: float(jnp.max(jnp.abs(ours[stage] - plain[stage]))) for stage in ours}
-    scales = {stage: float(jnp.max(jnp.abs(plain[stage]))) for stage in ours}
-    return {
-        "max_difference": max(largest.values()),
-        "max_relative_difference": max(largest[s] / scales[s] for s in ours),
-    }
+def forward(encoder: str, padding: str, batch: int, size: int, as_data: bool = False) -> Callable:
+    """All stages of an encoder with random weights; `as_data` makes the mode an argument."""
+    apply, arguments = _forward(encoder, batch, size, None if as_data else padding)
+    if as_data:
+        modes = encoders.layer_modes(encoders.create(encoder), padding)
+        arguments = (*arguments, parallel.replicate(modes, parallel.local_devices(1)))
+    return lambda: jax.block_until_ready(apply(*arguments))
 
 
 def encoder_pass(encoder: str, images: int, batch: int, size: int) -> Callable:
     """`images` images through the zero-padded encoder, in batches."""
-    apply, variables, one = _forward(encoder, "zeros", batch, size, False)
+    apply, arguments = _forward(encoder, batch, size, "zeros")
 
     def run() -> None:
         for _ in range(0, images, batch):
-            jax.block_until_ready(apply(variables, one))
+            jax.block_until_ready(apply(*arguments))
 
     return run
 
@@ -129,22 +114,23 @@ def about() -> dict[str, str]:
     return {"device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})"}
 
 
-# Cached, because a mode is timed twice and compared once.
+# Cached, because one program serves all modes that are data.
 @functools.lru_cache(maxsize=3)
 def _forward(
-    encoder: str, padding: str, batch: int, size: int, plain: bool
-) -> tuple[Callable, Any, jax.Array]:
-    module = encoders.create(encoder, padding=padding)
+    encoder: str, batch: int, size: int, padding: str | None
+) -> tuple[Callable, tuple[Any, ...]]:
+    """The encoder as a run computes it; without a padding in words, it takes modes too."""
+    module = encoders.create(encoder, padding or "zeros")
     devices = parallel.local_devices(1)
     images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
-    images, variables = parallel.replicate((images, _variables(encoder)), devices)
-    apply = parallel.pmap(lambda v, x: module.apply(v, x), devices)
-    if plain:
-        with mock.patch("posjax.encoders.blocks.conv", mock.Mock(wraps=_plain_conv)) as conv:
-            jax.block_until_ready(apply(variables, images))
-        if not conv.called:
-            raise AssertionError("the encoder does not convolve by posjax.encoders.blocks.conv")
-    return apply, variables, images
+
+    def apply(variables: Any, images: jax.Array, *modes: jax.Array) -> Any:
+        switched = encoders.with_modes(module, *modes) if modes else module
+        on_cpu = devices[0].platform == "cpu"
+        encode = encoders.with_winograd(switched.apply) if on_cpu else switched.apply
+        return encode(variables, images)
+
+    return parallel.pmap(apply, devices), parallel.replicate((_variables(encoder), images), devices)
 
 
 @functools.lru_cache(maxsize=1)
@@ -162,33 +148,6 @@ def _variables(encoder: str) -> Any:
         return jnp.asarray(deviation * rng.standard_normal(leaf.shape, np.float32))
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def _plain_conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None = None,
-    *,
-    stride: int = 1,
-    mode: str = "zeros",
-) -> jax.Array:
-    widths = layers.conv_widths(kernel.shape[:2], mode)
-
-    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            layers.pad(x, widths, mode),
-            kernel,
-            (stride, stride),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
-    y = convolve(x, kernel)
-    if mode == "partial":
-        taps = jnp.ones((*kernel.shape[:2], 1, 1), x.dtype)
-        inside = convolve(jnp.ones((1, *x.shape[1:3], 1), x.dtype), taps)
-        y = y * (taps.size / inside)
-    return y if bias is None else y + bias
 
 
 def _stored(folder: Path, count: int) -> Features:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-MODES = ("reflect", "replicate", "circular", "symmetric", "partial")
+MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial")
 DATA = "data"  # in place of a padding mode: the modes are an argument
 
 
@@ -105,15 +105,7 @@ class Row:
 
     def remarks(self) -> list[str]:
         """What stands below the cells."""
-        found = []
-        if "max_difference" in self.notes:
-            found.append(
-                f"largest difference {self.notes['max_difference']:.3g}, "
-                f"{self.notes['max_relative_difference']:.3g} of the stage's largest value"
-            )
-        if "scaled" in self.notes:
-            found.append(self.notes["scaled"])
-        return found
+        return [self.notes["scaled"]] if "scaled" in self.notes else []
 
 
 def in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:

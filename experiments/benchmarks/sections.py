@@ -71,21 +71,16 @@ def encoder(bench: Bench) -> Iterator[Row]:
 
 
 def padding(bench: Bench) -> Iterator[Row]:
-    """Every mode that keeps the size over zeros, and over copying the whole padded map."""
+    """Every mode that keeps the size, as data of one program, over zeros that are compiled in."""
     s = bench.sizes
     sizes = {"batch": s.encoder_batch, "size": s.image_size}
     with Worker(SIDES["posjax"]) as one, Worker(SIDES["posjax"]) as other:
         for name in s.encoders:
             for mode in s.modes:
-                case = {"encoder": name, "padding": mode, **sizes}
-                zeros, plain = case | {"padding": "zeros"}, case | {"plain": True}
-                a = (one, "forward", case)
-                times = _in_turn(bench.turns, a, (other, "forward", zeros))
+                case = {"encoder": name, **sizes}
+                a = (one, "forward", case | {"padding": mode, "as_data": True})
+                times = _in_turn(bench.turns, a, (other, "forward", case | {"padding": "zeros"}))
                 yield Row("padding", f"{name} {mode} over zeros", mode, "zeros", *times, sizes)
-                times = _in_turn(bench.turns, a, (other, "forward", plain))
-                notes = one.call("difference", **case)
-                row = ("padding", f"{name} {mode} over plain", mode, "pad, then VALID")
-                yield Row(*row, *times, sizes, notes)
 
 
 def readout_grid(bench: Bench) -> Iterator[Row]:

@@ -20,10 +20,7 @@ def test_padding_gives_ratios_with_their_spread_and_the_machine(tmp_path, capsys
     assert "cpu" in found["machine"]["posjax"]
     assert {"python", "jax", "flax"} <= found["versions"].keys()
     assert found["turns"] == 2
-    assert [row["name"] for row in found["rows"]] == [
-        "vgg16 partial over zeros",
-        "vgg16 partial over plain",
-    ]
+    assert [row["name"] for row in found["rows"]] == ["vgg16 partial over zeros"]
     for row in found["rows"]:
         ratios = [a / b for a, b in zip(row["a_seconds"], row["b_seconds"], strict=True)]
         assert len(ratios) == 2
@@ -31,10 +28,8 @@ def test_padding_gives_ratios_with_their_spread_and_the_machine(tmp_path, capsys
         assert (row["ratio_min"], row["ratio_max"]) == (min(ratios), max(ratios))
         assert row["a_median"] == pytest.approx(statistics.median(row["a_seconds"]))
         assert row["sizes"] == {"batch": 2, "size": 32}
-    notes = found["rows"][1]["notes"]
-    assert 0 <= notes["max_relative_difference"] < 1e-5
     printed = capsys.readouterr().out
-    assert "vgg16 partial over plain" in printed
+    assert "vgg16 partial over zeros" in printed
     assert f"{found['rows'][0]['ratio']:.4g} [" in printed
 
 
