@@ -22,6 +22,8 @@ def start(
     """
     if quiet:
         logging.set_verbosity(logging.WARNING)
+        # Where it is imported it warns of worker processes, which are not used here.
+        logging.get_absl_logger().addFilter(lambda log: "grain" not in Path(log.pathname).parts)
     if precision is not None:
         jax.config.update("jax_default_matmul_precision", precision)
     if devices > 1:

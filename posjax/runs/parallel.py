@@ -54,8 +54,10 @@ def joined(
     if coordinator_address is None:
         yield
         return
-    # The service would catch SIGTERM, and a scheduler's request to stop would be ignored.
-    jax.config.update("jax_enable_preemption_service", False)
+    # The service would catch SIGTERM, and a scheduler's request to stop would be ignored. Not every
+    # JAX can do without it.
+    if hasattr(jax.config, "jax_enable_preemption_service"):
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             None if coordinator_address == AUTO else coordinator_address,

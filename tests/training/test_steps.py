@@ -46,10 +46,10 @@ def test_steps_are_those_of_pytorch(mode, numbered):
     state = State(variables, tx.init(variables["params"]))
     objective = Classification(encoder, RECIPE.label_smoothing)
     step = jax.jit(functools.partial(train_step, objective, tx))
-    for number in range(3):
-        rng = np.random.default_rng(number)
-        images = rng.uniform(0, 1, (8, 16, 16, 3)).astype(np.float32)
-        labels = np.random.default_rng(number).integers(0, 10, 8).astype(np.int32)
+    # In none of these batches rounding decides what passes a ReLU: data/make_steps.py.
+    for number, seed in enumerate(RECORDED["seeds"]):
+        images = np.random.default_rng(seed).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
+        labels = np.random.default_rng(seed).integers(0, 10, 4).astype(np.int32)
         state, sums = step(state, images, labels, jax.random.key(0))
         # What rounding has changed grows from step to step.
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * 5**number)
