@@ -161,7 +161,9 @@ def test_eight_devices_give_the_records_of_one(finished, tmp_path):
         for name in one:
             if name in ("spc", "spc_low", "spc_high", "mae", "mae_low", "mae_high", "skill"):
                 values = [float(row[name]) if row[name] else math.nan for row in (one, eight)]
-                assert values[0] == pytest.approx(values[1], abs=2e-5, nan_ok=True), (name, one)
+                # Skill is the MAE over that of a constant, .2 at least.
+                close = 1e-4 if name == "skill" else 2e-5
+                assert values[0] == pytest.approx(values[1], abs=close, nan_ok=True), (name, one)
             else:
                 assert one[name] == eight[name]
 
