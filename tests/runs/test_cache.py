@@ -119,7 +119,10 @@ def test_an_interrupted_encoding_is_continued(tmp_path, whole):
     interrupt(tmp_path)
     found, seen = seen_by(tmp_path, batch_size=2)
     assert sorted(seen) == [2, 3, 4]
-    same(found, whole[0])
+    for stage, alone in zip(arrays(found).values(), arrays(whole[0]).values(), strict=True):
+        np.testing.assert_array_equal(stage[:2], alone[:2])
+        # Batches of another size are another program, whose sums may round otherwise.
+        np.testing.assert_allclose(stage[2:], alone[2:], atol=1e-6)
     assert entries(tmp_path) == [whole[1]]
 
 
