@@ -12,7 +12,7 @@ import numpy as np
 
 from posjax import encoders, probes, training
 from posjax.probes.controls import Task
-from posjax.probes.trainer import State, optimizer, target_for, train_step
+from posjax.probes.trainer import State, Target, optimizer, target_for, train_step
 from posjax.runs import cache, grid, parallel
 from posjax.runs.features import Features
 
@@ -67,14 +67,15 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
     start = State(variables, tx.init(variables["params"]))
     stages = _in_bfloat16(_stages(batch))
     state, target, stages = parallel.replicate((start, target, stages), devices)
-    aligned = parallel.pmap(readout.align, devices)(stages)
-    align = parallel.pmap(readout.align, devices, donate_argnums=(1,))
-    step = parallel.pmap(functools.partial(train_step, readout, tx), devices, donate_argnums=(0,))
+
+    def train(state: State, stages: Any, target: Target) -> Any:
+        return train_step(readout, tx, state, readout.align(stages), target)
+
+    step = parallel.pmap(train, devices, donate_argnums=(0,))
 
     def run() -> None:
-        nonlocal state, aligned
-        aligned = align(stages, aligned)
-        state, loss = step(state, aligned, target)
+        nonlocal state
+        state, loss = step(state, stages, target)
         jax.block_until_ready((state, loss))
 
     return run

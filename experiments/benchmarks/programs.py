@@ -62,11 +62,6 @@ def stages_of(encoder: str, batch: int, size: int) -> Stages:
     return jax.eval_shape(program.step, *program.arguments)[0]
 
 
-def align(readout: Readout, stages: Stages) -> Program:
-    """What the readouts of a shape share, into the memory of the batch before."""
-    return Program(readout.align, (stages, jax.eval_shape(readout.align, stages)), (1,))
-
-
 def begin_readouts(readout: Readout, stages: Stages, count: int) -> Program:
     """The initial variables of `count` readouts."""
     return Program(jax.vmap(readout.init, in_axes=(0, None)), (_keys(count), stages))
@@ -82,10 +77,9 @@ def train_readouts(readout: Readout, stages: Stages, count: int, own: int = 0) -
         Target(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
         for rows in ((count,), (batch, own))
     )
-    aligned = jax.eval_shape(readout.align, stages)
     return Program(
         grid.readout_step(readout, tx, tuple(range(own))),
-        (state, common, images, aligned, Shape((batch,), jnp.float32)),
+        (state, common, images, stages, Shape((batch,), jnp.float32)),
         (0,),
     )
 

@@ -127,7 +127,6 @@ def _cases(s: Sizes) -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
     of_four = {"encoder": encoder, "dtype": "bfloat16", "padding": DATA, **common, "devices": 4}
     yield f"encode {encoder} bfloat16, {DATA}, on 4", "encode", of_four, None
     of_stages = {"encoder": encoder, **common}
-    yield "align stages", "align", of_stages, None
     for count in s.compiled_readouts:
         yield f"train {count} readouts", "train_readouts", of_stages | {"count": count}, None
     count = s.compiled_readouts[0]

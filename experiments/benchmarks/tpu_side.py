@@ -34,12 +34,6 @@ def encode(
     return _compiled(program, devices)
 
 
-def align(encoder: str, batch: int, size: int) -> Figures:
-    """What all readouts on the stages of an encoder share."""
-    stages = programs.stages_of(encoder, batch, size)
-    return _compiled(programs.align(Readout(map_size=(size, size)), stages))
-
-
 def train_readouts(encoder: str, batch: int, size: int, count: int) -> Figures:
     """A training step of `count` readouts on the stages of an encoder."""
     stages = programs.stages_of(encoder, batch, size)

@@ -12,7 +12,6 @@ from posjax.layers.padding import (
     smallest_size,
 )
 from posjax.layers.resize import interpolation_matrix, resize_bilinear
-from posjax.layers.taps import conv_taps, sum_taps, tap_responses
 
 __all__ = [
     "MODES",
@@ -22,7 +21,6 @@ __all__ = [
     "batch_statistics",
     "check_mode",
     "conv",
-    "conv_taps",
     "conv_widths",
     "interpolation_matrix",
     "max_pool",
@@ -30,6 +28,4 @@ __all__ = [
     "pad",
     "resize_bilinear",
     "smallest_size",
-    "sum_taps",
-    "tap_responses",
 ]

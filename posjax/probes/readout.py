@@ -1,15 +1,13 @@
 """PosENet: the readout that is trained to predict a position map from an encoder's stages."""
 
-import itertools
-
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers import BatchNorm, conv_taps, resize_bilinear, sum_taps, tap_responses
+from posjax.layers import BatchNorm, resize_bilinear
+from posjax.probes.conv_as_matmul import conv_as_matmul
 
 Stages = dict[str, Float[ArrayLike, "n _ _ _"]]
 Aligned = tuple[Float[Array, "n _ _ _"], ...]
@@ -65,27 +63,17 @@ class Readout(nn.Module):
         return (self.feature_size[0] + change, self.feature_size[1] + change)
 
     @nn.nowrap
-    def align(self, stages: Stages, into: Aligned | None = None) -> Aligned:
-        """What the first convolution reads, in float32: the stages in the order of their names.
+    def align(self, stages: Stages) -> Aligned:
+        """What the first convolution reads: the stages in the order of their names.
 
-        With several convolutions they are brought to `feature_size` and concatenated. A single
-        one has one output, so that it is cheaper to bring its responses to `feature_size`, which
-        gives the same: smaller stages stay as they are, and only those of one size are
-        concatenated.
-
-        `into`, if given, is what an earlier batch gave: a step that donates it writes into its
-        memory, where new memory would take longer to get than to fill.
+        Several convolutions read one map: the stages at `feature_size`, concatenated. A single
+        one has one output, so it is cheaper to resize its responses, which gives the same: it
+        reads the stages as they are, but for those that are larger than `feature_size`.
         """
         features = [jnp.asarray(stages[name]) for name in sorted(stages)]
-        if self.depth > 1:
-            features = [self._resize(x) for x in features]
-        else:
-            features = [x if self._is_small(x) else self._resize(x) for x in features]
-        of_one_size = itertools.groupby(features, key=lambda x: x.shape[1:3])
-        groups = [list(group) for _, group in of_one_size]
-        if into is None:
-            into = tuple(_room_for(group) for group in groups)
-        return tuple(_fill(old, group) for old, group in zip(into, groups, strict=True))
+        if self.depth == 1:
+            return tuple(x if self._is_small(x) else self._resize(x) for x in features)
+        return (jnp.concatenate([self._resize(x) for x in features], axis=-1),)
 
     @nn.compact
     def respond(
@@ -101,8 +89,10 @@ class Readout(nn.Module):
         x = features
         for layer in range(1, self.depth + 1):
             width = channels if layer < self.depth else 1
-            size = self.feature_size if self.depth == 1 else None
-            convolution = TapConv(width, self.kernel_size, self.padding, size, name=f"conv{layer}")
+            size = self.feature_size if layer == 1 else x[0].shape[1:3]
+            convolution = ReadoutConv(
+                width, self.kernel_size, self.padding, size, name=f"conv{layer}"
+            )
             x = convolution(x)
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
@@ -121,41 +111,37 @@ class Readout(nn.Module):
         return resize_bilinear(jnp.asarray(x, jnp.float32), self.feature_size, align_corners=True)
 
 
-def _room_for(group: list[Array]) -> Float[Array, "n h w c"]:
-    return jnp.zeros((*group[0].shape[:3], sum(x.shape[-1] for x in group)), jnp.float32)
+class ReadoutConv(nn.Module):
+    """A convolution with zero padding and a bias.
 
-
-def _fill(old: Float[Array, "n h w c"], group: list[Array]) -> Float[Array, "n h w c"]:
-    # As `jnp.concatenate`, in the memory of `old`, and in one loop over all cores where XLA's
-    # CPU backend copies part by part on one.
-    starts = np.cumsum([0, *(x.shape[-1] for x in group)])
-    spread = [
-        jnp.pad(jnp.asarray(x, jnp.float32), ((0, 0),) * 3 + ((a, int(starts[-1] - b)),))
-        for x, a, b in zip(group, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-    ]
-    return lax.dynamic_update_slice(old, sum(spread), (0, 0, 0, 0))
-
-
-class TapConv(nn.Module):
-    """A convolution with zero padding and a bias, as matrix products."""
+    Attributes:
+        features: number of outputs.
+        kernel_size: height and width of the kernel, in pixels.
+        padding: zeros around the input, in pixels.
+        size: height and width that each map is resized to; one output only.
+    """
 
     features: int
     kernel_size: int
     padding: int
-    size: tuple[int, int] | None  # that the responses are brought to before they are summed
+    size: tuple[int, int]
 
     @nn.compact
-    def __call__(self, parts: Aligned) -> Float[Array, "n h2 w2 d"]:
-        """The responses of all outputs."""
-        channels = [x.shape[-1] for x in parts]
-        shape = (self.kernel_size, self.kernel_size, sum(channels), self.features)
+    def __call__(self, maps: Aligned) -> Float[Array, "n h2 w2 d"]:
+        """Convolves the maps, concatenated; several outputs need a single map."""
+        inputs = sum(x.shape[-1] for x in maps)
+        shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.size is None:
-            return conv_taps(parts[0], kernel, padding=self.padding) + bias
-        kernels = jnp.split(kernel, np.cumsum(channels[:-1]), axis=2)
-        responses = [
-            sum_taps(tap_responses(x, k), self.size, padding=self.padding)
-            for x, k in zip(parts, kernels, strict=True)
-        ]
-        return sum(responses) + bias
+        if self.features == 1:
+            return conv_as_matmul(maps, kernel, size=self.size, padding=self.padding) + bias
+        (x,) = maps
+        response = lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding=[(self.padding, self.padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=lax.Precision.HIGHEST,
+        )
+        return response + bias

@@ -32,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from posjax.layers import interpolation_matrix, resize_bilinear
-from posjax.probes.readout import Aligned, Readout, Stages, TapConv
+from posjax.probes.readout import Aligned, Readout, ReadoutConv, Stages
 
 # Relative to the mean variance of a column. Below the last, the rounding of float32 products
 # weighs as much as the penalty; above the first, predictions are all but constant.
@@ -64,13 +64,14 @@ class LinearReadout(Readout):
     ) -> Float[Array, "n h2 w2"]:
         """The response at `response_size`; no other argument matters, for want of a BatchNorm."""
         size = self.feature_size
-        return TapConv(1, self.kernel_size, self.padding, size, name="conv1")(features)[..., 0]
+        return ReadoutConv(1, self.kernel_size, self.padding, size, name="conv1")(features)[..., 0]
 
 
 def columns_of(readout: Readout, stages: Stages) -> Float[Array, "n h w c"]:
     """The stages at `feature_size`, concatenated in the order of their names, in float32."""
     resize = partial(resize_bilinear, size=readout.feature_size, align_corners=True)
-    return jnp.concatenate([resize(x) for x in readout.align(stages)], axis=-1)
+    maps = [jnp.asarray(stages[name], jnp.float32) for name in sorted(stages)]
+    return jnp.concatenate([resize(x) for x in maps], axis=-1)
 
 
 class Sums(NamedTuple):

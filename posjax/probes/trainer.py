@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.layers import interpolation_matrix
-from posjax.probes.readout import Aligned, Readout
+from posjax.probes.readout import Aligned, Readout, Stages
 
 Variables = dict[str, Any]
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
 def fit(
     readout: Readout,
     variables: Variables,
-    batches: Iterable[dict[str, Float[ArrayLike, "_ _ _ _"]]],
+    batches: Iterable[Stages],
     target: Float[ArrayLike, "h w"],
     *,
     learning_rate: float | optax.Schedule = 0.1,
@@ -53,11 +53,14 @@ def fit(
     """
     tx = optimizer(learning_rate, momentum, weight_decay)
     goal = target_for(readout, target)
-    step = jax.jit(partial(train_step, readout, tx))
-    align = jax.jit(readout.align)
+
+    @jax.jit
+    def step(state: State, stages: Stages) -> tuple[State, Array]:
+        return train_step(readout, tx, state, readout.align(stages), goal)
+
     state, losses = State(variables, tx.init(variables["params"])), []
     for stages in batches:
-        state, loss = step(state, align(stages), goal)
+        state, loss = step(state, stages)
         losses.append(loss)
     losses = np.asarray(losses, np.float32)
     check_finite(losses[:, None], [str(readout)], learning_rate)
@@ -127,7 +130,7 @@ def train_step(
     are those of the batch of all devices. `jax.vmap` over `state` and `target` trains many
     readouts on one batch of features.
     """
-    mask = jnp.ones(features[0].shape[0], features[0].dtype) if mask is None else mask
+    mask = jnp.ones(features[0].shape[0]) if mask is None else mask
 
     def total(tree: Any) -> Any:
         return tree if axis_name is None else lax.psum(tree, axis_name)

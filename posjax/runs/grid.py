@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from posjax.probes import MAPS, Readout
 from posjax.probes.controls import Task
-from posjax.probes.readout import Aligned
+from posjax.probes.readout import Stages
 from posjax.probes.trainer import (
     State,
     Target,
@@ -65,7 +65,6 @@ def train(
     everywhere = parallel.everywhere(devices)
     own_targets = tuple(targets.per_image(tasks))
     step, tx = _train_step(readout, learning_rate, epochs, steps, own_targets, everywhere)
-    align, align_again = _align_steps(readout, tuple(devices))
     common = parallel.replicate(targets.common_targets(readout, tasks), devices)
 
     variables = _initial(readout, features, stages, tasks, seeds)
@@ -80,7 +79,6 @@ def train(
     room = _room(count, batch_size, epochs)
     with progress.bar((epochs - first) * count, f"train {len(tasks)}", "images") as bar:
         figures: dict[str, str] = {}
-        aligned = None
         orders = (_order(count, batch_size, epoch) for epoch in range(first, epochs))
         own = (parallel.own(rows) for order in orders for rows in order)
         ahead = features.stream(own, stages)
@@ -90,8 +88,7 @@ def train(
                 numbers = parallel.numbers(parallel.own(rows))
                 batch = next(ahead), targets.image_targets(readout, tasks, numbers)
                 (shards, goals), mask = parallel.split(batch, room, devices)
-                aligned = align(shards) if aligned is None else align_again(shards, aligned)
-                state, loss = step(state, common, goals, aligned, mask)
+                state, loss = step(state, common, goals, shards, mask)
                 pending.append(loss)
                 # Steps that wait for the devices would pile up their batches in memory.
                 jax.block_until_ready(pending[-3:-2])
@@ -166,14 +163,16 @@ def readout_step(
 ) -> Callable:
     """The step that trains r readouts on a batch, on one device of several.
 
-    It maps (states, common targets, own targets, aligned features, mask) to (states, losses [r]):
+    It maps (states, common targets, own targets, stages, mask) to (states, losses [r]):
     states and common targets have a first axis of r, the own ones are of the readouts that
     `own_targets` names, see `targets`. Rows with mask 0 do not count.
     """
 
     def train_readouts(
-        states: State, common: Target, own: Target, aligned: Aligned, mask: Float[Array, " n"]
+        states: State, common: Target, own: Target, stages: Stages, mask: Float[Array, " n"]
     ) -> tuple[State, Float[Array, " r"]]:
+        aligned = readout.align(stages)
+
         def one(args: tuple[State, Target]) -> tuple[State, Array]:
             state, target = args
             return train_step(readout, tx, state, aligned, target, mask, parallel.AXIS)
@@ -188,13 +187,6 @@ def readout_step(
 @functools.cache
 def _init_step(readout: Readout) -> Callable:
     return jax.jit(jax.vmap(readout.init, in_axes=(0, None)))
-
-
-@functools.cache
-def _align_steps(readout: Readout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
-    """The first batch's features, and a later one's in the memory of those before."""
-    again = parallel.pmap(readout.align, devices, donate_argnums=(1,))
-    return parallel.pmap(readout.align, devices), again
 
 
 @functools.cache

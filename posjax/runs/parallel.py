@@ -54,8 +54,7 @@ def joined(
     if coordinator_address is None:
         yield
         return
-    # The service would catch SIGTERM, and a scheduler's request to stop would be ignored. Not every
-    # JAX can do without it.
+    # The service, which some JAX cannot switch off, would catch a scheduler's SIGTERM.
     if hasattr(jax.config, "jax_enable_preemption_service"):
         jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -294,7 +293,7 @@ def join(tree: Any, count: int, axis: int = 0) -> Any:
     """
 
     def rows(array: jax.Array) -> np.ndarray:
-        # Of one device the rows are views of its memory: numpy copies bfloat16 slowly.
+        # One device's rows are views of its memory: numpy copies bfloat16 slowly.
         parts = list(np.asarray(array))
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
         return joined[(slice(None),) * axis + (slice(count),)]

@@ -61,8 +61,6 @@ CASES = {
     "encode, modes as data": (encode, None),
     "encode, as on a CPU": (encode, None, "float32", "cpu"),
     "encode, modes as data in bfloat16": (encode, None, "bfloat16"),
-    "align": (of_readouts, programs.align, SHALLOW),
-    "align for deep readouts": (of_readouts, programs.align, DEEP),
     "begin readouts": (of_readouts, programs.begin_readouts, SHALLOW, COUNT),
     "train readouts": (of_readouts, programs.train_readouts, SHALLOW, COUNT),
     "train readouts, one on maps of its own": (of_readouts, programs.train_readouts, *OWN),
