@@ -243,8 +243,8 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 def gather(tree: Any) -> Any:
     """The first device's copy of replicated arrays, as numpy arrays."""
 
-    # flax's `unreplicate` keeps the axis of devices where one device of several is used.
     def first(array: jax.Array) -> np.ndarray:
+        # flax's `unreplicate` keeps the axis of devices where one of several is used.
         return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
 
     return jax.tree.map(first, tree)
@@ -254,10 +254,8 @@ def total(tree: Any) -> Any:
     """The sums over all devices of all hosts of arrays that lie on them, numpy in float64."""
 
     def add(array: jax.Array) -> np.ndarray:
-        added = np.zeros(array.shape[1:])
-        for shard in array.addressable_shards:
-            added += np.asarray(shard.data).reshape(added.shape)
-        return added
+        shards = (np.asarray(shard.data, np.float64) for shard in array.addressable_shards)
+        return sum(shard.reshape(array.shape[1:]) for shard in shards)
 
     # Leaf by leaf, for every host gets the parts of all.
     return jax.tree.map(lambda array: sum(from_all(add(array))), tree)
