@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+from logging import WARNING, LogRecord
 from pathlib import Path
 
 import jax
@@ -23,13 +24,17 @@ def start(
     if quiet:
         logging.set_verbosity(logging.WARNING)
         # Where it is imported it warns of worker processes, which are not used here.
-        logging.get_absl_logger().addFilter(lambda log: "grain" not in Path(log.pathname).parts)
+        logging.get_absl_logger().addFilter(_is_no_warning_of_grain)
     if precision is not None:
         jax.config.update("jax_default_matmul_precision", precision)
     if devices > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", devices)
     keep_compiled(compile_cache)
+
+
+def _is_no_warning_of_grain(record: LogRecord) -> bool:
+    return record.levelno != WARNING or "grain" not in Path(record.pathname).parts
 
 
 def keep_compiled(folder: str | None) -> None:

@@ -128,7 +128,7 @@ def _forward(
     def apply(variables: Any, images: jax.Array, *modes: jax.Array) -> Any:
         switched = encoders.with_modes(module, *modes) if modes else module
         on_cpu = devices[0].platform == "cpu"
-        encode = encoders.with_winograd(switched.apply) if on_cpu else switched.apply
+        encode = encoders.quick_on_cpu(switched.apply) if on_cpu else switched.apply
         return encode(variables, images)
 
     return parallel.pmap(apply, devices), parallel.replicate((_variables(encoder), images), devices)

@@ -1,7 +1,7 @@
 """Encoders: frozen convolutional networks whose padding mode is a parameter."""
 
 from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode, split_padding
-from posjax.encoders.cpu import with_winograd
+from posjax.encoders.cpu import quick_on_cpu
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
 from posjax.encoders.modes import layer_modes, shared_padding, with_modes
 from posjax.encoders.pixels import PIXELS
@@ -24,10 +24,10 @@ __all__ = [
     "margins",
     "names",
     "padded_layers",
+    "quick_on_cpu",
     "shared_padding",
     "shipped_modes",
     "shipped_path",
     "split_padding",
     "with_modes",
-    "with_winograd",
 ]

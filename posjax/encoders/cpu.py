@@ -1,6 +1,6 @@
-"""Encoders on a CPU: wide 3x3 convolutions go by Winograd's filtering, which XLA lacks there.
+"""Encoders on a CPU: other ways for convolutions that XLA is slow at there.
 
-The step that encodes puts it in, in one line; nothing else knows of it.
+The step that encodes puts them in, in one line; nothing else knows of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +16,31 @@ from posjax.layers.winograd import suits_winograd, winograd
 _NHWC = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 
 
-def with_winograd(apply: Callable) -> Callable:
-    """Returns `apply`, a function of arrays, with the convolutions that suit it by `winograd`."""
+def quick_on_cpu(apply: Callable) -> Callable:
+    """Returns `apply`, a function of arrays, with its convolutions as a CPU computes them quickly.
+
+    Wide 3x3 convolutions go by `winograd`. Where a kernel is larger than its map, the map is padded
+    first: for a convolution with padding of its own XLA takes twenty times as long.
+    """
     return interpret(apply, {lax.conv_general_dilated_p: _convolve})
 
 
 def _convolve(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
     x, kernel = inputs
     params = equation.params
-    ones = (1, 1)
+    widths, strides, ones = params["padding"], params["window_strides"], (1, 1)
     plain = (
         x.dtype == kernel.dtype == jnp.float32
         and params["dimension_numbers"] == _NHWC
-        and params["window_strides"] == params["lhs_dilation"] == params["rhs_dilation"] == ones
+        and params["lhs_dilation"] == params["rhs_dilation"] == ones
         and params["feature_group_count"] == params["batch_group_count"] == 1
     )
     if not plain:
         return None
-    size = tuple(n + sum(pair) - 2 for n, pair in zip(x.shape[1:3], params["padding"], strict=True))
-    return [winograd(x, kernel, params["padding"])] if suits_winograd(size, kernel.shape) else None
+    size = tuple(n + sum(pair) - 2 for n, pair in zip(x.shape[1:3], widths, strict=True))
+    if strides == ones and suits_winograd(size, kernel.shape):
+        return [winograd(x, kernel, widths)]
+    if any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True)):
+        padded = jnp.pad(x, ((0, 0), *widths, (0, 0)))
+        return [lax.conv_general_dilated(padded, kernel, strides, "VALID", dimension_numbers=_NHWC)]
+    return None

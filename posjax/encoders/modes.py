@@ -48,10 +48,15 @@ def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module
 
     Layers that are `valid` in the encoder's own padding stay `valid`, and a pool with a padding
     of its own keeps it. To be called where the encoder is traced: the integers may be tracers.
+
+    Raises:
+        ValueError: there is not one mode for each layer that pads.
     """
     if isinstance(module, Matched):
         return module.clone(encoder=with_modes(module.encoder, modes))
     modes, layers = jnp.asarray(modes), layers_that_pad(module)
+    if modes.shape != (len(layers),):
+        raise ValueError(f"modes must be [{len(layers)}], one for each layer, found {modes.shape}")
 
     def mode(layer: str) -> Mode:
         fixed = mode_at(module.padding, layer) == VALID

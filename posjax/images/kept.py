@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -15,6 +16,8 @@ from jaxtyping import UInt8
 from posjax.images.loader import EightBit, Source, read_pixels
 
 _LOCKS = 64
+# Errors of file systems that cannot reserve room; they tell that they are full on writing.
+_CANNOT_RESERVE = (EOPNOTSUPP, EINVAL, ENOSYS)
 
 
 class Kept(EightBit):
@@ -92,19 +95,23 @@ class _File:
         folder.mkdir(parents=True, exist_ok=True)
         needed = shape[0] * self.bytes
         with tempfile.TemporaryFile(dir=folder) as file:
-            try:
-                # A full disk is found now, not when half of the images are made.
-                os.posix_fallocate(file.fileno(), 0, needed)
-            except OSError as error:
+            self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)
+        try:
+            # A full disk is found now, not when half of the images are made.
+            os.posix_fallocate(self.descriptor, 0, max(needed, 1))
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
                 raise OSError(
                     f"no room for images in {folder} ({error.strerror}): {needed:,} bytes needed, "
                     f"{shutil.disk_usage(folder).free:,} free"
                 ) from error
-            self.descriptor = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self.descriptor)
 
     def __setitem__(self, index: int, image: UInt8[np.ndarray, "h w c"]) -> None:
-        os.pwrite(self.descriptor, image.tobytes(), index * self.bytes)
+        rest, offset = memoryview(image.tobytes()), index * self.bytes
+        while rest:
+            count = os.pwrite(self.descriptor, rest, offset)
+            rest, offset = rest[count:], offset + count
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         data = os.pread(self.descriptor, self.bytes, index * self.bytes)

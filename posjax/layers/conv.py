@@ -6,7 +6,15 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers.padding import InputTooSmall, Mode, Widths, check_mode, is_partial, pad
+from posjax.layers.padding import (
+    InputTooSmall,
+    Mode,
+    Widths,
+    check_mode,
+    is_partial,
+    may_be_partial,
+    pad,
+)
 
 
 def conv(
@@ -33,18 +41,17 @@ def conv(
     kernel_size = kernel.shape[:2]
     widths = conv_widths(kernel_size, mode)
     _check_window(x.shape[1:3], widths, kernel_size)
-    own = isinstance(mode, str) and mode in ("zeros", "partial")
+    pads_zeros = isinstance(mode, str) and mode in ("zeros", "partial")
     y = lax.conv_general_dilated(
-        jnp.asarray(x) if own else pad(x, widths, mode),
+        jnp.asarray(x) if pads_zeros else pad(x, widths, mode),
         jnp.asarray(kernel),
         (stride, stride),
-        widths if own else "VALID",
+        widths if pads_zeros else "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    partial = is_partial(mode)
-    if partial is not False and any(map(any, widths)):
+    if may_be_partial(mode):
         scale = jnp.asarray(_partial_scale(x.shape[1:3], kernel_size, stride), y.dtype)
-        y = y * (scale if partial is True else jnp.where(partial, scale, 1))
+        y = y * jnp.where(is_partial(mode), scale, 1)
     return y if bias is None else y + bias
 
 

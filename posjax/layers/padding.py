@@ -57,9 +57,14 @@ def mode_index(mode: str) -> int:
     return MODES.index(mode)
 
 
-def is_partial(mode: Mode) -> bool | Bool[Array, ""]:
+def may_be_partial(mode: Mode) -> bool:
+    """Whether `mode` is `partial`, or data, which can be any mode."""
+    return not isinstance(mode, str) or mode == "partial"
+
+
+def is_partial(mode: Mode) -> bool | Bool[ArrayLike, ""]:
     """Whether `mode` is `partial`; of a mode that is data, an array."""
-    return mode == "partial" if isinstance(mode, str) else mode == MODES.index("partial")
+    return mode == ("partial" if isinstance(mode, str) else MODES.index("partial"))
 
 
 def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Array, "n h2 w2 c"]:

@@ -15,7 +15,7 @@ from posjax import encoders
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runs import parallel
-from posjax.runs.frozen import FrozenEncoder, normalised, shapes_of
+from posjax.runs.frozen import FrozenEncoder, normalised
 from posjax.runs.waits import Waits
 
 # More at once are hardly encoded faster on a CPU, and fill up the last batch with more blanks; sets
@@ -78,8 +78,12 @@ def encode_with(
 def layout(
     encoder: FrozenEncoder, source: Source, feature_size: tuple[int, int], dtype: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape [n, h, w, c] and dtype of every stage of a source, without computing any."""
-    shapes = shapes_of(encoder.module, *source[0].shape[:2])
+    """Shape [n, h, w, c] and dtype of every stage of a source, without computing any.
+
+    Raises:
+        InputTooSmall: the images are too small for the encoder under its padding.
+    """
+    shapes = encoder.shapes(*source[0].shape[:2])
     return {
         name: jax.ShapeDtypeStruct(
             (len(source), *stored_size(x.shape[1:3], feature_size), x.shape[3]), jnp.dtype(dtype)
@@ -110,7 +114,7 @@ def encode_step(
         modes: Int[jax.Array, " layers"] | None,
     ) -> tuple[dict[str, jax.Array], Bool[jax.Array, " n"]]:
         encoder = module if modes is None else encoders.with_modes(module, modes)
-        apply = encoders.with_winograd(encoder.apply) if platform == "cpu" else encoder.apply
+        apply = encoders.quick_on_cpu(encoder.apply) if platform == "cpu" else encoder.apply
         stages = apply(variables, normalised(images, normalize))
         # Resized in bfloat16, weights would not add up to 1: the error would tell the position.
         small = {

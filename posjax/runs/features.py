@@ -17,7 +17,7 @@ from posjax.images import Source, select
 from posjax.runs import cache, progress
 from posjax.runs.encoding import Encode, encode_with, layout, stored_size
 from posjax.runs.frozen import FrozenEncoder
-from posjax.runs.rounding import matmul_precision
+from posjax.runs.rounding import matmul_precision, rounding_step
 from posjax.runs.waits import Waits
 
 # Another recipe for the same images and weights must not find what this one stored.
@@ -115,7 +115,7 @@ def encode(
         OSError: the disk is full, or the files were deleted while they were written; names the
             folder.
     """
-    folder = directory / _address(encoder, source, feature_size, dtype)
+    folder = directory / _address(encoder, source, feature_size, dtype, devices[0].platform)
     if not folder.exists():
         stages = layout(encoder, source, feature_size, dtype)
         anew = encode_with(encoder, feature_size, dtype, batch_size, devices, waits)
@@ -148,14 +148,21 @@ def bytes_per_image(
 
 
 def _address(
-    encoder: FrozenEncoder, source: Source, feature_size: tuple[int, int], dtype: str
+    encoder: FrozenEncoder,
+    source: Source,
+    feature_size: tuple[int, int],
+    dtype: str,
+    platform: str,
 ) -> str:
+    precision = matmul_precision()
     about = {
         "recipe": RECIPE,
         "images": source.digest(),
         "feature_size": feature_size,
         "feature_dtype": dtype,
-        "precision": matmul_precision(),
+        "precision": precision,
+        # What a TPU multiplied in bfloat16, a CPU may not take for its own float32.
+        "rounding": rounding_step(encoder.dtype, platform, precision),
         **encoder.identity(),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]

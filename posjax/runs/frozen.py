@@ -49,6 +49,17 @@ class FrozenEncoder:
         """Pixels of the images before and behind the part that is probed, along both axes."""
         return encoders.margins(self.name, self.padding)
 
+    def shapes(self, height: int, width: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The stages of one image of so many pixels, [1, h, w, c], without computing any.
+
+        Raises:
+            InputTooSmall: the image is too small for the encoder under its padding.
+        """
+        if self.modes is None:
+            return shapes_of(self.module, height, width)
+        # The module knows integers, which cannot tell what fits.
+        return _shapes_under(self.name, self.padding, self.pool_padding, height, width)
+
     def identity(self) -> dict[str, str | None]:
         """What determines this encoder's stages, given the images."""
         return {
@@ -160,7 +171,7 @@ def stage_shapes(
     """
     side = image_size + sum(encoders.margins(name, padding))
     try:
-        stages = _shapes_under(name, padding, pool_padding, side)
+        stages = _shapes_under(name, padding, pool_padding, side, side)
     except InputTooSmall as error:
         raise InputTooSmall(
             f"--image_size={image_size}: {error}; or leave {padding} out of --paddings"
@@ -169,7 +180,7 @@ def stage_shapes(
 
 
 def _shapes_under(
-    name: str, padding: str, pool_padding: str | None, side: int
+    name: str, padding: str, pool_padding: str | None, height: int, width: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
     mode, switches = encoders.split_padding(padding)
     words = {mode, *switches.values()}
@@ -177,9 +188,9 @@ def _shapes_under(
         # A mixture of modes fits where each of them fits at every layer. These few are traced once
         # for all mixtures, of which an ablation of single layers has dozens.
         with contextlib.suppress(InputTooSmall):
-            each = [shapes_of(_module(name, word, pool_padding), side, side) for word in words]
+            each = [shapes_of(_module(name, word, pool_padding), height, width) for word in words]
             return each[0]
-    return shapes_of(_module(name, padding, pool_padding), side, side)
+    return shapes_of(_module(name, padding, pool_padding), height, width)
 
 
 # Cached, because runs ask for them when they plan, and again for every source of images.

@@ -70,7 +70,7 @@ def patterns(
         ValueError: there are fewer images than parts, or encoders with other weights.
     """
     check_count(len(source))
-    alike = {(each.name, each.digest, each.normalize, each.dtype) for each in frozen}
+    alike = {tuple((each.identity() | {"padding": None}).items()) for each in frozen}
     if len(alike) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
     variables = parallel.replicate(frozen[0].variables, devices)

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from posjax import encoders
-from posjax.encoders import with_winograd
+from posjax.encoders import quick_on_cpu
 from posjax.layers import conv
 
 
@@ -29,8 +29,8 @@ def test_a_wide_convolution_goes_by_winograd_and_gives_the_same(mode):
         return jax.nn.relu(conv(x, kernel, bias, mode=mode))
 
     assert products(layer, x) == (1, 0)
-    assert products(with_winograd(layer), x)[0] == 0
-    np.testing.assert_allclose(jax.jit(with_winograd(layer))(x), layer(x), atol=2e-5)
+    assert products(quick_on_cpu(layer), x)[0] == 0
+    np.testing.assert_allclose(jax.jit(quick_on_cpu(layer))(x), layer(x), atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,32 @@ def test_every_other_convolution_stays_as_it_is(shape, kernel, options):
         return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **settings)
 
     x, kernel = draw(0, *shape), draw(1, *kernel)
-    assert products(with_winograd(layer), x, kernel) == (1, 0)
-    np.testing.assert_array_equal(with_winograd(layer)(x, kernel), layer(x, kernel))
+    assert products(quick_on_cpu(layer), x, kernel) == (1, 0)
+    np.testing.assert_array_equal(quick_on_cpu(layer)(x, kernel), layer(x, kernel))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_kernel_larger_than_its_map_pads_the_map_and_gives_the_same(stride):
+    x, kernel = draw(0, 2, 2, 2, 16), draw(1, 3, 3, 16, 8)
+
+    def layer(x):
+        return conv(x, kernel, stride=stride)
+
+    assert "padding=((0, 0), (0, 0))" in str(jax.make_jaxpr(quick_on_cpu(layer))(x))
+    assert "padding=((1, 1), (1, 1))" in str(jax.make_jaxpr(layer)(x))
+    np.testing.assert_allclose(quick_on_cpu(layer)(x), layer(x), atol=1e-5)
 
 
 def test_bfloat16_stays_as_it_is():
     x, kernel = (
         jnp.asarray(a, jnp.bfloat16) for a in (draw(0, 1, 16, 16, 128), draw(1, 3, 3, 128, 128))
     )
-    assert products(with_winograd(conv), x, kernel) == (1, 0)
+    assert products(quick_on_cpu(conv), x, kernel) == (1, 0)
 
 
 def test_a_whole_encoder_keeps_its_stages(numbered):
     module = encoders.create("vgg11", "circular")
     variables, x = numbered(module), draw(0, 1, 64, 64, 3)
-    found = jax.jit(with_winograd(module.apply))(variables, x)
+    found = jax.jit(quick_on_cpu(module.apply))(variables, x)
     for stage, expected in jax.jit(module.apply)(variables, x).items():
         np.testing.assert_allclose(found[stage], expected, atol=1e-5 * np.std(expected))

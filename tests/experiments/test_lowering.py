@@ -35,6 +35,11 @@ def encode(padding, dtype="float32", platform="tpu"):
     return programs.encode(ENCODER, padding, dtype, BATCH, SIZE, platform)
 
 
+def encode_by_winograd(padding):
+    """An encoder and an image size that have wide convolutions for it."""
+    return programs.encode("vgg11", padding, "float32", BATCH, 64, "cpu")
+
+
 def of_readouts(make, readout, *counts):
     return make(readout, stages(), *counts)
 
@@ -60,6 +65,7 @@ CASES = {
     "encode, reflect in bfloat16": (encode, "reflect", "bfloat16"),
     "encode, modes as data": (encode, None),
     "encode, as on a CPU": (encode, None, "float32", "cpu"),
+    "encode, by Winograd": (encode_by_winograd, None),
     "encode, modes as data in bfloat16": (encode, None, "bfloat16"),
     "begin readouts": (of_readouts, programs.begin_readouts, SHALLOW, COUNT),
     "train readouts": (of_readouts, programs.train_readouts, SHALLOW, COUNT),

@@ -1,5 +1,6 @@
 """Kept images: made once, in memory or in a file, the same as those that are not kept."""
 
+import errno
 import gc
 import os
 import threading
@@ -155,3 +156,21 @@ def test_a_full_disk_is_told_before_images_are_made(tmp_path):
 
     with pytest.raises(OSError, match=r"no room for images in .* bytes needed, [\d,]+ free"):
         Kept(Many(), 1000, tmp_path)
+
+
+def test_a_file_system_that_cannot_reserve_room_keeps_images_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    source = open_source("noise", size=8, limit=3, seed=0)
+    np.testing.assert_array_equal(Kept(source, 8, tmp_path).pixels(2), source.pixels(2))
+
+
+def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:50], at))
+    source = open_source("noise", size=8, limit=3, seed=0)
+    kept = Kept(source, 8, tmp_path)
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.pixels(1), source.pixels(1))
