@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
@@ -66,7 +67,8 @@ def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> Mod
         mode = switched.get(layer, mode)
     else:
         mode = padding(layer)
-    if isinstance(mode, str) and mode not in modes:
+    is_data = isinstance(mode, jax.Array | np.ndarray | np.integer)
+    if not is_data and mode not in modes:
         raise ValueError(
             f"padding mode {mode!r} for layer {layer} is unknown; "
             f"expected one of {', '.join(modes)}"

@@ -35,7 +35,7 @@ class State(NamedTuple):
 def fit(
     readout: Readout,
     variables: Variables,
-    batches: Iterable[Stages],
+    batches: Iterable[dict[str, Float[ArrayLike, "_ _ _ _"]]],
     target: Float[ArrayLike, "h w"],
     *,
     learning_rate: float | optax.Schedule = 0.1,
