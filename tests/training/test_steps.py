@@ -13,6 +13,7 @@ import pytest
 from posjax import encoders
 from posjax.encoders.export import to_torch
 from posjax.runs import parallel
+from posjax.runs.xla import compiler_options
 from posjax.training.classification import Classification
 from posjax.training.recipe import Recipe, optimizer
 from posjax.training.steps import (
@@ -64,6 +65,12 @@ def some(array):
     return flat[:: max(len(flat) // 16, 1)][:16]
 
 
+def quickly():
+    """Steps on devices are compiled without optimising, by a JAX that takes options for them."""
+    options = QUICK if compiler_options("cpu") else {}
+    return mock.patch("posjax.runs.parallel.compiler_options", return_value=options)
+
+
 def toy():
     """A small ResNet, a batch of eight images, and a state to start from."""
     encoder = encoders.create("resnet20", "reflect", num_classes=3).clone(blocks=(1, 1, 1))
@@ -87,7 +94,7 @@ def step_on(count):
         return *found, seen
 
     (images, labels), _ = parallel.split((images, labels), 8, devices)
-    with mock.patch("posjax.runs.parallel.compiler_options", return_value=QUICK):
+    with quickly():
         mapped = parallel.pmap(step, devices)
     found = mapped(parallel.replicate(state, devices), images, labels)
     return parallel.gather(found[:2]), parallel.join(found[2], 8)
@@ -119,7 +126,7 @@ def test_masks_are_cut_out_and_mirrored_with_their_images(count):
         return training_view(images, masks, jax.random.key(7), 4, (0.0, 1.0), parallel.AXIS)
 
     shards, _ = parallel.split((images, images[..., 0]), 8, devices)
-    with mock.patch("posjax.runs.parallel.compiler_options", return_value=QUICK):
+    with quickly():
         seen, masks = parallel.join(parallel.pmap(view, devices)(*shards), 8)
     assert masks.shape == (8, 8, 8)
     np.testing.assert_array_equal(np.rint(seen[..., 0] * 255), masks)

@@ -12,6 +12,7 @@ from colours import write_images
 from posjax.encoders import create
 from posjax.images import open_labelled
 from posjax.runs.checkpoints import Checkpoints
+from posjax.runs.xla import compiler_options
 from posjax.training.classification import Classification
 from posjax.training.feeding import open_feed
 from posjax.training.recipe import Recipe
@@ -25,8 +26,8 @@ STEPS = 3 * 6
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_quickly():
-    """Steps are few: optimising them would take longer than they do."""
-    quick = {"xla_backend_optimization_level": 0}
+    """Steps are few: optimising them takes longer than they do. Not every JAX takes options."""
+    quick = {"xla_backend_optimization_level": 0} if compiler_options("cpu") else {}
     with mock.patch("posjax.runs.parallel.compiler_options", return_value=quick):
         yield
 
