@@ -17,5 +17,5 @@ if __name__ == "__main__":
         "existence",
         "Existence of position information",
         paper={"encoder": ("pixels", "vgg16", "resnet152"), **_COMMON},
-        demonstration={"encoder": ("pixels", "vgg11", "resnet18"), **_COMMON},
+        demonstration={"encoder": ("pixels", "vgg8_bn_quarter", "resnet18"), **_COMMON},
     )

@@ -21,7 +21,7 @@ _ENCODER = flags.DEFINE_list(
     None,
     f"Encoders, of {', '.join(encoders.names())}; pixels is the image itself. "
     f"{in_words('encoder')} The demonstration is what runs without --encoder, --weights and "
-    "--images: few small generated images, in two minutes.",
+    "--images: few small generated images, in a minute.",
 )
 _WEIGHTS = flags.DEFINE_list(
     "weights",
