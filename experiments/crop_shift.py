@@ -5,12 +5,16 @@ with it, relative to the content that both crops show?
 
     python -m experiments.crop_shift --networks='runs/train_dense/*/network.safetensors' \\
         --images=ECSSD/images --num_train=640
+
+It takes a minute on two cores.
 """
 
-from experiments import crop_flags
-from experiments.program import guarded
-from posjax.training import crop_shift
+from experiments import flags
+from experiments.program import start_program
+from posjax.training.saliency import crop_shift
 
 if __name__ == "__main__":
-    crop_flags.adapt()
-    guarded(lambda: crop_shift.run(crop_flags.settings("crop_shift")))
+    flags.define(crop_shift.ShiftSettings, {}, {})
+    start_program(
+        lambda: crop_shift.run(flags.read(crop_shift.ShiftSettings, "crop_shift"))
+    )

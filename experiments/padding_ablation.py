@@ -1,6 +1,9 @@
 """How much position does each padding mode put into an encoder?
 
-With no flags: a random VGG on generated images, offline, in two minutes on two cores.
+    python -m experiments.padding_ablation
+
+With no flags: a small random VGG on generated images, offline, in less than a minute on two cores.
+Expect an SPC above .9 under zeros, and intervals around 0 to .3 under every other mode.
 """
 
 from experiments.program import main

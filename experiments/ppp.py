@@ -1,18 +1,15 @@
 """What does padding add to the features, on average over images? PPP, beside PosENet.
 
-With no flags: a random VGG-11 on generated images, offline, in minutes on two cores.
+    python -m experiments.ppp
+
+With no flags: a small random VGG on generated images, offline, in a minute on two cores. Expect a
+strength above 0 under every mode that pads, and 0 under valid.
 """
 
 from experiments.program import main
-from posjax.runs.ppp import run
+from posjax.ppp import run
 
-# No smaller images: without padding VGG-11 needs 134 pixels.
-_DEMONSTRATION = {"endless_train": 20, "endless_test": 12}
+_DEMO = {"default_num_train": 20, "default_num_test": 12}
 
 if __name__ == "__main__":
-    main(
-        "ppp",
-        "Position-information pattern from padding",
-        demonstration=_DEMONSTRATION,
-        run=run,
-    )
+    main("ppp", "Position-information pattern from padding", demo=_DEMO, run=run)

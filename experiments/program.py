@@ -1,5 +1,6 @@
-"""What programs have in common: flags become a run."""
+"""What programs have in common: flags become settings, and settings a run."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,35 +8,96 @@ from typing import Any
 from absl import app, logging
 
 from experiments import flags
-from posjax import runs
+from experiments.start import Machine, start
+from posjax import runs, training
+from posjax.runs.settings import CONTROLS, RANDOM
+
+CHOOSES_PAPER = ("encoder", "weights", "images")
+"""Whoever gives one of these flags gets the paper's recipe, unless --preset says otherwise."""
 
 
 def main(
     program: str,
     title: str,
-    paper: Mapping[str, Any] | None = None,
-    demonstration: Mapping[str, Any] | None = None,
+    *,
+    paper: Mapping[str, Any] = {},
+    demo: Mapping[str, Any] = {},
     run: Callable = runs.run,
 ) -> None:
     """Runs the experiment that the flags describe, and ends the process.
 
-    `paper` and `demonstration` are the program's own defaults, by flag: with --encoder, --weights
-    or --images, and without any of them.
+    `paper` and `demo` are the program's own defaults, by setting, under the two presets.
     """
-    flags.show_in_help()
-    guarded(lambda: run(flags.settings(program, paper or {}, demonstration or {}), title=title))
+
+    def read() -> runs.Settings:
+        given = flags.given(runs.Settings)
+        chosen = "paper" if any(name in given for name in CHOOSES_PAPER) else "demo"
+        given.setdefault("preset", chosen)
+        is_demo = given["preset"] == "demo"
+        values = {"workdir": f"runs/{program}", **(demo if is_demo else paper), **given}
+        values["controls"] = _controls(values, demo=is_demo)
+        settings = flags.build(runs.Settings, values, is_demo)
+        unused = sorted(given.keys() & set(settings.unused()))
+        if unused:
+            raise ValueError(f"{unused[0]} means nothing to solver={settings.solver}: leave it out")
+        return settings
+
+    flags.define(runs.Settings, paper, demo)
+    start_program(lambda: run(read(), title=title))
 
 
-def guarded(run: Callable[[], object]) -> None:
-    """Parses the flags, runs, and ends the process: with one line where the input is bad."""
+def train(
+    program: str,
+    settings: type[training.TrainingSettings],
+    task: training.Task,
+    defaults: Mapping[str, Any] = {},
+) -> None:
+    """Trains the networks that the flags describe, and ends the process.
 
-    def start(argv: list[str]) -> None:
+    `defaults` are those of the program, by setting.
+    """
+    flags.define(settings, defaults, defaults)
+    start_program(lambda: training.run(flags.read(settings, program, defaults), task))
+
+
+def _controls(values: Mapping[str, Any], *, demo: bool) -> tuple[str, ...]:
+    controls = values.get("controls")
+    if controls is not None:
+        return () if controls == ("none",) else controls
+    vacuous = {
+        "random": RANDOM in values.get("weights", (RANDOM,)),
+        "floor": values.get("solver") == "ridge",
+        "roll": demo,
+    }
+    return tuple(name for name in CONTROLS if not vacuous.get(name))
+
+
+def start_program(run: Callable[[], object]) -> None:
+    """Parses the flags, starts JAX, runs, and ends the process.
+
+    Bad input ends it with one line, in which the names of arguments are those of flags.
+    """
+    flags.define(Machine, {}, {})
+
+    def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: what is {' '.join(argv[1:])}? Values of flags follow '=' or a space")
         try:
+            machine = flags.build(Machine, flags.given(Machine))
+            start(machine, devices=flags.devices(), quiet=not flags.verbose())
             run()
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("where it happened", exc_info=True)  # shown with --verbosity=1
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {with_flags(str(error), flags.names())}")
 
-    app.run(start)
+    app.run(guarded)
+
+
+def with_flags(message: str, names: list[str]) -> str:
+    """A message in which arguments of these names are written as flags: `--maps: 'X' is unknown`.
+
+    A name is an argument where the message begins with it, or where `=` follows it.
+    """
+    name = rf"({'|'.join(map(re.escape, names))})"
+    message = re.sub(rf"^{name}\b(?!-)", r"--\1", message)
+    return re.sub(rf"(?<![\w./-]){name}(?==)", r"--\1", message)

@@ -7,13 +7,21 @@ test on:
         --paddings=zeros,valid,reflect,circular --seeds=0,1,2
 
 The encoders then go to the other programs as
-`--weights=runs/train_dense/{encoder}-{padding}-seed0/weights.safetensors`.
+`--weights=runs/train_dense/{encoder}-{padding}-seed0/weights.safetensors`. Twelve networks take an
+hour on two cores; expect zeros ahead of valid.
 """
 
-from experiments import dense_flags
-from experiments.program import guarded
+from experiments.program import train
 from posjax import training
 
+_DEFAULTS = {
+    "encoder": "vgg8_bn_quarter",
+    "image_size": 96,
+    "normalize": "imagenet",
+    "batch_size": 16,
+    "epochs": 40,
+    "crop_margin": 16,
+}
+
 if __name__ == "__main__":
-    dense_flags.adapt()
-    guarded(lambda: training.run(dense_flags.settings("train_dense"), training.MASKS))
+    train("train_dense", training.SaliencySettings, training.Saliency(), _DEFAULTS)

@@ -1,6 +1,3 @@
-"""How much absolute position a convolutional network encodes, and which padding puts it there."""
-
-from posjax import encoders, images, layers, probes, runs
+"""posjax: how much absolute position a convolutional network encodes, and where it comes from."""
 
 __version__ = "0.1.0"
-__all__ = ["encoders", "images", "layers", "probes", "runs"]

@@ -81,7 +81,7 @@ def test_the_rooms_are_these():
     rooms = {module.split(".")[1] for module in MODULES if module.startswith("posjax.")}
     assert rooms == set(ABOVE)
     assert "posjax.layers" in IMPORTS["posjax.encoders.vgg"]
-    assert {"posjax.runs.parallel", "posjax.probes"} <= IMPORTS["posjax.runs.grid"]
+    assert {"posjax.runtime.devices", "posjax.probes"} <= IMPORTS["posjax.fitting.sgd"]
 
 
 def test_experiments_stand_on_posjax_and_nothing_stands_on_them():
@@ -101,7 +101,7 @@ def test_no_module_imports_itself_in_a_circle():
 
 @pytest.mark.parametrize("name", ["jax.pmap", "jax.distributed", "jax.sharding", "multihost_utils"])
 def test_only_parallel_knows_of_several_devices(name):
-    assert [m for m in MODULES if uses(m, name)] == ["posjax.runs.parallel"]
+    assert [m for m in MODULES if uses(m, name)] == ["posjax.runtime.devices"]
 
 
 def test_only_flags_reads_flags_and_only_experiments_know_absl():
@@ -131,11 +131,11 @@ def test_every_file_is_short_and_says_what_it_does(module):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import posjax.runs.grid", {"posjax.runs.grid"}),
-        ("def f():\n  from posjax.runs import grid", {"posjax.runs.grid"}),
+        ("import posjax.fitting.sgd", {"posjax.fitting.sgd"}),
+        ("def f():\n  from posjax.runs import grid", {"posjax.fitting.sgd"}),
         ("from posjax.layers import pad, conv", {"posjax.layers", "posjax.layers.conv"}),
         ("from . import readout", {"posjax.probes.readout"}),
-        ("from ..runs.grid import train", {"posjax.runs.grid"}),
+        ("from ..runs.grid import train", {"posjax.fitting.sgd"}),
         ("from jax import pmap", {"jax.pmap"}),
         ("import numpy as np", {"numpy"}),
     ],

@@ -13,8 +13,10 @@ import numpy as np
 from posjax import encoders, probes, training
 from posjax.probes.controls import Task
 from posjax.probes.trainer import State, Target, optimizer, target_for, train_step
-from posjax.runs import cache, grid, parallel
-from posjax.runs.features import Features
+from posjax.features import store as cache
+from posjax.fitting import sgd as grid
+from posjax import runtime
+from posjax.features.features import Features
 
 FEATURE_SIZE = (28, 28)
 MAPS = ("H", "V", "G", "HS", "VS")
@@ -25,7 +27,7 @@ def forward(encoder: str, padding: str, batch: int, size: int, as_data: bool = F
     apply, arguments = _forward(encoder, batch, size, None if as_data else padding)
     if as_data:
         modes = encoders.layer_modes(encoders.create(encoder), padding)
-        arguments = (*arguments, parallel.replicate(modes, parallel.local_devices(1)))
+        arguments = (*arguments, runtime.replicate(modes, runtime.local_devices(1)))
     return lambda: jax.block_until_ready(apply(*arguments))
 
 
@@ -48,7 +50,7 @@ def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Cal
     pairs = [(Task(name), seed) for seed in range(-(-count // len(MAPS))) for name in MAPS]
     tasks, seeds = zip(*pairs[:count], strict=True)
     readout = probes.Readout(map_size=(size, size))
-    devices = parallel.local_devices()
+    devices = runtime.local_devices()
 
     def run() -> None:
         options = {"epochs": epochs, "batch_size": batch, "devices": devices}
@@ -60,18 +62,18 @@ def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Cal
 def training_step(depth: int, batch: int, size: int) -> Callable:
     """One step of one readout on a batch of stages that lies in memory."""
     readout = probes.Readout(depth=depth, map_size=(size, size))
-    devices = parallel.local_devices(1)
+    devices = runtime.local_devices(1)
     tx = optimizer()
     target = target_for(readout, probes.position_map("H", size))
     variables = jax.jit(readout.init)(jax.random.key(0), _stages(1))
     start = State(variables, tx.init(variables["params"]))
     stages = _in_bfloat16(_stages(batch))
-    state, target, stages = parallel.replicate((start, target, stages), devices)
+    state, target, stages = runtime.replicate((start, target, stages), devices)
 
     def train(state: State, stages: Any, target: Target) -> Any:
         return train_step(readout, tx, state, readout.align(stages), target)
 
-    step = parallel.pmap(train, devices, donate_argnums=(0,))
+    step = runtime.pmap(train, devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state
@@ -85,7 +87,7 @@ def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
     """One step of training an encoder, on images that lie in memory, as programs that train."""
     module = encoders.create(encoder, padding=padding, num_classes=10)
     objective = training.Classification(module)
-    devices = parallel.local_devices(1)
+    devices = runtime.local_devices(1)
     recipe = training.Recipe()
     tx = training.optimizer(recipe, 100)
     rng = np.random.default_rng(0)
@@ -93,13 +95,13 @@ def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
     labels = rng.integers(0, 10, batch).astype(np.int32)
     variables = jax.jit(module.init)(jax.random.key(0), images[:1])
     start = training.State(variables, tx.init(variables["params"]))
-    state, images, labels = parallel.replicate((start, images, labels), devices)
+    state, images, labels = runtime.replicate((start, images, labels), devices)
 
     def one(state: training.State, images: jax.Array, labels: jax.Array) -> Any:
         key = jax.random.key(0)
-        return training.train_step(objective, tx, state, images, labels, key, parallel.AXIS)
+        return training.train_step(objective, tx, state, images, labels, key, runtime.BATCH_AXIS)
 
-    step = parallel.pmap(one, devices, donate_argnums=(0,))
+    step = runtime.pmap(one, devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state
@@ -122,7 +124,7 @@ def _forward(
 ) -> tuple[Callable, tuple[Any, ...]]:
     """The encoder as a run computes it; without a padding in words, it takes modes too."""
     module = encoders.create(encoder, padding or "zeros")
-    devices = parallel.local_devices(1)
+    devices = runtime.local_devices(1)
     images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
 
     def apply(variables: Any, images: jax.Array, *modes: jax.Array) -> Any:
@@ -131,7 +133,7 @@ def _forward(
         encode = encoders.quick_on_cpu(switched.apply) if on_cpu else switched.apply
         return encode(variables, images)
 
-    return parallel.pmap(apply, devices), parallel.replicate((_variables(encoder), images), devices)
+    return runtime.pmap(apply, devices), runtime.replicate((_variables(encoder), images), devices)
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,9 +13,14 @@ from posjax import encoders, training
 from posjax.probes import LinearReadout, Readout
 from posjax.probes.ridge import no_sums
 from posjax.probes.trainer import Target, optimizer, step_decay
-from posjax.runs import closed_form, encoding, grid, parallel, pattern, scoring
+from posjax.fitting import closed_form
+from posjax.features import encoding
+from posjax.fitting import sgd as grid
+from posjax import runtime
+from posjax.ppp import measure as pattern
+from posjax.fitting import scoring
 from posjax.runs.groups import FEATURE_SIZE
-from posjax.training import crop_shift
+from posjax.training.saliency import crop_shift
 from posjax.training import steps as training_steps
 
 STORED = "bfloat16"
@@ -37,7 +42,7 @@ class Program:
         def of_all(shape: Shape) -> Shape:
             return Shape((len(devices), *shape.shape), shape.dtype)
 
-        step = parallel.pmap(self.step, devices, donate_argnums=self.donated)
+        step = runtime.pmap(self.step, devices, donate_argnums=self.donated)
         return step, jax.tree.map(of_all, self.arguments)
 
 

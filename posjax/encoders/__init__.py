@@ -1,33 +1,56 @@
 """Encoders: frozen convolutional networks whose padding mode is a parameter."""
 
-from posjax.encoders.blocks import Lattice, Padding, Stages, base_mode, split_padding
+from posjax.encoders.blocks import ReceptiveField, Stages
 from posjax.encoders.cpu import quick_on_cpu
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
-from posjax.encoders.modes import layer_modes, shared_padding, with_modes
+from posjax.encoders.frozen import DTYPES, NONE, NORMALIZATIONS, RANDOM, Encoder, frozen, stage_shapes
+from posjax.encoders.modes import layer_modes, with_modes
+from posjax.encoders.padding import EACH, VALID, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS
-from posjax.encoders.pretrained import Loaded, from_torch, load, load_with_info
-from posjax.encoders.shipped import shipped_modes, shipped_path
+from posjax.encoders.statistics import STATISTICS, normalised
+from posjax.encoders.weights import (
+    Checkpoint,
+    Loaded,
+    from_torch,
+    load,
+    load_with_info,
+    read_checkpoint,
+    shipped_modes,
+    weights_path,
+)
 
 __all__ = [
+    "DTYPES",
+    "EACH",
+    "NONE",
+    "NORMALIZATIONS",
     "PIXELS",
-    "Lattice",
+    "RANDOM",
+    "STATISTICS",
+    "VALID",
+    "Checkpoint",
+    "Encoder",
     "Loaded",
     "Padding",
+    "PaddingLike",
+    "ReceptiveField",
     "Stages",
-    "base_mode",
     "check_padding",
     "create",
     "from_torch",
+    "frozen",
     "layer_modes",
     "load",
     "load_with_info",
     "margins",
     "names",
+    "normalised",
     "padded_layers",
     "quick_on_cpu",
-    "shared_padding",
+    "read_checkpoint",
+    "read_weights",
     "shipped_modes",
-    "shipped_path",
-    "split_padding",
+    "stage_shapes",
+    "weights_path",
     "with_modes",
 ]

@@ -1,7 +1,7 @@
 """What VGG and ResNet share: the padded convolution layer and the refusal of small images."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -11,22 +11,22 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
+from posjax.encoders.padding import Padding, PaddingLike
 from posjax.layers import MODES, InputTooSmall, Mode, conv
 
-Padding = str | Callable[[str], Mode]
 Stages = dict[str, Float[Array, "n _ _ _"]]
 
 
-class Lattice(NamedTuple):
+class ReceptiveField(NamedTuple):
     """Where the responses of a stage lie, in pixels of the image.
 
-    `stride` from one to the next; `reach` of the padding beyond the border, as far as the first
-    response of a padded encoder sees it; `field`, what one response sees: its receptive field.
+    `stride` from one response to the next; `reach`, how far padding extends beyond the border for
+    the first response of a padded encoder; `size`, the side of what one response sees.
     """
 
     stride: int
     reach: int
-    field: int
+    size: int
 
 
 # He et al. 2015, as torchvision initialises VGG and ResNet.
@@ -54,7 +54,7 @@ class Conv(nn.Module):
         return conv(x.astype(self.dtype), kernel, bias, stride=self.stride, mode=self.mode)
 
 
-def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> Mode:
+def mode_at(padding: PaddingLike, layer: str, modes: tuple[str, ...] = MODES) -> Mode:
     """The padding mode of one layer, named as in PyTorch: `features.0`, `layer1.0.conv1`.
 
     A function may return an integer in place of a word, see `posjax.layers.pad`.
@@ -62,11 +62,9 @@ def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> Mod
     Raises:
         ValueError: `padding`, or what it returns for this layer, is none of `modes`.
     """
-    if isinstance(padding, str):
-        mode, switched = split_padding(padding)
-        mode = switched.get(layer, mode)
-    else:
-        mode = padding(layer)
+    if isinstance(padding, str) and padding in modes:
+        return padding
+    mode = (Padding.parse(padding) if isinstance(padding, str) else padding)(layer)
     is_data = isinstance(mode, jax.Array | np.ndarray | np.integer)
     if not is_data and mode not in modes:
         raise ValueError(
@@ -77,26 +75,62 @@ def mode_at(padding: Padding, layer: str, modes: tuple[str, ...] = MODES) -> Mod
 
 
 def is_valid(mode: Mode) -> bool:
-    """Whether a layer has no padding; a mode that is an integer always keeps the size."""
+    """Whether a layer has no padding. A mode that is an integer always keeps the size."""
     return isinstance(mode, str) and mode == "valid"
 
 
-def split_padding(text: str) -> tuple[str, dict[str, str]]:
-    """The mode of all layers, and of those that are switched to another: `zeros+conv1=reflect`."""
-    mode, *switches = text.split("+")
-    pairs = [switch.partition("=") for switch in switches]
-    return mode, {layer: other for layer, _, other in pairs}
+class Backbone(nn.Module):
+    """What VGG and ResNet have in common: stages from images, and class scores from stages.
 
+    A subclass gives `stages`, `_head` and `receptive_fields`. `padding` and `pool_padding` are
+    those of `create`. In training BatchNorm's statistics are taken over all devices of `axis_name`.
+    """
 
-def base_mode(text: str) -> str:
-    """The mode of all layers that are not switched: `zeros` of `zeros+conv1=reflect@cropped`."""
-    return split_padding(text.partition("@")[0])[0]
+    padding: PaddingLike = "zeros"
+    pool_padding: PaddingLike | None = None
+    num_classes: int | None = None
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
+    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+        """Encodes images into {"f1": [n, h1, w1, c1], …}.
 
-def check_head(encoder: nn.Module) -> None:
-    """Raises ValueError where an encoder without a classifier head is asked for its scores."""
-    if encoder.num_classes is None:
-        raise ValueError("this encoder has no classifier head: create it with num_classes")
+        Raises:
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        with_head = self.is_initializing() and self.num_classes is not None
+        with small_images_refused(self, images, "scores" if with_head else "stages"):
+            stages = self.stages(images, train=train)
+            if with_head:
+                self._head(stages, train=train)
+        return stages
+
+    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
+        """Class scores [n, num_classes]. In training, dropout takes the rng `dropout`.
+
+        Raises:
+            ValueError: the encoder was created without `num_classes`.
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        if self.num_classes is None:
+            raise ValueError("this encoder has no classifier head: create it with num_classes")
+        with small_images_refused(self, images, "scores"):
+            return self.scores(images, train=train)
+
+    def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
+        """The class scores, with the bare error of the layer that finds its map too small."""
+        return self._head(self.stages(images, train=train), train=train)
+
+    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+        """The stages, with the bare error of the layer that finds its map too small."""
+        raise NotImplementedError
+
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """Where the responses of each stage lie, under padding modes that keep the size."""
+        raise NotImplementedError
+
+    def _head(self, stages: Stages, *, train: bool) -> Array:
+        raise NotImplementedError
 
 
 @contextlib.contextmanager
@@ -114,7 +148,7 @@ def small_images_refused(
         smallest = smallest_image(encoder, method)
         raise InputTooSmall(
             f"images of {images.shape[1]}x{images.shape[2]} are too small for this encoder "
-            f"under padding {encoder.padding!r}: the smallest that works is "
+            f"under padding {encoder.padding}: the smallest that works is "
             f"{smallest}x{smallest} ({error})"
         ) from error
 

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from posjax.encoders import matched
-from posjax.encoders.blocks import Padding, split_padding
+from posjax.encoders.aligned import AlignedEncoder, aligned_margins
 from posjax.encoders.modes import layers_that_pad
+from posjax.encoders.padding import EACH, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
 from posjax.encoders.vgg import VGG
@@ -44,8 +44,8 @@ def names() -> tuple[str, ...]:
 
 def create(
     name: str,
-    padding: Padding = "zeros",
-    pool_padding: Padding | None = None,
+    padding: PaddingLike = "zeros",
+    pool_padding: PaddingLike | None = None,
     num_classes: int | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Module:
@@ -53,11 +53,11 @@ def create(
 
     Args:
         name: one of `names()`.
-        padding: the padding mode of every convolution, or a function from a layer's name (as in
-            PyTorch: `features.0`, `layer1.0.conv1`) to that layer's mode. In one word, single
-            layers are switched to another mode by `zeros+layer1.0.conv1=reflect`, and
-            `zeros@cropped` or `valid@enlarged` give stages on the responses that padded and
-            unpadded encoders share, see `matched`.
+        padding: the padding mode of every convolution; or a function from a layer's name, as in
+            PyTorch (`features.0`, `layer1.0.conv1`), to that layer's mode. The text
+            `zeros+layer1.0.conv1=reflect` gives single layers another mode. `zeros@cropped` and
+            `valid@enlarged` give stages on the responses that padded and unpadded encoders share,
+            see `aligned`.
         pool_padding: the same for the pool of the ImageNet ResNets' stem (`maxpool`), or
             `lowest`, which pads with −inf as PyTorch does; by default the convolutions' mode.
         num_classes: with a number, the encoder also has the classifier head of its paper:
@@ -65,26 +65,29 @@ def create(
         dtype: of the convolutions; parameters and BatchNorm statistics are float32.
 
     Raises:
-        ValueError: an unknown name, padding mode or number of classes.
+        ValueError: an unknown name, padding mode, layer or number of classes.
     """
     if name not in _MAKERS:
         raise ValueError(f"encoder {name!r} is unknown; expected one of {', '.join(names())}")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, found {num_classes}")
-    view = ""
-    if isinstance(padding, str):
-        padding, view = check_padding(name, padding)
-    if view and (num_classes is not None or pool_padding is not None):
-        raise ValueError(
-            f"an encoder under padding {padding}@{view} has no classifier head, and its pools pad "
-            "as its convolutions do: leave num_classes and pool_padding out"
-        )
+    if isinstance(padding, str | Padding):
+        padding = check_padding(name, Padding.parse(padding))
     if isinstance(pool_padding, str) and pool_padding != "lowest":
         check_mode(pool_padding)
+    alignment = padding.alignment if isinstance(padding, Padding) else ""
+    if alignment and (num_classes is not None or pool_padding is not None):
+        raise ValueError(
+            f"an encoder under padding {padding} has no classifier head, and its pools pad "
+            "as its convolutions do: leave num_classes and pool_padding out"
+        )
     encoder = _MAKERS[name](
-        padding=padding, pool_padding=pool_padding, num_classes=num_classes, dtype=dtype
+        padding=Padding(padding.mode) if alignment else padding,
+        pool_padding=pool_padding,
+        num_classes=num_classes,
+        dtype=dtype,
     )
-    return matched.Matched(encoder, view) if view else encoder
+    return AlignedEncoder(encoder, alignment) if alignment else encoder
 
 
 def padded_layers(name: str) -> tuple[str, ...]:
@@ -96,36 +99,30 @@ def padded_layers(name: str) -> tuple[str, ...]:
     return layers_that_pad(create(name))
 
 
-def check_padding(name: str, padding: str) -> tuple[str, str]:
-    """The padding of an encoder in words, and its view: `("zeros", "cropped")`, mostly without one.
+def check_padding(name: str, padding: Padding) -> Padding:
+    """Returns the padding. `each` may stand for a layer.
 
     Raises:
-        ValueError: modes, layers or a view that the encoder does not know.
+        ValueError: the encoder lacks one of its layers, or pads nowhere and so has no alignment.
     """
-    modes, at, view = padding.partition("@")
-    mode, switches = split_padding(modes)
-    for one in (mode, *switches.values()):
-        check_mode(one)
-    unknown = sorted(set(switches) - set(padded_layers(name))) if switches else []
-    if unknown or len(switches) < modes.count("+"):
+    if not padding.layers and not padding.alignment:
+        return padding
+    layers = padded_layers(name)
+    unknown = sorted(set(padding.layers) - {*layers, EACH})
+    if unknown or not layers:
+        what = f"names {', '.join(unknown)}" if unknown else "has an alignment"
         raise ValueError(
-            f"padding {padding!r} switches {', '.join(unknown) or 'a layer twice'}; layers of "
-            f"{name} that pad, each once, are {', '.join(padded_layers(name)) or 'none'}"
+            f"padding {padding} {what}; layers of {name} that pad are "
+            f"{', '.join(layers) or 'none'}"
         )
-    if at and (view not in matched.VIEWS or not padded_layers(name)):
-        raise ValueError(
-            f"padding {padding!r} names no view of {name}; expected one of "
-            f"{', '.join(matched.VIEWS)} of an encoder that pads"
-        )
-    if at and switches:
-        raise ValueError(f"padding {padding!r} has a view and switched layers: choose one")
-    return modes, view
+    return padding
 
 
-def margins(name: str, padding: str) -> tuple[int, int]:
+def margins(name: str, padding: Padding) -> tuple[int, int]:
     """Pixels of an image before and behind the part that an encoder is probed on, along both axes.
 
-    None but under a view that needs surroundings, such as `valid@enlarged`.
+    None except under an alignment that needs surroundings, such as `valid@enlarged`.
     """
-    _, _, view = padding.partition("@")
-    return matched.margins(create(name).lattice(), view) if view else (0, 0)
+    if not padding.alignment:
+        return 0, 0
+    return aligned_margins(create(name).receptive_fields(), padding.alignment)

@@ -13,33 +13,18 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Int
 
-from posjax.encoders.blocks import mode_at, split_padding
-from posjax.encoders.matched import Matched
+from posjax.encoders.aligned import AlignedEncoder
+from posjax.encoders.blocks import mode_at
+from posjax.encoders.padding import VALID, Padding
 from posjax.layers import Mode, mode_index
 
-VALID = "valid"
 
-
-def shared_padding(padding: str) -> str:
-    """The padding that stands for all that one compiled encoder serves.
-
-    It has `zeros` for every mode that keeps the size: `zeros` for `reflect+conv1=circular`, and
-    `valid+conv1=zeros` for `valid+conv1=reflect`. A view (`zeros@cropped`) stays.
-    """
-    modes, at, view = padding.partition("@")
-    mode, switches = split_padding(modes)
-    base, other = (VALID, "zeros") if mode == VALID else ("zeros", VALID)
-    unlike = sorted(layer for layer, word in switches.items() if (word == VALID) != (mode == VALID))
-    return "+".join([base, *(f"{layer}={other}" for layer in unlike)]) + at + view
-
-
-def layer_modes(module: nn.Module, padding: str) -> Int[np.ndarray, " layers"]:
+def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers"]:
     """The integer of each layer's mode under `padding`, in the order of `layers_that_pad`.
 
     Layers that are `valid` stay so in words, and get a 0 that is never read.
     """
-    modes = padding.partition("@")[0]
-    words = [mode_at(modes, layer) for layer in layers_that_pad(module)]
+    words = [padding(layer) for layer in layers_that_pad(module)]
     return np.array([0 if word == VALID else mode_index(word) for word in words], np.int32)
 
 
@@ -52,7 +37,7 @@ def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module
     Raises:
         ValueError: there is not one mode for each layer that pads.
     """
-    if isinstance(module, Matched):
+    if isinstance(module, AlignedEncoder):
         return module.clone(encoder=with_modes(module.encoder, modes))
     modes, layers = jnp.asarray(modes), layers_that_pad(module)
     if modes.shape != (len(layers),):
@@ -68,7 +53,7 @@ def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module
 @cache
 def layers_that_pad(module: nn.Module) -> tuple[str, ...]:
     """The layers of an encoder that pad, by their names in PyTorch, from the image onwards."""
-    if isinstance(module, Matched):
+    if isinstance(module, AlignedEncoder):
         return layers_that_pad(module.encoder)
     layers: dict[str, None] = {}
 

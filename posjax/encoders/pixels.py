@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Float
 
-from posjax.encoders.blocks import Lattice, Padding, Stages
+from posjax.encoders.blocks import ReceptiveField, Stages
+from posjax.encoders.padding import PaddingLike
 
 PIXELS = "pixels"
 
@@ -17,8 +18,8 @@ class Pixels(nn.Module):
     encoder has them.
     """
 
-    padding: Padding = "zeros"
-    pool_padding: Padding | None = None
+    padding: PaddingLike = "zeros"
+    pool_padding: PaddingLike | None = None
     num_classes: int | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -33,6 +34,6 @@ class Pixels(nn.Module):
         """The images as {"f1": [n, h, w, 3]}."""
         return {"f1": jnp.asarray(images, self.dtype)}
 
-    def lattice(self) -> dict[str, Lattice]:
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Every pixel is a response that sees itself."""
-        return {"f1": Lattice(1, 0, 1)}
+        return {"f1": ReceptiveField(1, 0, 1)}

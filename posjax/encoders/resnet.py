@@ -8,15 +8,14 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import (
+    Backbone,
     Conv,
-    Lattice,
-    Padding,
+    ReceptiveField,
     Stages,
-    check_head,
     is_valid,
     mode_at,
-    small_images_refused,
 )
+from posjax.encoders.padding import PaddingLike
 from posjax.layers import MODES, BatchNorm, Mode, max_pool
 
 IMAGENET_BLOCKS = {
@@ -29,23 +28,17 @@ IMAGENET_BLOCKS = {
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone, kw_only=True):
     """Residual network: a stem, then layers of blocks; stages are the stem and the layers.
 
     For ImageNet the stem is a 7x7 convolution of stride 2 and f1 is taken before its pool; its
     pool `maxpool` reaches over the border and pads by `pool_padding`, by default with the same
-    mode as the convolutions. Layers are named as in PyTorch: `conv1`, `layer1.0.conv1`, …. In
-    training BatchNorm's statistics are taken over all devices of `axis_name`.
+    mode as the convolutions. Layers are named as in PyTorch: `conv1`, `layer1.0.conv1`, ….
     """
 
     blocks: Sequence[int]
     bottleneck: bool = False
     cifar: bool = False
-    padding: Padding = "zeros"
-    pool_padding: Padding | None = None
-    num_classes: int | None = None
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     def setup(self):
         """Lays the layers out under PyTorch's names."""
@@ -59,30 +52,6 @@ class ResNet(nn.Module):
             head = nn.Dense(self.num_classes)
             setattr(self, "linear" if self.cifar else "fc", head)
 
-    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
-        """Encodes images into {"f1": stem, "f2": layer 1, …}, each [n, h, w, c].
-
-        Raises:
-            InputTooSmall: the images are too small for the padding; says which size would do.
-        """
-        with small_images_refused(self, images):
-            stages = self.stages(images, train=train)
-        if self.is_initializing() and self.num_classes is not None:
-            self._head(stages)
-        return stages
-
-    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
-        """Class scores [n, num_classes].
-
-        Raises:
-            ValueError: the encoder was created without `num_classes`.
-            InputTooSmall: the images are too small for the padding; says which size would do.
-        """
-        check_head(self)
-        with small_images_refused(self, images):
-            stages = self.stages(images, train=train)
-        return self._head(stages)
-
     def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x = nn.relu(self.bn1(self.conv1(images), train=train, axis_name=self.axis_name))
@@ -95,7 +64,7 @@ class ResNet(nn.Module):
             stages[f"f{i + 2}"] = x
         return stages
 
-    def lattice(self) -> dict[str, Lattice]:
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Where the responses of each stage lie, under padding modes that keep the size."""
         stride, reach = (1, 1) if self.cifar else (2, 3)
         reaches = {"f1": (stride, reach)}
@@ -108,7 +77,7 @@ class ResNet(nn.Module):
                 # The second 3x3 convolution of a basic block, behind the stride.
                 reach += 0 if self.bottleneck else stride
             reaches[f"f{i + 2}"] = (stride, reach)
-        return {name: Lattice(*pair, 1 + 2 * pair[1]) for name, pair in reaches.items()}
+        return {name: ReceptiveField(*pair, 1 + 2 * pair[1]) for name, pair in reaches.items()}
 
     def _block(self, layer: int, index: int, width: int) -> nn.Module:
         stride = _stride(layer, index)
@@ -122,7 +91,7 @@ class ResNet(nn.Module):
         mode = mode_at(chosen, "maxpool", (*MODES, "lowest"))
         return max_pool(x, window=3, stride=2, padding=0 if is_valid(mode) else 1, mode=mode)
 
-    def _head(self, stages: Stages) -> Array:
+    def _head(self, stages: Stages, *, train: bool) -> Array:
         last = stages[f"f{len(self.blocks) + 1}"]
         return (self.linear if self.cifar else self.fc)(jnp.mean(last, axis=(1, 2)))
 
@@ -137,7 +106,7 @@ class BasicBlock(nn.Module):
     width: int
     stride: int
     shortcut: str
-    padding: Padding
+    padding: PaddingLike
     dtype: DTypeLike
     axis_name: str | None
 
@@ -166,7 +135,7 @@ class Bottleneck(nn.Module):
     width: int
     stride: int
     shortcut: str
-    padding: Padding
+    padding: PaddingLike
     dtype: DTypeLike
     axis_name: str | None
 
@@ -200,7 +169,7 @@ def _projection(width: int, stride: int, dtype: DTypeLike) -> list[nn.Module]:
 
 
 def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, how: dict) -> Array:
-    """The shortcut of `x` on the lattice of the block's response `y`.
+    """The shortcut of `x` at the places of the block's response `y`.
 
     `lost` pixels of the input's border never come to stand under the centre of an unpadded
     block. They are cropped before the stride, so that each response meets the pixel that it is

@@ -7,13 +7,11 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import (
+    Backbone,
     Conv,
-    Lattice,
-    Padding,
+    ReceptiveField,
     Stages,
-    check_head,
     mode_at,
-    small_images_refused,
 )
 from posjax.layers import BatchNorm, max_pool
 
@@ -28,23 +26,17 @@ WIDTHS = (64, 128, 256, 512, 512)
 POOLED = 7
 
 
-class VGG(nn.Module):
+class VGG(Backbone, kw_only=True):
     """VGG's convolutions as stages f1…f5: after the last ReLU of each block, before its pool.
 
     Layers are `features.0`, `features.2`, … as in torchvision, which counts every convolution,
-    BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad. In training BatchNorm's
-    statistics are taken over all devices of `axis_name`. Of the channels of each stage there is
-    one part in `divisor`: a network small enough to be trained on a laptop.
+    BatchNorm, ReLU and pool. Pools take 2x2 pixels and never pad. `divisor` divides the
+    channels of each stage, for a network small enough to be trained on a laptop.
     """
 
     depth: int = 16
     batch_norm: bool = False
     divisor: int = 1
-    padding: Padding = "zeros"
-    pool_padding: Padding | None = None
-    num_classes: int | None = None
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     def setup(self):
         """Lays the layers out in torchvision's order, so that list positions are its names."""
@@ -68,30 +60,6 @@ class VGG(nn.Module):
             ]
             self.dropout = nn.Dropout(0.5)
 
-    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
-        """Encodes images into {"f1": [n, h, w, 64], …, "f5": [n, h/16, w/16, 512]}, if not divided.
-
-        Raises:
-            InputTooSmall: the images are too small for the padding; says which size would do.
-        """
-        with_head = self.is_initializing() and self.num_classes is not None
-        with small_images_refused(self, images, "scores" if with_head else "stages"):
-            stages = self.stages(images, train=train)
-            if with_head:
-                self._head(stages, train)
-        return stages
-
-    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
-        """Class scores [n, num_classes]; in training, dropout takes the rng `dropout`.
-
-        Raises:
-            ValueError: the encoder was created without `num_classes`.
-            InputTooSmall: the images are too small for the padding; says which size would do.
-        """
-        check_head(self)
-        with small_images_refused(self, images, "scores"):
-            return self.scores(images, train=train)
-
     def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x, stages = images, {}
@@ -106,22 +74,18 @@ class VGG(nn.Module):
                 x = layer(x)
         return stages
 
-    def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
-        """The class scores, with the bare error of the layer that finds its map too small."""
-        return self._head(self.stages(images, train=train), train)
-
-    def lattice(self) -> dict[str, Lattice]:
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Where the responses of each stage lie, under padding modes that keep the size."""
         stages, stride, reach, field = {}, 1, 0, 1
         for i, count in enumerate(BLOCKS[self.depth], 1):
             reach += count * stride
             field += 2 * count * stride
-            stages[f"f{i}"] = Lattice(stride, reach, field)
+            stages[f"f{i}"] = ReceptiveField(stride, reach, field)
             field += stride  # the pool's second pixel
             stride *= 2
         return stages
 
-    def _head(self, stages: Stages, train: bool) -> Array:
+    def _head(self, stages: Stages, *, train: bool) -> Array:
         x = _adaptive_average(_pool(stages["f5"]), POOLED)
         # PyTorch flattens channels first.
         x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)

@@ -15,14 +15,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 # Part of every digest: raise it when a change gives other pixels for the same bytes.
 RECIPE = "rgb8, bilinear, float32 / 255; 1"
 
-STATISTICS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-}
-"""(mean, standard deviation) of R, G, B on [0, 1]; an encoder sees (image − mean) / deviation."""
-
-
 @runtime_checkable
 class Source(Protocol):
     """A finite sequence of square images, each the same at every reading and in every thread.

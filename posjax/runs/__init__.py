@@ -1,19 +1,6 @@
-"""Runs: frozen encoders are probed, and what they gave is kept."""
+"""Runs: settings, the conditions that a run compares, the plan, the workdir and the run."""
 
-from posjax.runs.frozen import FrozenEncoder, freeze
-from posjax.runs.probe import probe
-from posjax.runs.records import Record, Result, summarise
 from posjax.runs.run import run
-from posjax.runs.settings import Recipe, Settings
+from posjax.runs.settings import ReadoutSettings, Settings
 
-__all__ = [
-    "FrozenEncoder",
-    "Recipe",
-    "Record",
-    "Result",
-    "Settings",
-    "freeze",
-    "probe",
-    "run",
-    "summarise",
-]
+__all__ = ["ReadoutSettings", "Settings", "run"]

@@ -1,150 +1,215 @@
-"""The plan: what a run will do, how much of it, and what room it takes, told before work starts."""
+"""The plan: what a run will do, how much of it, and what room it takes, before work starts."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import jax
+import numpy as np
 
-from posjax.runs import closed_form, image_sets, parallel
-from posjax.runs.arms import Arm, recipe_of, tasks
-from posjax.runs.cache import room_taken
-from posjax.runs.features import bytes_per_image
-from posjax.runs.groups import FEATURE_SIZE, stage_names
-from posjax.runs.image_sets import ImageSets
-from posjax.runs.settings import RANDOM, Settings
-from posjax.runs.workdir import describe_devices
+from posjax import encoders, runtime
+from posjax.encoders import RANDOM
+from posjax.features import EncodingOptions, disk_usage, layout_bytes
+from posjax.fitting import FEATURE_SIZE, ReadoutSpec, closed_form
+from posjax.layers import InputTooSmall
+from posjax.runs.conditions import Condition, tasks
+from posjax.runs.image_sets import ImagePlan, ImageSets
+from posjax.runs.settings import Settings
 
-Shapes = Mapping[tuple[str, str], Mapping[str, tuple[int, int, int]]]
+Shapes = Mapping[str, tuple[int, int, int]]
 
 
-def plan(
-    settings: Settings,
-    arms: Sequence[Arm],
-    shapes: Shapes,
-    sets: ImageSets,
-    normalize: Sequence[str],
-    devices: Sequence[jax.Device],
-) -> str:
-    """One line for each thing worth knowing.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run will do. `str` gives one line for each thing worth knowing."""
 
-    `shapes` are the stages' [h, w, c] of every encoder and padding mode, `normalize` the statistics
-    that images are normalised by.
-    """
-    ridge = settings.solver == "ridge"
-    fitted = "in closed form" if ridge else f"{settings.epochs} epochs"
-    counts = [len(sets.images), *map(len, sets.tests.values())]
-    made = image_sets.counts_by_size(settings, arms, len(sets))
-    where = image_sets.place(made, settings.cache_dir or settings.workdir)
-    sizes = [
-        bytes_per_image(shapes[arm.encoder, arm.padding], FEATURE_SIZE, settings.feature_dtype)
-        for arm in arms
-    ]
-    bytes_of_sets = [[size * count for count in counts] for size in sizes]
-    streamed = _streamed(settings, bytes_of_sets)
-    groups = [_groups(settings, arm, shapes) for arm in arms]
-    drawn = " (drawn anew for each seed)" if RANDOM in settings.weights else ""
-    results = [arm for arm in arms if not arm.control]
-    lines = {
-        "encoder": f"{', '.join(settings.encoder)}, {', '.join(settings.weights)} weights{drawn}, "
-        f"in {settings.dtype}",
-        "paddings": ", ".join(settings.paddings),
-        "images": f"{len(sets.images)} of {settings.images}, {settings.image_size} pixels a side",
-        "test images": ", ".join(f"{len(source)} of {name}" for name, source in sets.tests.items()),
-        "images made": image_sets.describe(made, where),
-        "normalize": f"{settings.normalize} ({', '.join(normalize)})",
-        "readouts": f"{sum(_readouts(settings, arm, shapes) for arm in arms)} on "
-        f"{len(results)} encoders and {len(arms) - len(results)} controls, {fitted}",
-        "controls": ", ".join(settings.controls) or "none",
-        "encoder passes": _passes(settings, counts, streamed, groups),
-        "features": _room(settings, bytes_of_sets, streamed),
-        "devices": describe_devices(devices, parallel.hosts()),
-        "workdir": str(settings.workdir),
-    }
-    if ridge:
-        columns = gram_columns(settings, shapes)
-        lines["Gram matrix"] = (
-            f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
-            f"{closed_form.check_room(columns, devices) / 1e6:,.0f} MB of memory in all"
+    settings: Settings
+    conditions: tuple[Condition, ...]
+    sets: ImageSets
+    devices: Sequence[jax.Device]
+    statistics: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuses what would fail after hours.
+
+        Raises:
+            ValueError: stages, readouts or a Gram matrix that cannot be.
+        """
+        for specs in self._specs:
+            if len(set(specs)) < len(specs):
+                stages = ", ".join(self.settings.stages)
+                raise ValueError(f"stages names the same stages twice: {stages}")
+            for spec in specs:
+                spec.readout(self.settings.image_size)
+        if self.settings.solver == "ridge":
+            closed_form.check_room(self._columns, self.devices)
+
+    @cached_property
+    def images(self) -> ImagePlan:
+        """The images that the run makes."""
+        settings = self.settings
+        margins = (
+            (0, 0) if c.padding is None else encoders.margins(c.encoder, c.padding)
+            for c in self.conditions
         )
-    return "\n".join(f"{name + ':':<16}{text}" for name, text in lines.items()) + "\n"
+        sides = [settings.image_size + sum(margin) for margin in margins]
+        folder = settings.cache_dir or settings.workdir
+        return ImagePlan(dict.fromkeys(sides, len(self.sets)), folder)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What bears on the results, by name: the settings of a report."""
+        settings, sets = self.settings, self.sets
+        drawn = " (other ones for each seed)" if RANDOM in settings.weights else ""
+        tests = (f"{len(source):,} of {name}" for name, source in sets.tests.items())
+        batches = f"batches of {settings.batch_size}"
+        seeds = "none" if "seeds" in settings.unused() else _listed(settings.seeds)
+        return {
+            "preset": settings.preset,
+            "encoder": f"{_listed(settings.encoder)}, {_listed(settings.weights)} weights{drawn}, "
+            f"in {settings.dtype}",
+            "paddings": _listed(settings.paddings),
+            "padding of pools": settings.pool_padding or "as the convolutions",
+            "images": f"{len(sets.train):,} of {settings.images}, {settings.image_size} pixels a "
+            "side",
+            "test images": ", ".join(tests),
+            "normalize": f"{settings.normalize} ({', '.join(self.statistics) or 'none'})",
+            "position maps": _listed(settings.maps),
+            "stages": f"{_listed(settings.stages)}, kept as {settings.feature_dtype}",
+            "readouts": f"depth {_listed(settings.depths)}; kernel size "
+            f"{_listed(settings.kernel_sizes)}; padding {_listed(settings.readout_paddings)}",
+            "seeds": seeds,
+            "training": f"ridge, in closed form; {batches}"
+            if settings.solver == "ridge"
+            else f"sgd, {settings.epochs} epochs, {batches}, learning rate "
+            f"{settings.learning_rate:g}",
+            "controls": _listed(settings.controls) or "none",
+        }
 
-def gram_columns(settings: Settings, shapes: Shapes) -> int:
-    """How many columns the Gram matrix of the largest readout has."""
-    most = 0
-    for (encoder, _), sizes in shapes.items():
-        channels = {name: shape[2] for name, shape in sizes.items()}
-        for stages, _, kernel_size, _ in recipe_of(settings, encoder, channels).shapes():
-            of_stages = sum(channels[name] for name in stage_names(stages, tuple(channels)))
-            most = max(most, kernel_size**2 * of_stages)
-    return most
+    def __str__(self) -> str:
+        count = sum(self._count_readouts(i) for i in range(len(self.conditions)))
+        results = sum(not condition.control for condition in self.conditions)
+        controls = len(self.conditions) - results
+        lines = self.facts | {
+            "trained": f"{count:,} readouts on {results} encoders and {controls} controls",
+            "images made": str(self.images),
+            "encoder passes": self._passes(),
+            "features": self._room(),
+            "devices": runtime.describe_devices(self.devices),
+            "workdir": str(self.settings.workdir),
+        }
+        if self.settings.solver == "ridge":
+            columns = self._columns
+            lines["Gram matrix"] = (
+                f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
+                f"{closed_form.check_room(columns, self.devices) / 1e6:,.0f} MB of memory in all"
+            )
+        return "\n".join(f"{name + ':':<18}{text}" for name, text in lines.items()) + "\n"
 
+    @cached_property
+    def _shapes(self) -> list[Shapes]:
+        settings = self.settings
+        return [_shapes_of(settings, condition) for condition in self.conditions]
 
-def _groups(settings: Settings, arm: Arm, shapes: Shapes) -> int:
-    """How many groups of readouts are trained on an arm's stages."""
-    recipe = recipe_of(settings, arm.encoder, shapes[arm.encoder, arm.padding])
-    return len(list(recipe.shapes()))
+    @cached_property
+    def _specs(self) -> list[list[ReadoutSpec]]:
+        return [list(self.settings.specs(tuple(shapes))) for shapes in self._shapes]
 
+    @cached_property
+    def _bytes(self) -> list[list[int]]:
+        """Of each condition, the room that the features of each set take."""
+        options = EncodingOptions(self.devices, 1, self.settings.feature_dtype, FEATURE_SIZE)
+        counts = [len(self.sets.train), *map(len, self.sets.tests.values())]
+        per_image = [
+            layout_bytes(
+                {
+                    name: jax.ShapeDtypeStruct((*options.stored_size(s[:2]), s[2]), options.dtype)
+                    for name, s in shapes.items()
+                }
+            )
+            for shapes in self._shapes
+        ]
+        return [[size * count for count in counts] for size in per_image]
 
-def _readouts(settings: Settings, arm: Arm, shapes: Shapes) -> int:
-    alone = arm.seed is not None or settings.solver == "ridge"
-    groups = _groups(settings, arm, shapes)
-    return len(tasks(settings, arm.control)) * groups * (1 if alone else len(settings.seeds))
+    @property
+    def _columns(self) -> int:
+        """How many columns the Gram matrix of the largest readout has."""
+        return max(
+            spec.kernel_size**2 * sum(shapes[name][2] for name in spec.stages)
+            for shapes, specs in zip(self._shapes, self._specs, strict=True)
+            for spec in specs
+        )
 
+    def _count_readouts(self, index: int) -> int:
+        condition = self.conditions[index]
+        alone = condition.seed is not None or self.settings.solver == "ridge"
+        seeds = 1 if alone else len(self.settings.seeds)
+        return len(tasks(self.settings, condition.control)) * len(self._specs[index]) * seeds
 
-def _streamed(settings: Settings, bytes_of_sets: Sequence[Sequence[int]]) -> list[list[bool]]:
-    """Which image sets of each encoder find no room within --cache_limit_gb."""
-    if settings.cache_limit_gb is None:
-        return [[False] * len(sets) for sets in bytes_of_sets]
-    limit = settings.cache_limit_gb * 1e9
-    taken = room_taken(settings.cache_dir) if settings.cache_dir else 0
-    found = []
-    for sets in bytes_of_sets:
-        taken = taken if settings.cache_dir else 0
-        found.append([])
-        for room in sets:
-            fits = taken + room <= limit
-            taken += room if fits else 0
-            found[-1].append(not fits)
-    return found
+    @cached_property
+    def _streamed(self) -> list[list[bool]]:
+        """Which image sets of each condition find no room within the limit."""
+        settings = self.settings
+        limit = settings.cache_limit_gb
+        if limit is None:
+            return [[False] * len(sizes) for sizes in self._bytes]
+        kept = disk_usage(settings.cache_dir) if settings.cache_dir else 0
+        streamed = []
+        for sizes in self._bytes:
+            kept = kept if settings.cache_dir else 0
+            row = []
+            for size in sizes:
+                fits = kept + size <= limit * 1e9
+                kept += size if fits else 0
+                row.append(not fits)
+            streamed.append(row)
+        return streamed
 
-
-def _passes(
-    settings: Settings,
-    counts: Sequence[int],
-    streamed: list[list[bool]],
-    groups_of_arms: Sequence[int],
-) -> str:
-    reads = [settings.epochs if settings.solver == "sgd" else 1, *[1] * (len(counts) - 1)]
-    each = [
-        count * (groups * times if anew else 1)
-        for sets, groups in zip(streamed, groups_of_arms, strict=True)
-        for count, times, anew in zip(counts, reads, sets, strict=True)
-    ]
-    text = f"{sum(each):,} images"
-    if any(map(any, streamed)):
-        text += f", {len(streamed) * sum(counts):,} if all were stored"
-    return text
-
-
-def _room(
-    settings: Settings, bytes_of_sets: Sequence[Sequence[int]], streamed: list[list[bool]]
-) -> str:
-    """What the features of each encoder's image sets take, and how many sets find no room."""
-    totals = [sum(sets) for sets in bytes_of_sets]
-    if settings.cache_dir:
-        text = f"{sum(totals) / 1e6:,.0f} MB in {settings.cache_dir}"
-    else:
-        text = f"{max(totals) / 1e6:,.0f} MB at a time, deleted at the end"
-    if settings.cache_limit_gb is None:
+    def _passes(self) -> str:
+        counts = [len(self.sets.train), *map(len, self.sets.tests.values())]
+        epochs = self.settings.epochs if self.settings.solver == "sgd" else 1
+        reads = [epochs, *[1] * len(self.sets.tests)]
+        passes = sum(
+            count * (len(specs) * times if streamed else 1)
+            for row, specs in zip(self._streamed, self._specs, strict=True)
+            for count, times, streamed in zip(counts, reads, row, strict=True)
+        )
+        text = f"{passes:,} images"
+        if np.any(self._streamed):
+            text += f", {len(self.conditions) * sum(counts):,} if all were kept"
         return text
-    text += f", of which --cache_limit_gb allows {settings.cache_limit_gb * 1e3:,.0f} MB"
-    held = room_taken(settings.cache_dir) if settings.cache_dir else 0
-    if held:
-        text += f" with the {held / 1e6:,.0f} MB that are there"
-    anew = sum(map(sum, streamed))
-    if anew:
-        text += (
-            f": {anew} of {sum(map(len, streamed))} image sets, less those that are there already, "
-            "do not fit and are streamed (encoded anew for each batch, with the same results)"
+
+    def _room(self) -> str:
+        """What the features of each encoder take, and how many sets find no room."""
+        settings = self.settings
+        totals = [sum(sizes) for sizes in self._bytes]
+        if settings.cache_dir:
+            text = f"{sum(totals) / 1e6:,.0f} MB in {settings.cache_dir}"
+        else:
+            text = f"{max(totals) / 1e6:,.0f} MB at a time"
+        if settings.cache_limit_gb is None:
+            return text
+        text += f", of which cache_limit_gb allows {settings.cache_limit_gb * 1e3:,.0f} MB"
+        streamed = int(np.sum(self._streamed))
+        if streamed:
+            text += (
+                f": {streamed} of {np.size(self._streamed)} image sets, less those that are there "
+                "already, do not fit and are encoded again for each batch, with the same results"
+            )
+        return text
+
+
+def _shapes_of(settings: Settings, condition: Condition) -> Shapes:
+    try:
+        return encoders.stage_shapes(
+            condition.encoder, condition.padding, settings.image_size, settings.pool_padding
         )
-    return text
+    except InputTooSmall as error:
+        raise InputTooSmall(
+            f"image_size={settings.image_size}: {error}; or leave {condition.padding} out of "
+            "paddings"
+        ) from error
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

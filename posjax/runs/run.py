@@ -1,220 +1,179 @@
-"""A run: the plan, one probe after the other, and what they leave in the workdir."""
+"""A run: the plan, one condition after the other, and what they leave in the workdir."""
 
 import dataclasses
 import importlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
-from posjax import encoders
-from posjax.probes import Readout
-from posjax.runs import closed_form, image_sets, parallel
-from posjax.runs.arms import ROLL, Arm, arms, frozen, recipe_of, tasks
-from posjax.runs.frozen import stage_shapes, weights_path
-from posjax.runs.groups import FEATURE_SIZE, stage_names
-from posjax.runs.image_sets import ImageSets
-from posjax.runs.locks import make_writable
-from posjax.runs.plan import Shapes, gram_columns, plan
-from posjax.runs.probe import measure
-from posjax.runs.records import Record, Result, to_records
-from posjax.runs.rounding import matmul_precision
-from posjax.runs.settings import RANDOM, Settings
-from posjax.runs.waits import Waits
-from posjax.runs.workdir import Workdir, describe_devices
+from posjax import encoders, runtime
+from posjax.encoders import PIXELS, RANDOM
+from posjax.features import Store
+from posjax.fitting import closed_form
+from posjax.results import Record, Result, to_records
+from posjax.runs.conditions import ROLL, Condition, conditions, load_encoder, tasks
+from posjax.runs.image_sets import ImageSets, memory_bytes, open_sets
+from posjax.runs.measure import Probe, Resources, measure
+from posjax.runs.plan import Plan
+from posjax.runs.settings import Settings
+from posjax.runs.workdir import Workdir
 
 
 def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> list[Result]:
-    """Probes the encoder under every padding mode, and writes table, report and figures.
+    """Probes the encoders under every padding, and writes table, report and figures.
 
-    What is already finished in the workdir is not repeated. Random weights are drawn anew for
-    each seed. `say` is given the plan before the work starts, and the table and the path of the
-    report after it. Of several hosts only the first writes and says anything.
+    What is already finished in the workdir is not repeated. Random weights are drawn for each seed.
+    `say` gets the plan before the work starts, and the table and the path of the report after it.
+    In a multi-host run only the first host writes and says anything.
 
     Raises:
-        ValueError, FileNotFoundError: flags, images, weights or a workdir that do not fit
+        ValueError, FileNotFoundError: settings, images, weights or a workdir that do not fit
             together, before anything is encoded; an image that cannot be read.
         OSError: there is no room for features, or they were deleted while they were written.
         FloatingPointError: a loss is not finite.
         ConnectionError: another host has stopped.
     """
-    with parallel.joined(settings.coordinator_address, settings.num_processes, settings.process_id):
-        return _run(settings, title, say if parallel.is_first() else lambda _: None)
+    hosts = (settings.coordinator_address, settings.num_processes, settings.process_id)
+    with runtime.distributed(*hosts):
+        return _run(settings, title, say if runtime.is_first() else lambda _: None)
 
 
 def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
-    # matplotlib comes with it: --help need not wait for that, nor should a run learn at its end
+    # matplotlib comes with it. --help need not wait for that, nor should a run learn at its end
     # that it is missing.
-    from posjax.runs.report import write_report
-    from posjax.runs.terminal import text_table
+    from posjax.report import text_table, write_report
 
     prepared = prepare(settings)
+    runtime.check_same(settings.identity() | {"precision": runtime.matmul_precision()})
+    runtime.check_same(prepared.about)
     workdir = Workdir(settings.workdir)
-    flags = {f"--{name}": value for name, value in settings.science().items()}
-    parallel.check_same(flags | {"--precision": matmul_precision()} | prepared.about)
-    if settings.cache_dir:
-        make_writable(settings.cache_dir)
-    parallel.from_first(lambda: claim(workdir, settings, prepared))
-    notes = [*image_sets.notes(settings.images, prepared.sets), *prepared.notes]
-    chosen = arms(settings)
-    statistics = prepared.about["normalize"]
-    say(plan(settings, chosen, prepared.shapes, prepared.sets, statistics, prepared.devices))
-    for note in notes:
+    runtime.broadcast_object(lambda: workdir.claim(settings.identity(), prepared.about))
+    say(str(prepared.plan))
+    for note in prepared.notes:
         say(f"note: {note}")
-
-    # With PyTorch installed it imports that too, for more than a second: devices encode meanwhile.
+    # With PyTorch installed its import takes more than a second. Devices encode meanwhile.
     threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
-    waits = Waits()
-    results = _probe_all(settings, chosen, prepared, workdir, waits)
-    if parallel.is_first():
-        report = write_report(workdir.path, settings, results, title=title, notes=notes)
+    resources = Resources(prepared.devices, _store(settings))
+    results = _measure_all(settings, prepared, resources, workdir)
+    if runtime.is_first():
+        facts = prepared.plan.facts
+        report = write_report(workdir.path, facts, results, title=title, notes=prepared.notes)
         say(text_table(results))
-        if waits.encoding:
-            say(str(waits))
+        if resources.waits.encoding:
+            say(str(resources.waits))
         say(f"report: {report}")
     return results
 
 
-def claim(workdir: Workdir, settings: Settings, prepared: "Prepared") -> None:
-    """Makes the workdir this run's, see `Workdir.claim`."""
-    cache = {"cache_dir": settings.cache_dir and str(settings.cache_dir)}
-    workdir.claim(settings.science(), cache | prepared.about)
-
-
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a run has looked at before it starts: nothing in it can fail later for its flags.
+    """What a run has checked before it starts.
 
-    `about` is what a workdir keeps of it: digests of weights and images, statistics, devices.
+    `about` is what config.json says beside the settings: digests of weights and images, statistics,
+    devices.
     """
 
     devices: Sequence[jax.Device]
-    shapes: Shapes
     sets: ImageSets
+    plan: Plan
     about: dict[str, object]
     notes: Sequence[str]
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Opens images, reads weights once, and checks that all of it fits together.
+    """Opens images, reads weights, and checks that all of it fits together.
 
     Raises:
-        ValueError, FileNotFoundError: flags, images or weights that do not fit together.
+        ValueError, FileNotFoundError: settings, images or weights that do not fit together.
     """
-    devices = parallel.local_devices(settings.devices)
-    shapes = _check_shapes(settings)
-    sets = image_sets.open_sets(settings)
+    devices = runtime.local_devices(settings.devices)
+    sets = open_sets(settings)
+    plan = Plan(settings, tuple(conditions(settings)), sets, devices)
+    plan.check()
     if settings.solver == "ridge":
-        closed_form.check_images(len(sets.images))
-        closed_form.check_room(gram_columns(settings, shapes), devices)
-    weights = _check_weights(settings)
+        closed_form.check_images(len(sets.train))
+    digests, statistics, notes = _read_weights(settings, plan.conditions)
     about = {
-        "weight_digests": {name: loaded.digest for name, loaded in weights.items()},
-        "image_digests": {
-            "images": sets.images.digest(),
-            **{name: source.digest() for name, source in sets.tests.items()},
-        },
-        "normalize": _statistics(settings, weights),
-        "devices": describe_devices(devices, parallel.hosts()),
+        "preset": settings.preset,
+        "cache_dir": settings.cache_dir and str(settings.cache_dir),
+        "weight_digests": digests,
+        "image_digests": sets.digests,
+        "normalize": statistics,
+        "devices": runtime.describe_devices(devices),
     }
-    notes = [
-        f"{name} does not say how its images were normalised: ImageNet's statistics are taken"
-        for name, loaded in weights.items()
-        if settings.normalize == "encoder" and loaded.normalize is None
-    ]
-    return Prepared(devices, shapes, sets, about, notes)
+    plan = dataclasses.replace(plan, statistics=tuple(statistics))
+    return Prepared(devices, sets, plan, about, [*sets.notes(settings.images), *notes])
 
 
-def _probe_all(
-    settings: Settings,
-    chosen: Sequence[Arm],
-    prepared: Prepared,
-    workdir: Workdir,
-    waits: Waits,
+def _store(settings: Settings) -> Store:
+    limit = settings.cache_limit_gb
+    return Store(
+        settings.cache_dir,
+        Workdir(settings.workdir).scratch(runtime.host()),
+        None if limit is None else int(limit * 1e9),
+        memory_bytes() // 4 if limit is None else 0,
+    )
+
+
+def _measure_all(
+    settings: Settings, prepared: Prepared, resources: Resources, workdir: Workdir
 ) -> list[Result]:
     results: list[Result] = []
     records: list[Record] = []
-    kept = _kept(settings, chosen, prepared.sets)
-    written = parallel.from_first(workdir.count_records)
-    for arm in chosen:
-        encoder = frozen(settings, arm)
+    kept = _kept(settings, prepared)
+    for condition in prepared.plan.conditions:
+        encoder = load_encoder(settings, condition)
         sets = kept[settings.image_size + sum(encoder.margins)]
-        sets = sets.rolled() if arm.control == ROLL else sets
-        for result in measure(
-            encoder,
-            sets.images,
-            sets.tests,
-            recipe_of(settings, arm.encoder, prepared.shapes[arm.encoder, arm.padding]),
-            tasks=tasks(settings, arm.control),
-            control=arm.control,
-            cache_dir=settings.cache_dir,
-            cache_limit_gb=settings.cache_limit_gb,
-            devices=prepared.devices,
-            workdir=workdir,
-            waits=waits,
-        ):
+        sets = sets.rolled() if condition.control == ROLL else sets
+        maps = tuple(tasks(settings, condition.control))
+        probe = Probe(encoder, sets, settings.image_size, maps, condition.control)
+        for result in measure(probe, settings, resources, workdir):
             results.append(result)
             records.extend(to_records(result))
-            # While finished results are read again, the files that tell them stay as they are.
-            if parallel.is_first() and len(records) > written:
-                workdir.write_records(records)
-    if parallel.is_first():
-        workdir.write_records(records)
+        if runtime.is_first():
+            workdir.write_records(records)
     return results
 
 
-def _kept(settings: Settings, chosen: Sequence[Arm], sets: ImageSets) -> dict[int, ImageSets]:
+def _kept(settings: Settings, prepared: Prepared) -> dict[int, ImageSets]:
     """The images of every size, by their side in pixels, each made once."""
-    counts = image_sets.counts_by_size(settings, chosen, len(sets))
-    folder = image_sets.place(counts, settings.cache_dir or settings.workdir)
+    images = prepared.plan.images
     kept = {}
-    for side in counts:
-        sized = dataclasses.replace(settings, image_size=side)
-        opened = sets if side == settings.image_size else image_sets.open_sets(sized)
-        kept[side] = opened.kept(side, folder)
+    for side in images:
+        same = side == settings.image_size
+        kept[side] = (prepared.sets if same else open_sets(settings, side)).kept(side, images.place)
     return kept
 
 
-def _check_shapes(settings: Settings) -> Shapes:
-    """The stages' shapes of every encoder and padding; refuses what would fail after hours."""
-    shapes = {
-        (arm.encoder, arm.padding): stage_shapes(
-            arm.encoder, arm.padding, settings.image_size, settings.pool_padding
+def _read_weights(
+    settings: Settings, chosen: Sequence[Condition]
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Digests by file, the statistics that images are normalised by, and notes on them."""
+    digests: dict[tuple[str, str], str] = {}
+    statistics, notes = set(), []
+    for condition in chosen:
+        if condition.encoder == PIXELS or condition.weights == RANDOM:
+            continue
+        path = encoders.weights_path(
+            condition.weights, condition.encoder, condition.padding.mode
         )
-        for arm in arms(settings)
-    }
-    for (encoder, _), stages in shapes.items():
-        texts = recipe_of(settings, encoder, stages).stages
-        chosen = [stage_names(text, tuple(stages)) for text in texts]
-        if len(set(chosen)) < len(chosen):
-            raise ValueError(f"--stages names the same stages twice: {', '.join(settings.stages)}")
-    map_size = (settings.image_size, settings.image_size)
-    for _, *readout in settings.shapes():
-        Readout(*readout, feature_size=FEATURE_SIZE, map_size=map_size)
-    return shapes
-
-
-def _check_weights(settings: Settings) -> dict[str, encoders.Loaded]:
-    """Reads every encoder's weights once, before work starts; what is in them but the weights.
-
-    By their path, with the encoder where several read the same.
-    """
-    files = {
-        (weights_path(arm.weights, arm.encoder, arm.padding), arm.encoder): None
-        for arm in arms(settings)
-        if arm.encoder != encoders.PIXELS and arm.weights != RANDOM
-    }
-    paths = [path for path, _ in files]
-    return {
-        path if paths.count(path) == 1 else f"{encoder}: {path}": dataclasses.replace(
-            encoders.load_with_info(encoder, path), variables={}
-        )
-        for path, encoder in files
-    }
-
-
-def _statistics(settings: Settings, weights: Mapping[str, encoders.Loaded]) -> list[str]:
-    """The statistics that images are normalised by, of each file of weights if they differ."""
+        if (path, condition.encoder) in digests:
+            continue
+        encoder = load_encoder(settings, condition)
+        digests[path, condition.encoder] = encoder.digest
+        statistics.add(encoder.normalize)
+        loaded = encoders.read_weights(condition.encoder, path, condition.padding, 0)
+        if settings.normalize == "encoder" and loaded.normalize is None:
+            notes.append(
+                f"{path} does not say how its images were normalised: ImageNet's statistics are "
+                "taken"
+            )
     if settings.normalize != "encoder":
-        return [settings.normalize]
-    return sorted({w.normalize or "imagenet" for w in weights.values()}) or ["none"]
+        statistics = {settings.normalize}
+    paths = [path for path, _ in digests]
+    named = {
+        path if paths.count(path) == 1 else f"{encoder}: {path}": digest
+        for (path, encoder), digest in digests.items()
+    }
+    return named, sorted(statistics) or ["none"], notes

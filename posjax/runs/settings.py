@@ -1,201 +1,271 @@
-"""All that a run depends on."""
+"""All that a run depends on. Each field is a flag of the programs."""
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from posjax import encoders, images, layers, probes
+from posjax import encoders, layers, probes
+from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
 from posjax.encoders.resnet import IMAGENET_BLOCKS
+from posjax.fitting import SGD, ReadoutSpec, Ridge, select_stages
+from posjax.runs.fields import check_fields, result_fields, setting
 
 SOLVERS = ("sgd", "ridge")
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
-RANDOM = "random"  # weights
-NORMALIZATIONS = ("encoder", *images.STATISTICS)
-DTYPES = ("bfloat16", "float32")  # of encoders' arithmetic, and of stored features
+PRESETS = ("demo", "paper")
+_SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Which readouts are trained, and how; tuples are axes of a grid.
+class ReadoutSettings:
+    """Which readouts are fitted, and how. Tuples are axes of a grid.
 
-    `stages` are names joined by "+" (`f1+f3`), or `all`; `each` of a run stands for every one.
-    The defaults are the paper's recipe.
-    The solver `ridge` fits linear readouts, of depth 1, in closed form: `epochs`, `learning_rate`
-    and, where the weights are of a file, `seeds` mean nothing to it.
+    The defaults are the paper's recipe. The solver `ridge` fits linear readouts, of depth 1, in
+    closed form: it has no epochs and no learning rate, and no seeds but those of random encoders.
     """
 
-    stages: tuple[str, ...] = ("all",)
-    maps: tuple[str, ...] = ("H", "V", "G")
-    depths: tuple[int, ...] = (1,)
-    kernel_sizes: tuple[int, ...] = (3,)
-    readout_paddings: tuple[int, ...] = (0,)
-    one_at_a_time: bool = False
-    seeds: tuple[int, ...] = (0, 1, 2)
-    solver: str = "sgd"
-    batch_size: int = 32
-    epochs: int = 15
-    learning_rate: float = 0.1
-    feature_dtype: str = "bfloat16"
+    stages: tuple[str, ...] = setting(
+        ("all",),
+        "Stages that the readouts see, joined by +, such as f1+f2; commas separate grid points. "
+        "all: all at once; each: every one by itself.",
+    )
+    maps: tuple[str, ...] = setting(
+        ("H", "V", "G"), f"Position maps, of {', '.join(probes.MAPS)}.", choices=probes.MAPS
+    )
+    depths: tuple[int, ...] = setting(
+        (1,), "Numbers of convolutions in the readout.", at_least=1
+    )
+    kernel_sizes: tuple[int, ...] = setting(
+        (3,), "Kernel sizes of the readout, pixels.", at_least=1
+    )
+    readout_paddings: tuple[int, ...] = setting(
+        (0,), "Zeros around the input of the readout's convolutions, pixels.", at_least=0
+    )
+    one_at_a_time: bool = setting(
+        False,
+        "Vary depths, kernel_sizes and readout_paddings one at a time, the others at the first of "
+        "their values, in place of the whole grid.",
+    )
+    seeds: tuple[int, ...] = setting(
+        (0, 1, 2),
+        "Seeds of the readout's initial weights, and of random encoders.",
+        at_least=0,
+    )
+    solver: str = setting(
+        "sgd",
+        "How readouts are fitted: sgd, as in the paper; or ridge, linear readouts (depth 1, without "
+        "BatchNorm and sigmoid) in closed form, whose penalty is chosen on held-out training "
+        "images. ridge has no epochs, no learning_rate, and no seeds but those of random encoders.",
+        choices=SOLVERS,
+    )
+    batch_size: int = setting(32, "Images in a step, over all devices.", demo=4, at_least=1)
+    epochs: int = setting(
+        15, "Passes of the readouts over the training images.", demo=6, at_least=1
+    )
+    learning_rate: float = setting(
+        0.1,
+        "Learning rate of the readouts; a tenth of it after 2/3 of the epochs.",
+        above=0,
+    )
+    feature_dtype: str = setting(
+        "bfloat16", "How the encoder's stages are stored.", choices=DTYPES
+    )
 
     def __post_init__(self):
-        """Refuses what cannot run, by the name of its flag."""
-        check_known("maps", self.maps, probes.MAPS)
-        check_known("solver", (self.solver,), SOLVERS)
-        check_known("feature_dtype", (self.feature_dtype,), DTYPES)
-        for axis in ("stages", "maps", "depths", "kernel_sizes", "readout_paddings", "seeds"):
-            check_axis(axis, getattr(self, axis))
-        check_least("depths", 1, *self.depths)
+        """Refuses values that cannot run, by the name of the field."""
+        check_fields(self)
         if self.solver == "ridge" and self.depths != (1,):
             raise ValueError(
-                "--depths must be 1 with --solver=ridge, whose readouts are linear, found "
+                "depths must be 1 with solver=ridge, whose readouts are linear, found "
                 f"{', '.join(map(str, self.depths))}"
             )
-        check_least("kernel_sizes", 1, *self.kernel_sizes)
-        check_least("readout_paddings", 0, *self.readout_paddings)
-        check_least("seeds", 0, *self.seeds)
-        check_least("batch_size", 1, self.batch_size)
-        check_least("epochs", 1, self.epochs)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"--learning_rate must be above 0 and finite, found {self.learning_rate}"
-            )
 
-    def shapes(self) -> Iterator[tuple[str, int, int, int]]:
-        """Stages, depth, kernel size and padding of each group of readouts.
+    @property
+    def fitter(self) -> SGD | Ridge:
+        """The solver with its numbers."""
+        if self.solver == "ridge":
+            return Ridge(self.batch_size)
+        return SGD(self.epochs, self.learning_rate, self.batch_size)
 
-        The whole grid, or where readouts vary one thing at a time, those that differ from the
-        first depth, kernel size and padding in one of them at most.
+    def specs(self, available: tuple[str, ...]) -> Iterator[ReadoutSpec]:
+        """The architectures of an encoder with the stages `available`.
+
+        They are the whole grid. Where readouts vary one thing at a time, they are those that differ
+        from the first depth, kernel size and padding in one of them at most.
+
+        Raises:
+            ValueError: a stage is not available.
         """
+        texts = [available if text == "each" else (text,) for text in self.stages]
+        if available == ("f1",):  # pixels have a single stage, whatever is selected
+            texts = [("all",)]
         first = (self.depths[0], self.kernel_sizes[0], self.readout_paddings[0])
-        grid = itertools.product(self.depths, self.kernel_sizes, self.readout_paddings)
-        for stages, shape in itertools.product(self.stages, list(grid)):
+        grid = list(itertools.product(self.depths, self.kernel_sizes, self.readout_paddings))
+        for text, shape in itertools.product(itertools.chain(*texts), grid):
             changes = sum(a != b for a, b in zip(shape, first, strict=True))
             if changes <= 1 or not self.one_at_a_time:
-                yield (stages, *shape)
+                yield ReadoutSpec(select_stages(text, available), *shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Recipe):
-    """A whole run: a recipe for every padding mode of every encoder, and its controls.
+class Settings(ReadoutSettings):
+    """A whole run: readouts for every padding of every encoder, and controls."""
 
-    `dtype` is that of the encoders' convolutions, `feature_dtype` that in which stages are stored.
-    `paddings` are modes; `zeros+layer1.0.conv1=reflect` switches a layer to another mode,
-    `zeros+each=reflect` stands for every layer in its turn, and `zeros@cropped` and
-    `valid@enlarged` compare on the same responses, see `encoders.matched`.
-
-    `num_train` and `num_test` are None for all images of a source that ends, and `endless_train`
-    and `endless_test` of one that does not. `cache_dir` is None where features need not outlive the
-    run; what they take on disk is limited to `cache_limit_gb` (1e9 bytes; None for no limit);
-    `devices` is 0 for all. The last three make the process one of several hosts, see
-    `parallel.joined`.
-    """
-
-    encoder: tuple[str, ...]
-    weights: tuple[str, ...]
-    paddings: tuple[str, ...]
-    images: str
-    test_images: tuple[str, ...]
-    workdir: Path
-    pool_padding: str | None = None
-    dtype: str = "float32"
-    num_train: int | None = None
-    num_test: int | None = None
-    endless_train: int = 200
-    endless_test: int = 100
-    controls: tuple[str, ...] = ()
-    image_size: int = 224
-    normalize: str = "encoder"
-    skip_bad_images: bool = False
-    manual_dir: Path | None = None
-    cache_dir: Path | None = None
-    cache_limit_gb: float | None = None
-    devices: int = 0
-    coordinator_address: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
+    preset: str = setting(
+        "paper",
+        "Defaults of the other flags: demo (a small random encoder on few small generated images, "
+        "in a minute on two cores) or paper (the paper's recipe).",
+        choices=PRESETS,
+        result=False,
+        default_text="paper where encoder, weights or images is given, else demo",
+    )
+    encoder: tuple[str, ...] = setting(
+        ("vgg16",),
+        f"Encoders, of {', '.join(encoders.names())}. pixels is the image itself.",
+        demo=("vgg8_bn_quarter",),
+        choices=encoders.names(),
+    )
+    weights: tuple[str, ...] = setting(
+        (RANDOM,),
+        "Weights of the encoder: random (other ones for each seed), imagenet, cifar10 (resnet20 as "
+        "trained under that very padding mode), cifar10:MODE (under MODE), or a .safetensors, .npz, "
+        ".pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding mode and "
+        "the encoder. Each of a comma list is probed.",
+    )
+    paddings: tuple[Padding, ...] = setting(
+        ("zeros", "reflect", "replicate", "circular", "valid"),
+        f"Padding modes, of {', '.join(layers.MODES)}. zeros+features.0=reflect gives a layer "
+        "another mode, zeros+each=reflect stands for every layer in its turn; zeros@cropped and "
+        "valid@enlarged compare on the same responses (see experiments.matched_valid).",
+        parse=Padding.parse,
+    )
+    pool_padding: str | None = setting(
+        None,
+        "Padding of the pool in the stem of the ImageNet ResNets; lowest is PyTorch's −inf.",
+        choices=(*layers.MODES, "lowest"),
+        default_text="the encoder's padding mode",
+    )
+    controls: tuple[str, ...] = setting(
+        (),
+        "What is measured beside the results, to see what they are worth, into controls.csv and the "
+        "report: pixels (readouts on the image itself), random (the encoder with random weights), "
+        "selectivity (the same readouts on a shuffled and on a smooth random map), floor (on maps "
+        "shuffled differently for each image), roll (images rolled at random, so that content "
+        "carries no position), none.",
+        choices=CONTROLS,
+        needs_values=False,
+        default_text="all that apply, in the demonstration without roll",
+    )
+    images: str = setting("dead_leaves", f"Training images: {_SOURCES}.")
+    test_images: tuple[str, ...] = setting(
+        ("dead_leaves",),
+        f"Test images, may be given several times: {_SOURCES}.",
+        repeated=True,
+    )
+    num_train: int | None = setting(
+        None,
+        "Number of training images.",
+        at_least=1,
+        default_text="all of a folder or dataset; of dead_leaves and noise 200, in the "
+        "demonstration 32",
+    )
+    num_test: int | None = setting(
+        None,
+        "Number of test images from each source. black and white are one image each.",
+        at_least=1,
+        default_text="all of a folder or dataset; of dead_leaves and noise 100, in the "
+        "demonstration 16",
+    )
+    default_num_train: int = setting(200, demo=32, at_least=1)
+    default_num_test: int = setting(100, demo=16, at_least=1)
+    image_size: int = setting(
+        224, "Height and width of images and position maps, pixels.", demo=96, at_least=2
+    )
+    normalize: str = setting(
+        "encoder",
+        "Statistics that images are normalised by: encoder (those that the weights were trained "
+        "with; none for random weights, imagenet for a file that does not say), none (as the "
+        "released code does), imagenet or cifar10.",
+        choices=NORMALIZATIONS,
+    )
+    dtype: str = setting(
+        "float32",
+        "Type of the encoder's convolutions; bfloat16 is faster on TPUs and GPUs, not on a CPU.",
+        choices=DTYPES,
+    )
+    skip_bad_images: bool = setting(
+        False, "Leave out and list files that are no images, in place of refusing them."
+    )
+    manual_dir: Path | None = setting(
+        None,
+        "Folder of archives that were downloaded by hand for tfds: datasets, such as DUTS-TR.zip.",
+        result=False,
+        default_text="downloads/manual under TFDS_DATA_DIR",
+    )
+    workdir: Path = setting(
+        Path("runs/posjax"),
+        "Folder for results; started again, a run finishes what is missing.",
+        result=False,
+        default_text="runs/PROGRAM",
+    )
+    cache_dir: Path | None = setting(
+        None,
+        "Folder that keeps the encoder's stages for later runs.",
+        result=False,
+        default_text="they are kept until their encoder is done",
+    )
+    cache_limit_gb: float | None = setting(
+        None,
+        "Most room that the encoder's stages may take on disk, in GB (1e9 bytes), counted with all "
+        "that cache_dir holds; stages that do not fit are encoded again for each batch, with the "
+        "same results (0: all of them).",
+        at_least=0,
+        result=False,
+        default_text="no limit",
+    )
+    devices: int = setting(
+        0,
+        "Number of local devices to use, 0 for all; on a CPU, so many virtual devices are made.",
+        at_least=0,
+        result=False,
+    )
+    coordinator_address: str | None = setting(
+        None,
+        "HOST:PORT of process 0 where several hosts work on one run, or auto where the cluster "
+        "knows it (SLURM, Cloud TPU, Open MPI). Every host gets the same flags.",
+        result=False,
+        default_text="one host",
+    )
+    num_processes: int | None = setting(
+        None, "Number of hosts.", result=False, default_text="what the cluster says"
+    )
+    process_id: int | None = setting(
+        None,
+        "Index of this host, from 0. The first one's workdir is the run's.",
+        result=False,
+        default_text="what the cluster says",
+    )
 
     def __post_init__(self):
-        """Refuses what cannot run, by the name of its flag."""
+        """Refuses values that cannot run, by the name of the field."""
         super().__post_init__()
-        check_axis("encoder", self.encoder)
-        check_known("encoder", self.encoder, encoders.names())
-        check_axis("paddings", self.paddings)
         self._check_paddings()
-        check_known("normalize", (self.normalize,), NORMALIZATIONS)
-        check_known("dtype", (self.dtype,), DTYPES)
-        check_axis("test_images", self.test_images)
-        check_known("controls", self.controls, CONTROLS)
-        if "floor" in self.controls and self.solver == "ridge":
-            raise ValueError(
-                "--controls=floor needs --solver=sgd: a linear fit to maps that are shuffled for "
-                "each image is the constant, however many images there are"
-            )
-        check_axis("weights", self.weights)
-        if "random" in self.controls and RANDOM in self.weights:
-            raise ValueError(
-                "--controls=random is a control of trained weights, and --weights=random has them "
-                "already"
-            )
-        if self.pool_padding is not None:
-            check_known("pool_padding", (self.pool_padding,), (*layers.MODES, "lowest"))
-            padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
-            if not set(self.encoder) & set(padded):
-                raise ValueError(
-                    f"--pool_padding: no pool of {', '.join(self.encoder)} reaches over the "
-                    f"border; those of {', '.join(padded)} do"
-                )
-        check_least("image_size", 2, self.image_size)
-        check_least("devices", 0, self.devices)
-        check_least("endless_train", 1, self.endless_train)
-        check_least("endless_test", 1, self.endless_test)
-        if self.cache_limit_gb is not None and not 0 <= self.cache_limit_gb < math.inf:
-            raise ValueError(
-                f"--cache_limit_gb must be 0 or more and finite, found {self.cache_limit_gb}"
-            )
-        for name in ("num_train", "num_test"):
-            if getattr(self, name) is not None:
-                check_least(name, 1, getattr(self, name))
+        self._check_controls()
+        self._check_pool()
         _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
 
-    def paddings_of(self, encoder: str) -> list[str]:
+    def paddings_of(self, encoder: str) -> list[Padding]:
         """The paddings of one encoder: `zeros+each=reflect` stands for one for each of its layers.
 
         The pool of the ImageNet ResNets' stem is one of them, unless `pool_padding` sets its mode.
         """
-        found = []
-        for text in self.paddings:
-            mode, each, other = text.partition("+each=")
-            names = encoders.padded_layers(encoder) if each else ()
-            switched = [n for n in names if n != "maxpool" or self.pool_padding is None]
-            found += [f"{mode}+{name}={other}" for name in switched] if each else [text]
-        return list(dict.fromkeys(found))
-
-    def _check_paddings(self) -> None:
-        for text in self.paddings:
-            check_known("paddings", (encoders.base_mode(text),), layers.MODES)
-        for name in self.encoder:
-            if name == encoders.PIXELS:
-                continue
-            try:
-                for text in self.paddings_of(name):
-                    encoders.check_padding(name, text)
-            except ValueError as error:
-                raise ValueError(f"--paddings: {error}") from error
-        of_pool = [text for text in self.paddings if "@" in text or "+maxpool=" in text]
-        if of_pool and self.pool_padding is not None:
-            raise ValueError(
-                f"--pool_padding={self.pool_padding} sets how the pool pads, and so does "
-                f"--paddings={of_pool[0]}: leave one out"
-            )
-
-    def science(self) -> dict[str, object]:
-        """What determines the results: all but where they go and what they are computed on."""
-        hosts = ("coordinator_address", "num_processes", "process_id")
-        elsewhere = ("workdir", "manual_dir", "cache_dir", "cache_limit_gb", "devices")
-        left_out = (*elsewhere, *hosts, *self.unused())
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+        if not any(encoders.EACH in padding.layers for padding in self.paddings):
+            return list(self.paddings)
+        names = encoders.padded_layers(encoder)
+        layers_of = [n for n in names if n != "maxpool" or self.pool_padding is None]
+        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.paddings))
+        return list(dict.fromkeys(expanded))
 
     def unused(self) -> tuple[str, ...]:
         """The names of the settings that mean nothing to the solver."""
@@ -204,37 +274,59 @@ class Settings(Recipe):
         seeded = RANDOM in (*self.weights, *self.controls)
         return ("epochs", "learning_rate", *(() if seeded else ("seeds",)))
 
+    def identity(self) -> dict[str, object]:
+        """What determines the results: a run that goes on must have the same."""
+        return result_fields(self, left_out=self.unused())
 
-def check_known(flag: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
-    """Raises ValueError where a value is none of those that are known; names the flag."""
-    for value in values:
-        if value not in known:
-            raise ValueError(f"--{flag}: {value!r} is unknown; expected one of {', '.join(known)}")
+    def _check_paddings(self) -> None:
+        for name in self.encoder:
+            if name == PIXELS:
+                continue
+            for padding in self.paddings:
+                try:
+                    encoders.check_padding(name, padding)
+                except ValueError as error:
+                    raise ValueError(f"paddings: {error}") from error
 
+    def _check_controls(self) -> None:
+        if "floor" in self.controls and self.solver == "ridge":
+            raise ValueError(
+                "controls=floor needs solver=sgd: a linear fit to maps that are shuffled for each "
+                "image is the constant, however many images there are"
+            )
+        if "random" in self.controls and RANDOM in self.weights:
+            raise ValueError(
+                "controls=random is a control of trained weights, and weights=random has them "
+                "already"
+            )
 
-def check_axis(flag: str, values: tuple) -> None:
-    """Raises ValueError where there is no value, one twice, or no tuple of them."""
-    if isinstance(values, str) or not values or len(set(values)) < len(values):
-        raise ValueError(f"--{flag} needs one or more different values, found {values}")
-
-
-def check_least(flag: str, least: int, *values: int | float) -> None:
-    """Raises ValueError where a value is below `least`; names the flag."""
-    for value in values:
-        if value < least:
-            raise ValueError(f"--{flag} must be {least} or more, found {value}")
+    def _check_pool(self) -> None:
+        if self.pool_padding is None:
+            return
+        padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
+        if not set(self.encoder) & set(padded):
+            raise ValueError(
+                f"pool_padding: no pool of {', '.join(self.encoder)} reaches over the border; "
+                f"those of {', '.join(padded)} do"
+            )
+        for padding in self.paddings:
+            if padding.alignment or "maxpool" in padding.layers:
+                raise ValueError(
+                    f"pool_padding={self.pool_padding} sets how the pool pads, and so does "
+                    f"paddings={padding}: leave one out"
+                )
 
 
 def _check_hosts(address: str | None, count: int | None, index: int | None) -> None:
     if address is None and (count is not None or index is not None):
-        raise ValueError("--num_processes and --process_id need --coordinator_address")
+        raise ValueError("num_processes and process_id need coordinator_address")
     if address is None or address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError(f"--coordinator_address must be HOST:PORT or auto, found {address!r}")
+        raise ValueError(f"coordinator_address must be HOST:PORT or auto, found {address!r}")
     if count is None or index is None or not 0 <= index < count:
         raise ValueError(
-            f"--coordinator_address={address} needs --num_processes and a --process_id below it, "
-            f"from 0; found {count} and {index}"
+            f"coordinator_address={address} needs num_processes and a process_id below it, from 0; "
+            f"found {count} and {index}"
         )

@@ -1,20 +1,21 @@
 """Training: networks learn under a padding mode of their own, and become encoders to be probed."""
 
-from posjax.training.classification import CLASSES, Classification
-from posjax.training.dense import MASKS, DenseSettings
-from posjax.training.recipe import Recipe, optimizer
+from posjax.training.classification import Classification
+from posjax.training.objective import State, train_step
+from posjax.training.optimizer import optimizer
 from posjax.training.run import run
-from posjax.training.settings import Settings
-from posjax.training.steps import State, train_step
+from posjax.training.saliency import Saliency, SaliencySettings
+from posjax.training.settings import OptimizerSettings, TrainingSettings
+from posjax.training.task import Task
 
 __all__ = [
-    "CLASSES",
-    "MASKS",
     "Classification",
-    "DenseSettings",
-    "Recipe",
-    "Settings",
+    "OptimizerSettings",
+    "Saliency",
+    "SaliencySettings",
     "State",
+    "Task",
+    "TrainingSettings",
     "optimizer",
     "run",
     "train_step",

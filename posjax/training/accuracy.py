@@ -1,23 +1,23 @@
 """Accuracies of all encoders that a folder of trainings holds, with their intervals."""
 
 import json
-import math
 from pathlib import Path
 
 from safetensors import safe_open
 
-from posjax.runs.records import write_rows
-from posjax.training.run import WEIGHTS
+from posjax.runtime import write_rows
+from posjax.training.task import WEIGHTS
 
 COLUMNS = ("encoder", "padding", "seed", "correct", "images", "accuracy", "low", "high")
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion, over the images that were drawn (Wilson 1927)."""
-    z = 1.959964
-    centre = (correct + z**2 / 2) / (count + z**2)
-    spread = z * math.sqrt(correct * (count - correct) / count + z**2 / 4) / (count + z**2)
-    return centre - spread, centre + spread
+    """The 95 % interval of a proportion over images (Wilson 1927)."""
+    # Its import takes a while. --help need not wait for that.
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def write_table(workdir: Path) -> str:
@@ -38,6 +38,7 @@ def _row(path: Path) -> tuple | None:
     if "recipe" not in about:
         return None  # from elsewhere
     correct, count = int(about["test_correct"]), int(about["test_count"])
-    seed = json.loads(about["recipe"])["seed"]
+    # Files of earlier versions have the seed in the recipe.
+    seed = int(about["seed"] if "seed" in about else json.loads(about["recipe"])["seed"])
     low, high = wilson(correct, count)
     return about["encoder"], about["padding"], seed, correct, count, correct / count, low, high

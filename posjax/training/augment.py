@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Int, Key, Num
 
 
 class Windows(NamedTuple):
@@ -45,8 +45,3 @@ def central(images: Num[Array, "n h w c"], margin: int) -> Num[Array, "n h2 w2 c
     """The window in the middle of each image, `margin` pixels smaller: at the scale of crops."""
     before, after = margin // 2, margin - margin // 2
     return images[:, before : images.shape[1] - after, before : images.shape[2] - after]
-
-
-def as_floats(images: Num[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Pixels on [0, 1], of such pixels or of 8-bit ones."""
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images

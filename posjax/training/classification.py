@@ -1,6 +1,7 @@
 """Classification: an encoder with the head of its paper learns the classes of images."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -9,19 +10,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from posjax import encoders
-from posjax.encoders.export import HEADS, as_stored, to_safetensors
-from posjax.images import open_labelled
-from posjax.runs import progress
+from posjax.encoders import Padding
+from posjax.encoders.weights.export import HEADS, as_stored, to_safetensors
+from posjax.images import Labelled, open_labelled
+from posjax.runtime import progress
 from posjax.training.accuracy import write_table
 from posjax.training.initial import with_encoder
-from posjax.training.recipe import cross_entropy
-from posjax.training.run import WEIGHTS, Examples, Finished, Kind, Opened
-from posjax.training.settings import Settings
-from posjax.training.steps import Measures
+from posjax.training.objective import Measures
+from posjax.training.optimizer import cross_entropy
+from posjax.training.settings import TrainingSettings
+from posjax.training.task import WEIGHTS, Dataset, Datasets, TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class CrossEntropy:
     """Telling classes apart, by cross-entropy; an `Objective`."""
 
     module: nn.Module
@@ -51,68 +53,78 @@ class Classification:
         }
 
 
-def _open(settings: Settings) -> Opened:
-    opened = []
-    for flag, limit in (("images", settings.num_train), ("test_images", settings.num_test)):
-        try:
-            opened.append(
-                open_labelled(
-                    getattr(settings, flag),
-                    size=settings.image_size + settings.recipe.crop_margin,
-                    limit=limit,
-                    manual_dir=settings.manual_dir,
-                )
+class Classification:
+    """Encoders with their heads on labelled images, and accuracy.csv; a `Task`."""
+
+    def open(self, settings: TrainingSettings) -> Datasets:
+        """Opens folders of class folders, or datasets with a label.
+
+        Raises:
+            ValueError: they cannot be read, or have different classes; names the argument.
+        """
+        train = _open_labelled(settings, "images", settings.images, settings.num_train)
+        test = _open_labelled(settings, "test_images", settings.test_images, settings.num_test)
+        if train.classes != test.classes:
+            raise ValueError(
+                f"test_images has the classes {', '.join(test.classes)}; those of images are "
+                f"{', '.join(train.classes)}"
             )
-        except ValueError as error:
-            raise ValueError(f"--{flag}: {error}") from error
-    images, tests = opened
-    if images.classes != tests.classes:
-        raise ValueError(
-            f"--test_images has the classes {', '.join(tests.classes)}; those of --images are "
-            f"{', '.join(images.classes)}"
+        return Datasets(
+            Dataset(train.source, train.labels),
+            Dataset(test.source, test.labels),
+            {"classes": list(train.classes)},
+            {"images": train.source.digest(), "test_images": test.source.digest()},
         )
-    examples = (Examples(labelled.source, labelled.labels) for labelled in opened)
-    return Opened(*examples, {"classes": list(images.classes)}, {})
 
-
-def _objective(settings: Settings, padding: str, opened: Opened) -> Classification:
-    encoder = encoders.create(
-        settings.encoder,
-        padding,
-        num_classes=len(opened.about["classes"]),
-        dtype=jnp.dtype(settings.recipe.dtype),
-    )
-    return Classification(encoder, settings.recipe.label_smoothing)
-
-
-def _with_encoder(network: Any, encoder: Any) -> Any:
-    """With its head too, where that tells as many classes apart."""
-    (head,) = HEADS & network["params"].keys()
-    own, found = (tree["params"].get(head, {}).get("bias") for tree in (network, encoder))
-    if found is not None and own.shape != found.shape:
-        progress.note(
-            f"the weights tell {len(found)} classes apart, the images have {own.shape[0]}: their "
-            "head is left out"
+    def objective(
+        self, settings: TrainingSettings, padding: Padding, datasets: Datasets
+    ) -> CrossEntropy:
+        """The encoder under this padding, with a head for the classes."""
+        encoder = encoders.create(
+            settings.encoder,
+            padding,
+            num_classes=len(datasets.about["classes"]),
+            dtype=jnp.dtype(settings.optimizer.dtype),
         )
-        params = {name: layer for name, layer in encoder["params"].items() if name != head}
-        encoder = {**encoder, "params": params}
-    return with_encoder(network, encoder)
+        return CrossEntropy(encoder, settings.optimizer.label_smoothing)
+
+    def files(self, model: TrainedModel) -> dict[str, bytes]:
+        """The weights, with the accuracy of just these, as they are probed: in float32."""
+        name, dtype = model.settings.encoder, np.dtype(model.settings.weights_dtype)
+        variables = model.trained.variables
+        stored = encoders.from_torch(name, as_stored(name, variables, dtype))
+        wide = CrossEntropy(model.job.objective.module.clone(dtype=jnp.float32))
+        figures = wide.summary(model.measures(wide, stored))
+        metadata = {
+            **model.about(),
+            "test_correct": str(figures["correct"]),
+            "test_count": str(figures["count"]),
+        }
+        return {WEIGHTS: to_safetensors(name, variables, metadata, dtype)}
+
+    def write_table(self, workdir: Path) -> str:
+        """Accuracies, see `accuracy`."""
+        return write_table(workdir)
+
+    def with_encoder(self, network: Any, encoder: Any) -> Any:
+        """With its head too, where that has as many classes."""
+        (head,) = HEADS & network["params"].keys()
+        ours, theirs = (tree["params"].get(head, {}).get("bias") for tree in (network, encoder))
+        if theirs is not None and ours.shape != theirs.shape:
+            progress.note(
+                f"the weights are of {len(theirs)} classes, the images have {ours.shape[0]}: their "
+                "head is left out"
+            )
+            params = {name: layer for name, layer in encoder["params"].items() if name != head}
+            encoder = {**encoder, "params": params}
+        return with_encoder(network, encoder)
 
 
-def _files(finished: Finished) -> dict[str, bytes]:
-    """The weights, with the accuracy of just these, as they are probed: in float32."""
-    name, dtype = finished.settings.encoder, np.dtype(finished.settings.weights_dtype)
-    variables = finished.trained.variables
-    stored = encoders.from_torch(name, as_stored(name, variables, dtype))
-    wide = Classification(finished.objective.module.clone(dtype=jnp.float32))
-    found = wide.summary(finished.measures(wide, stored))
-    metadata = {
-        **finished.about(),
-        "test_correct": str(found["correct"]),
-        "test_count": str(found["count"]),
-    }
-    return {WEIGHTS: to_safetensors(name, variables, metadata, dtype)}
-
-
-CLASSES = Kind(_open, _objective, _files, write_table, _with_encoder)
-"""Encoders with their heads on labelled images, and accuracy.csv."""
+def _open_labelled(
+    settings: TrainingSettings, argument: str, spec: str, limit: int | None
+) -> Labelled:
+    size = settings.image_size + settings.optimizer.crop_margin
+    try:
+        return open_labelled(spec, size=size, limit=limit, manual_dir=settings.manual_dir)
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error

@@ -1,7 +1,8 @@
-"""Batches of images and what is to be learnt of them, in the order of training."""
+"""Batches of images and their targets, in the order of training."""
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -9,17 +10,25 @@ from jaxtyping import Int, Num
 from posjax.images import Source, batches, read_bytes, select
 
 HELD_BYTES = 4_000_000_000
-"""8-bit pixels of image sets that take no more stay in memory; others are read in every epoch."""
+"""Image sets whose 8-bit pixels take no more stay in memory; others are read in every epoch."""
 
 Batch = tuple[Num[np.ndarray, "n h w 3"], Num[np.ndarray, "n ..."]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """Images, all of them in memory or none, and a target for each: its class, or its mask."""
+class Examples(Protocol):
+    """Images, and the target of each."""
 
     source: Source
     targets: Num[np.ndarray, "n ..."]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """Images of `shape`, all of them in memory or none, and the target of each."""
+
+    source: Source
+    targets: Num[np.ndarray, "n ..."]
+    shape: tuple[int, int, int]
     pixels: Num[np.ndarray, "n h w 3"] | None
 
     def __len__(self) -> int:
@@ -40,19 +49,19 @@ class Feed:
             yield chosen, self.targets[part]
 
 
-def open_feed(
-    source: Source, targets: Num[np.ndarray, "n ..."], held_bytes: int = HELD_BYTES
-) -> Feed:
+def open_feed(examples: Examples, held_bytes: int = HELD_BYTES) -> Feed:
     """Reads the images into memory where they fit.
 
     Raises:
         ValueError: an image cannot be read; names it.
     """
-    size = len(source) * np.prod(source[0].shape, dtype=np.int64)
-    return Feed(source, targets, None if size > held_bytes else read_bytes(source))
+    source, shape = examples.source, tuple(examples.source[0].shape)
+    size = len(source) * np.prod(shape, dtype=np.int64)
+    pixels = None if size > held_bytes else read_bytes(source)
+    return Feed(source, examples.targets, shape, pixels)
 
 
 def order(count: int, batch_size: int, epoch: int, seed: int) -> Int[np.ndarray, " n"]:
-    """The images of an epoch in whole batches; a rest of them, others in each, is left out."""
+    """The images of an epoch in whole batches. Each epoch leaves out other ones of the rest."""
     shuffled = np.random.default_rng((seed, epoch)).permutation(count)
     return shuffled[: count - count % batch_size]

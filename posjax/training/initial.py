@@ -8,17 +8,15 @@ import jax
 import numpy as np
 
 from posjax import encoders
-from posjax.encoders.pretrained import Loaded, Variables
-from posjax.runs import progress
-from posjax.runs.frozen import weights_path
-from posjax.runs.records import write_atomically
-from posjax.runs.settings import RANDOM
-from posjax.training.settings import Settings
+from posjax.encoders import RANDOM, Loaded, Padding, weights_path
+from posjax.encoders.weights.torch_names import Variables
+from posjax.runtime import progress, write_atomically
+from posjax.training.settings import TrainingSettings
 
 RECORD = "initial_weights"
 
 
-def load_initial(settings: Settings, padding: str) -> Loaded | None:
+def load_initial(settings: TrainingSettings, padding: Padding) -> Loaded | None:
     """The encoder that a training under this padding mode begins with, or None for a random one.
 
     Raises:
@@ -28,27 +26,27 @@ def load_initial(settings: Settings, padding: str) -> Loaded | None:
     if settings.weights == RANDOM:
         return None
     try:
-        path = weights_path(settings.weights, settings.encoder, padding)
+        path = weights_path(settings.weights, settings.encoder, padding.mode)
         loaded = encoders.load_with_info(settings.encoder, path)
     except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"--weights: {error}") from error
+        raise type(error)(f"weights: {error}") from error
     if loaded.normalize not in (None, settings.normalize):
         raise ValueError(
-            f"--weights: {path} was trained with --normalize={loaded.normalize}, not "
+            f"weights: {path} was trained with normalize={loaded.normalize}, not "
             f"{settings.normalize}"
         )
     return loaded
 
 
 def check_initial(
-    settings: Settings,
-    padding: str,
+    settings: TrainingSettings,
+    padding: Padding,
     module: nn.Module,
     with_encoder: Callable[[Variables, Variables], Variables],
 ) -> str:
     """The digest of the weights that training `module` begins with, or `random`.
 
-    Says so where they do not tell how their images were normalised.
+    Prints a note where they do not say how their images were normalised.
 
     Raises:
         ValueError, FileNotFoundError: it cannot begin with them.
@@ -58,8 +56,8 @@ def check_initial(
         return RANDOM
     if loaded.normalize is None:
         progress.note(
-            f"--weights: {weights_path(settings.weights, settings.encoder, padding)} does not say "
-            f"how its images were normalised: {settings.normalize} of --normalize is taken"
+            f"weights: {weights_path(settings.weights, settings.encoder, padding.mode)} does not say "
+            f"how its images were normalised: {settings.normalize} of normalize is taken"
         )
     image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
     with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
@@ -72,12 +70,12 @@ def with_encoder(network: Variables, encoder: Variables) -> Variables:
     Raises:
         ValueError: these have another shape.
     """
-    found = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in network.items()}
-    own, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, found))
-    other = sorted(name for name in own.keys() | new.keys() if own.get(name) != new.get(name))
+    merged = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in network.items()}
+    old, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, merged))
+    other = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if other:
-        raise ValueError(f"--weights have other layers than what is trained: {', '.join(other)}")
-    return found
+        raise ValueError(f"weights have other layers than what is trained: {', '.join(other)}")
+    return merged
 
 
 def record(folder: Path, digest: str) -> None:
@@ -92,6 +90,6 @@ def record(folder: Path, digest: str) -> None:
         write_atomically(path, f"{digest}\n".encode())
     elif (before := path.read_text().strip()) != digest:
         raise ValueError(
-            f"--weights: the training in {folder} began with {before}, these are {digest}. Choose "
-            "another --workdir, or delete that folder."
+            f"weights: the training in {folder} began with {before}, these are {digest}. Choose "
+            "another workdir, or delete that folder."
         )

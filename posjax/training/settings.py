@@ -1,4 +1,4 @@
-"""What a run of training is asked for."""
+"""What a training of networks depends on. Each field is a flag of the programs that train."""
 
 import dataclasses
 from pathlib import Path
@@ -8,80 +8,162 @@ import jax
 import numpy as np
 
 from posjax import encoders
-from posjax.images import STATISTICS
-from posjax.runs.settings import RANDOM, check_axis, check_known, check_least
-from posjax.training.recipe import Recipe
+from posjax.encoders import DTYPES, PIXELS, RANDOM, STATISTICS, Padding
+from posjax.runs.fields import check_fields, result_fields, setting
+
+SCHEDULES = ("one_cycle", "cosine")
+_ENCODERS = tuple(name for name in encoders.names() if name != PIXELS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a run trains, on which images, and where it leaves it.
+class OptimizerSettings:
+    """How a network is trained, given the encoder and the images."""
 
-    `weights` are those that training begins with: random, or what `weights_path` takes.
-    """
-
-    encoder: str
-    weights: str = RANDOM
-    paddings: tuple[str, ...] = ("zeros",)
-    seeds: tuple[int, ...] = (0,)
-    recipe: Recipe
-    images: str
-    test_images: str
-    num_train: int | None = None
-    num_test: int | None = None
-    image_size: int = 224
-    normalize: str = "imagenet"
-    evaluate_every: int = 1
-    checkpoint_seconds: float = 60.0
-    weights_dtype: str = "float32"
-    workdir: Path
-    manual_dir: Path | None = None
-    devices: int = 0
-
-    with_head: ClassVar = True
+    epochs: int = setting(30, "Passes over the training images.", at_least=1)
+    batch_size: int = setting(
+        128, "Images in a step, over all devices; a multiple of their number.", at_least=1
+    )
+    learning_rate: float = setting(0.1, "Highest learning rate.", above=0)
+    schedule: str = setting(
+        "one_cycle",
+        "How the learning rate falls from its peak to 0: in a straight line (one_cycle), or along "
+        "a cosine.",
+        choices=SCHEDULES,
+    )
+    warmup_epochs: float | None = setting(
+        None,
+        "Epochs in which the learning rate rises to its peak.",
+        at_least=0,
+        default_text="a sixth of all",
+    )
+    momentum: float = setting(0.9, "Nesterov momentum.", at_least=0, below=1)
+    weight_decay: float = setting(
+        5e-4, "Weight decay of the kernels; BatchNorm and biases have none.", at_least=0
+    )
+    label_smoothing: float = setting(
+        0.0, "Probability that is spread evenly over all classes.", at_least=0, below=1
+    )
+    crop_margin: int = setting(
+        4,
+        "Images are opened so many pixels larger than image_size; training sees random windows of "
+        "them, half of them mirrored, and testing the one in the middle. Windows lie within the "
+        "image: no border is filled in.",
+        at_least=0,
+    )
+    dtype: str = setting(
+        "float32",
+        "Type of the convolutions, float32 or bfloat16; weights are float32.",
+        choices=DTYPES,
+    )
 
     def __post_init__(self):
-        """Raises ValueError for what cannot run; names the flag."""
-        if self.encoder not in encoders.names() or self.encoder == encoders.PIXELS:
-            known = ", ".join(name for name in encoders.names() if name != encoders.PIXELS)
-            raise ValueError(f"--encoder: {self.encoder!r} cannot be trained; one of {known} can")
+        """Refuses values out of range, by the name of the field."""
+        check_fields(self)
+        if self.warmup_epochs is None:
+            object.__setattr__(self, "warmup_epochs", self.epochs / 6)
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be below {self.epochs} epochs, found {self.warmup_epochs}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """What a run trains, on which images, and where it leaves it."""
+
+    encoder: str = setting("resnet20", f"Encoder, one of {', '.join(_ENCODERS)}.", choices=_ENCODERS)
+    weights: str = setting(
+        RANDOM,
+        "Weights to begin with, as other programs take them: random, imagenet, cifar10, or a file; "
+        "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
+        "weights.",
+    )
+    paddings: tuple[Padding, ...] = setting(
+        (Padding("zeros"),),
+        "Padding modes; an encoder is trained under each.",
+        parse=Padding.parse,
+        result=False,
+    )
+    seeds: tuple[int, ...] = setting(
+        (0,),
+        "Seeds of random initial weights, the order of the images, crops, flips and dropout; an "
+        "encoder is trained for each.",
+        at_least=0,
+        below=2**32,
+        result=False,
+    )
+    optimizer: OptimizerSettings = dataclasses.field(
+        default_factory=OptimizerSettings, metadata={"result": False}
+    )
+    images: str = setting(
+        help="Training images: a folder of class folders, or tfds:NAME[:SPLIT]."
+    )
+    test_images: str = setting(help="Test images, of the same classes.")
+    num_train: int | None = setting(
+        None, "Number of training images.", at_least=1, default_text="all"
+    )
+    num_test: int | None = setting(None, "Number of test images.", at_least=1, default_text="all")
+    image_size: int = setting(
+        32, "Height and width of what the encoder sees, pixels.", at_least=1
+    )
+    normalize: str = setting(
+        "cifar10", f"Statistics of the images, of {', '.join(STATISTICS)}.", choices=STATISTICS
+    )
+    evaluate_every: int = setting(
+        1,
+        "Epochs from one evaluation on the test images to the next; the last epoch has one.",
+        at_least=1,
+    )
+    checkpoint_seconds: float = setting(
+        60.0,
+        "Seconds from one checkpoint to the next: what a kill costs.",
+        at_least=0,
+        result=False,
+    )
+    weights_dtype: str = setting(
+        "float32",
+        "Type of the kernels in weights.safetensors.",
+        choices=("float32", "float16"),
+    )
+    workdir: Path = setting(
+        Path("runs/training"),
+        "Folder for weights and curves; started again, training goes on.",
+        result=False,
+        default_text="runs/PROGRAM",
+    )
+    manual_dir: Path | None = setting(
+        None,
+        "Folder of archives for tfds: that were downloaded by hand.",
+        result=False,
+        default_text="downloads/manual under TFDS_DATA_DIR",
+    )
+    devices: int = setting(
+        0,
+        "Number of local devices, 0 for all; on a CPU, so many virtual ones are made.",
+        at_least=0,
+        result=False,
+    )
+
+    with_head: ClassVar[bool] = True
+
+    def __post_init__(self):
+        """Refuses values that cannot run, by the name of the field."""
+        check_fields(self)
         for padding in self.paddings:
-            _, view = encoders.check_padding(self.encoder, padding)
-            if view:
-                raise ValueError(f"--paddings: views such as {padding!r} are not trained")
-        check_known("normalize", (self.normalize,), tuple(STATISTICS))
-        check_axis("paddings", self.paddings)
-        check_axis("seeds", self.seeds)
-        check_known("weights_dtype", (self.weights_dtype,), ("float32", "float16"))
-        for seed in self.seeds:
-            if not 0 <= seed < 2**32:
-                raise ValueError(f"--seeds must be from 0 to 2^32 - 1, found {seed}")
-        check_least("image_size", 1, self.image_size)
-        check_least("evaluate_every", 1, self.evaluate_every)
-        check_least("checkpoint_seconds", 0, self.checkpoint_seconds)
-        check_least("devices", 0, self.devices)
-        for name in ("num_train", "num_test"):
-            if getattr(self, name) is not None:
-                check_least(name, 1, getattr(self, name))
-        for padding in self.paddings:
+            if padding.alignment:
+                raise ValueError(f"paddings: alignments such as {padding} are not trained")
+            encoders.check_padding(self.encoder, padding)
             self._check_size(padding)
 
-    def science(self) -> dict[str, Any]:
-        """What determines the results."""
-        elsewhere = ("workdir", "manual_dir", "devices", "checkpoint_seconds")
-        elsewhere += ("paddings", "seeds", "recipe")
-        own = {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
-        if self.weights == RANDOM:
-            own.pop("weights")  # as in the workdirs of versions that knew no others
-        recipe = dataclasses.asdict(self.recipe)
-        recipe.pop("seed")
-        return own | recipe
+    def identity(self) -> dict[str, Any]:
+        """What determines the results: a run that goes on must have the same."""
+        return result_fields(self) | result_fields(self.optimizer)
 
-    def _check_size(self, padding: str) -> None:
+    def _check_size(self, padding: Padding) -> None:
         """Raises ValueError where images are too small for the encoder or its head."""
         encoder = encoders.create(self.encoder, padding, num_classes=2 if self.with_head else None)
         images = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), np.float32)
         try:
             jax.eval_shape(encoder.init, jax.random.key(0), images)
         except ValueError as error:
-            raise ValueError(f"--image_size={self.image_size}: {error}") from error
+            raise ValueError(f"image_size={self.image_size}: {error}") from error

@@ -211,7 +211,7 @@ def test_unpadded_responses_are_those_that_a_padded_network_has_on_the_same_pixe
     x = images(0, 1, smallest + strides[-1] + 3, smallest + 2 * strides[-1] + 1)
     found = encode(small(kind, "valid"), variables, x)
     assert found[f"f{len(strides)}"].shape[1:3] == (2, 3)
-    # More rows and columns before the image bring its centres onto the lattice of zero padding.
+    # More rows and columns before the image bring its centres onto the receptive_fields of zero padding.
     more = -centres[-1] % strides[-1]
     wider = np.concatenate([images(1, 1, more, x.shape[2]), x], 1)
     wider = np.concatenate([images(2, 1, wider.shape[1], more), wider], 2)

@@ -10,8 +10,8 @@ from jax import ShapeDtypeStruct
 from experiments.benchmarks import programs
 from posjax import encoders, training
 from posjax.probes import LinearReadout, Readout
-from posjax.runs import parallel
-from posjax.training.saliency_network import Saliency, SaliencyNetwork
+from posjax import runtime
+from posjax.training.saliency.network import Saliency, SaliencyNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ENCODER, BATCH, SIZE, COUNT = "vgg8_bn_quarter", 2, 32, 3
@@ -97,7 +97,7 @@ def as_on_an_accelerator(monkeypatch):
 
 
 def lower(program):
-    step, arguments = program.on(parallel.local_devices(1))
+    step, arguments = program.on(runtime.local_devices(1))
     jax.export.export(jax.jit(step), platforms=PLATFORMS)(*arguments)
 
 

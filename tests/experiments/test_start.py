@@ -45,7 +45,7 @@ def test_the_precision_is_the_flag_s_or_else_the_environment_s(told, environment
     code = (
         "import jax\n"
         "from experiments.compilation import start\n"
-        "from posjax.runs.rounding import matmul_precision\n"
+        "from posjax.runtime.precision import matmul_precision\n"
         f"start(0, '', precision={told!r}, quiet=True)\n"
         "print(matmul_precision())\n"
         "print('HIGHEST' in jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text())\n"

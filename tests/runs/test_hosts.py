@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posjax.runs import Settings, parallel, run
-from posjax.runs.grid import _order, _room
-from posjax.runs.result_files import load_result
+from posjax import runtime
+from posjax.runs import Settings, run
+from posjax.fitting.sgd import _order, _room
+from posjax.results.files import load_result
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
@@ -37,11 +38,13 @@ OPTIONS = {
 EXPERIMENT = """
 import importlib, json, sys
 from experiments import program
-from posjax.runs import checkpoints, image_sets, parallel, run
+from posjax.runtime import checkpoints
+from posjax import runtime
+from posjax.runs import image_sets, run
 
 probe = importlib.import_module("posjax.runs.probe")
 checkpoints.SECONDS_BETWEEN = 0
-parallel.HEARTBEAT_SECONDS = 600  # a machine under test may stand still for a while
+runtime.HEARTBEAT_SECONDS = 600  # a machine under test may stand still for a while
 encode, encoded = probe.encode, []
 
 def noting(encoder, source, *args, **options):
@@ -73,24 +76,24 @@ program.main("padding_ablation", "Padding ablation", run=main)
 TALK = """
 import sys
 import numpy as np
-from posjax.runs import parallel
+from posjax import runtime
 
-with parallel.joined(f"localhost:{sys.argv[1]}", 2, host := int(sys.argv[2])):
-    assert (parallel.hosts(), parallel.host(), parallel.is_first()) == (2, host, host == 0)
-    assert parallel.from_all("ab"[host]) == ["a", "b"]
-    assert parallel.from_first(lambda: {"a": "x" * 3000}[["a", "b"][host]]) == "x" * 3000
+with runtime.distributed(f"localhost:{sys.argv[1]}", 2, host := int(sys.argv[2])):
+    assert (runtime.hosts(), runtime.host(), runtime.is_first()) == (2, host, host == 0)
+    assert runtime.all_gather_object("ab"[host]) == ["a", "b"]
+    assert runtime.broadcast_object(lambda: {"a": "x" * 3000}[["a", "b"][host]]) == "x" * 3000
     values = np.arange(10).reshape(2, 5)
-    own = parallel.own(np.arange(5))
-    np.testing.assert_array_equal(values[:, parallel.share(5)][:, own], values[:, host::2])
-    np.testing.assert_array_equal(parallel.collect(values[:, host::2], axis=1), values)
+    own = runtime.local_rows(np.arange(5))
+    np.testing.assert_array_equal(values[:, runtime.local_indices(5)][:, own], values[:, host::2])
+    np.testing.assert_array_equal(runtime.gather_rows(values[:, host::2], axis=1), values)
     for differ in ({"--seeds": host, "--maps": "H"}, {"weights": "0"} if host else {}):
         try:
-            parallel.check_same(differ)
+            runtime.check_same(differ)
         except ValueError as error:
             print(error, flush=True)
     if host:
         raise ValueError("3.png is damaged")
-    parallel.from_all(None)
+    runtime.all_gather_object(None)
 """
 
 
@@ -254,8 +257,8 @@ def test_every_row_of_every_batch_has_one_host_that_has_room_for_it(
             owned = []
             for host in range(hosts):
                 monkeypatch.setattr(parallel, "host", lambda host=host: host)
-                share = parallel.share(count)
-                own = [share[i] for i in parallel.own(rows)]
+                share = runtime.local_indices(count)
+                own = [share[i] for i in runtime.local_rows(rows)]
                 counts.append(len(own))
                 owned += own
             assert sorted(owned) == list(rows)
@@ -264,9 +267,9 @@ def test_every_row_of_every_batch_has_one_host_that_has_room_for_it(
 
 def test_one_host_has_room_for_whole_batches_and_talks_to_itself():
     assert _room(5, 8, 2) == 8
-    assert parallel.share(5) == range(5)
-    np.testing.assert_array_equal(parallel.own(np.array([4, 2])), [4, 2])
-    assert parallel.from_all("a") == ["a"]
-    assert parallel.from_first(lambda: "a") == "a"
-    parallel.check_same({"a": 1})
-    assert parallel.everywhere(parallel.local_devices(3)) == tuple(parallel.local_devices(3))
+    assert runtime.local_indices(5) == range(5)
+    np.testing.assert_array_equal(runtime.local_rows(np.array([4, 2])), [4, 2])
+    assert runtime.all_gather_object("a") == ["a"]
+    assert runtime.broadcast_object(lambda: "a") == "a"
+    runtime.check_same({"a": 1})
+    assert runtime.global_devices(runtime.local_devices(3)) == tuple(runtime.local_devices(3))

@@ -9,7 +9,7 @@ import pytest
 
 from posjax.images import Rolled, open_source
 from posjax.runs import image_sets, run
-from posjax.runs.arms import arms
+from posjax.runs.conditions import arms
 from posjax.runs.image_sets import counts_by_size, describe, open_sets, place
 from posjax.runs.settings import Settings
 

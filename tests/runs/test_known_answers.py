@@ -8,9 +8,10 @@ import numpy as np
 from posjax.images import Rolled, open_source
 from posjax.layers import conv, max_pool
 from posjax.probes import Readout, fit, position_map, spc
-from posjax.runs import FrozenEncoder, Recipe, parallel, probe
+from posjax import runtime
+from posjax.runs import Encoder, Recipe, probe
 
-ONE = parallel.local_devices(1)
+ONE = runtime.local_devices(1)
 RIDGE = Recipe(maps=("H", "V", "G"), solver="ridge", feature_dtype="float32")
 
 
@@ -35,7 +36,7 @@ class Circular(nn.Module):
 def records(coordinates):
     module = Circular(coordinates)
     variables = jax.device_get(module.init(jax.random.key(0), jnp.zeros((1, 28, 28, 3))))
-    encoder = FrozenEncoder(
+    encoder = Encoder(
         "circular", "random", "circular", None, module, variables, "", "none", 0
     )
     train, test = (

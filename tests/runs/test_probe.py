@@ -9,11 +9,11 @@ import pytest
 from flax import linen as nn
 
 from posjax.images import open_source
-from posjax.runs import FrozenEncoder, Recipe, freeze, probe
+from posjax.runs import Encoder, Recipe, freeze, probe
 from posjax.runs.groups import stage_names
-from posjax.runs.parallel import local_devices
+from posjax.runtime.devices import local_devices
 from posjax.runs.probe import measure
-from posjax.runs.records import to_records
+from posjax.results.records import to_records
 from posjax.runs.workdir import Workdir
 
 SIZE = 32
@@ -57,7 +57,7 @@ class Stem(nn.Module):
 def encoder():
     """As if from a file: the seeds are those of the readouts."""
     variables = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
-    return FrozenEncoder(
+    return Encoder(
         "stem", "w.npz", "zeros", None, Stem(), variables, "0123456789", "none", None
     )
 

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from posjax.probes.controls import Task
 from posjax.runs import Settings, workdir
-from posjax.runs.records import Probe, Result, Scores
+from posjax.results.records import Probe, Result, Scores
 from posjax.runs.workdir import Workdir, describe_devices, git_revision
 
 ABOUT = {

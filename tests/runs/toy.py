@@ -6,11 +6,11 @@ import numpy as np
 from flax import linen as nn
 
 from posjax.probes.controls import Task
-from posjax.runs import parallel
-from posjax.runs.features import encode
-from posjax.runs.frozen import FrozenEncoder
+from posjax import runtime
+from posjax.features.features import encode
+from posjax.encoders.frozen import Encoder
 
-ONE = parallel.local_devices(1)
+ONE = runtime.local_devices(1)
 
 
 class Stem(nn.Module):
@@ -23,7 +23,7 @@ class Stem(nn.Module):
 
 
 VARIABLES = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
-ENCODER = FrozenEncoder("stem", "random", "zeros", None, Stem(), VARIABLES, "abc", "none", 0)
+ENCODER = Encoder("stem", "random", "zeros", None, Stem(), VARIABLES, "abc", "none", 0)
 
 
 class Noise:

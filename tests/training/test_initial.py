@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from posjax.encoders import create
-from posjax.encoders.export import to_safetensors
+from posjax.encoders.weights.export import to_safetensors
 from posjax.training import CLASSES, MASKS, Recipe, Settings
 from posjax.training.initial import load_initial, record, with_encoder
-from posjax.training.saliency_network import SaliencyNetwork
+from posjax.training.saliency.network import SaliencyNetwork
 
 NAME = "resnet20"
 

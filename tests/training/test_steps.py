@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from posjax import encoders
-from posjax.encoders.export import to_torch
-from posjax.runs import parallel
-from posjax.runs.xla import compiler_options
+from posjax.encoders.weights.export import to_torch
+from posjax import runtime
+from posjax.runtime.compiler import compiler_options
 from posjax.training.classification import Classification
 from posjax.training.recipe import Recipe, optimizer
 from posjax.training.steps import (
@@ -68,7 +68,7 @@ def some(array):
 def quickly():
     """Steps on devices are compiled without optimising, by a JAX that takes options for them."""
     options = QUICK if compiler_options("cpu") else {}
-    return mock.patch("posjax.runs.parallel.compiler_options", return_value=options)
+    return mock.patch("posjax.runtime.devices.compiler_options", return_value=options)
 
 
 def toy():
@@ -87,17 +87,17 @@ def step_on(count):
     devices = jax.devices()[:count]
 
     def step(state, images, labels):
-        how = (jax.random.key(7), 4, (0.5, 0.25), parallel.AXIS)
+        how = (jax.random.key(7), 4, (0.5, 0.25), runtime.BATCH_AXIS)
         seen, labels = training_view(images, labels, *how)
         objective = Classification(encoder, 0.1)
-        found = train_step(objective, tx, state, seen, labels, jax.random.key(0), parallel.AXIS)
+        found = train_step(objective, tx, state, seen, labels, jax.random.key(0), runtime.BATCH_AXIS)
         return *found, seen
 
-    (images, labels), _ = parallel.split((images, labels), 8, devices)
+    (images, labels), _ = runtime.shard_batch((images, labels), 8, devices)
     with quickly():
-        mapped = parallel.pmap(step, devices)
-    found = mapped(parallel.replicate(state, devices), images, labels)
-    return parallel.gather(found[:2]), parallel.join(found[2], 8)
+        mapped = runtime.pmap(step, devices)
+    found = mapped(runtime.replicate(state, devices), images, labels)
+    return runtime.unreplicate(found[:2]), runtime.unshard(found[2], 8)
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +123,11 @@ def test_masks_are_cut_out_and_mirrored_with_their_images(count):
     devices = jax.devices()[:count]
 
     def view(images, masks):
-        return training_view(images, masks, jax.random.key(7), 4, (0.0, 1.0), parallel.AXIS)
+        return training_view(images, masks, jax.random.key(7), 4, (0.0, 1.0), runtime.BATCH_AXIS)
 
-    shards, _ = parallel.split((images, images[..., 0]), 8, devices)
+    shards, _ = runtime.shard_batch((images, images[..., 0]), 8, devices)
     with quickly():
-        seen, masks = parallel.join(parallel.pmap(view, devices)(*shards), 8)
+        seen, masks = runtime.unshard(runtime.pmap(view, devices)(*shards), 8)
     assert masks.shape == (8, 8, 8)
     np.testing.assert_array_equal(np.rint(seen[..., 0] * 255), masks)
     assert len({tuple(mask[0]) for mask in masks}) == 8

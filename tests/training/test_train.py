@@ -11,8 +11,8 @@ from colours import write_images
 
 from posjax.encoders import create
 from posjax.images import open_labelled
-from posjax.runs.checkpoints import Checkpoints
-from posjax.runs.xla import compiler_options
+from posjax.runtime.checkpoints import Checkpoints
+from posjax.runtime.compiler import compiler_options
 from posjax.training.classification import Classification
 from posjax.training.feeding import open_feed
 from posjax.training.recipe import Recipe
@@ -28,7 +28,7 @@ STEPS = 3 * 6
 def compiled_quickly():
     """Steps are few: optimising them takes longer than they do. Not every JAX takes options."""
     quick = {"xla_backend_optimization_level": 0} if compiler_options("cpu") else {}
-    with mock.patch("posjax.runs.parallel.compiler_options", return_value=quick):
+    with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
         yield
 
 

@@ -1,0 +1,245 @@
+"""Frozen encoders: a network, its weights, and the statistics that its inputs are normalised by."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from posjax.encoders.blocks import Stages
+from posjax.encoders.factory import check_padding, create, margins
+from posjax.encoders.modes import layer_modes, with_modes
+from posjax.encoders.padding import VALID, Padding
+from posjax.encoders.pixels import PIXELS
+from posjax.encoders.statistics import STATISTICS, normalised
+from posjax.encoders.weights import Loaded, load_with_info, weights_path
+from posjax.layers import InputTooSmall
+
+RANDOM = "random"
+NONE = "none"  # the weights of the pixels
+DTYPES = ("bfloat16", "float32")
+NORMALIZATIONS = ("encoder", *STATISTICS)
+HEADS = ("classifier", "fc", "linear")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A network with its weights under a padding, as it is probed.
+
+    `network` is the flax module that computes its stages, in `dtype`.
+    `padding` is None for the pixels, which nothing pads. `weights` is the text that named them,
+    `seed` that of random weights, else None. `digest` is the SHA-256 of the weights' file, or of
+    random arrays. `normalize` names the statistics of the inputs.
+
+    `modes` are integers, one for each layer that pads, where the padding is data. `network` then
+    has the padding of all encoders that are compiled together, see `Padding.shared`. They are None
+    where the padding is compiled in.
+    """
+
+    name: str
+    network: nn.Module
+    variables: Any
+    padding: Padding | None
+    weights: str = RANDOM
+    digest: str = ""
+    normalize: str = "none"
+    pool_padding: str | None = None
+    seed: int | None = None
+    dtype: str = "float32"
+    modes: tuple[int, ...] | None = None
+
+    def apply(self, variables: Any, images: Float[ArrayLike, "n h w 3"]) -> Stages:
+        """The stages {"f1": [n, h1, w1, c1], …} of images in [0, 1], which it normalises.
+
+        Raises:
+            InputTooSmall: the images are too small for the padding; says which size would do.
+        """
+        modes = None if self.modes is None else np.array(self.modes, np.int32)
+        network = self.network if modes is None else with_modes(self.network, modes)
+        return network.apply(variables, normalised(jnp.asarray(images), self.normalize))
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Pixels of the images before and behind the part that is probed, along both axes."""
+        return (0, 0) if self.padding is None else margins(self.name, self.padding)
+
+    @property
+    def padding_text(self) -> str:
+        """The padding as tables show it: "none" for the pixels."""
+        return NONE if self.padding is None else str(self.padding)
+
+    def stage_shapes(self, size: int) -> dict[str, tuple[int, int, int]]:
+        """Height, width and channels of each stage, for images of which `size` pixels are probed.
+
+        Nothing is computed.
+
+        Raises:
+            InputTooSmall: the images are too small for the encoder under its padding.
+        """
+        if self.modes is None:
+            return _shapes(self.network, size + sum(self.margins))
+        # The network knows integers, which cannot tell what fits.
+        return stage_shapes(self.name, self.padding, size, self.pool_padding)
+
+    def with_padding_as_data(self) -> "Encoder":
+        """The same encoder, as a part of a network that serves other padding modes too."""
+        if self.padding is None:
+            return self
+        network = create_frozen(self.name, self.padding.shared, self.pool_padding, self.dtype)
+        modes = tuple(layer_modes(network, self.padding).tolist())
+        return dataclasses.replace(self, network=network, modes=modes)
+
+    def fingerprint(self) -> dict[str, str | None]:
+        """What determines this encoder's stages, given the images."""
+        return {
+            "encoder": self.name,
+            "digest": self.digest,
+            "padding": self.padding_text,
+            "pool_padding": self.pool_padding,
+            "normalize": self.normalize,
+            "dtype": self.dtype,
+        }
+
+
+def frozen(
+    name: str,
+    weights: str = RANDOM,
+    padding: str | Padding = "zeros",
+    *,
+    seed: int = 0,
+    pool_padding: str | None = None,
+    normalize: str = "encoder",
+    dtype: str = "float32",
+) -> Encoder:
+    """An encoder with weights that are `random` (drawn by `seed`), `imagenet`, or of a file.
+
+    `cifar10` are the weights that come with posjax, trained under the mode of `padding`, and
+    `cifar10:MODE` those that were trained under MODE. `{padding}` and `{encoder}` in a path stand
+    for the padding mode and the encoder.
+
+    `normalize="encoder"` takes the statistics that the weights were trained with: none for random
+    weights, else what the file says of itself. A file that says nothing, as PyTorch's checkpoints
+    do, gets ImageNet's. `dtype` is that of the convolutions, float32 or bfloat16. Pixels have
+    neither weights nor a padding, and stay in float32.
+
+    Raises:
+        ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
+            `posjax.encoders.load`; an argument has an unknown value.
+    """
+    for argument, value, known in (
+        ("normalize", normalize, NORMALIZATIONS),
+        ("dtype", dtype, DTYPES),
+    ):
+        if value not in known:
+            raise ValueError(f"{argument}: {value!r} is unknown; expected one of {', '.join(known)}")
+    if name == PIXELS:
+        statistics = "none" if normalize == "encoder" else normalize
+        return Encoder(name, create(name), {}, None, NONE, normalize=statistics)
+    padding = check_padding(name, Padding.parse(padding))
+    loaded = read_weights(name, weights, padding, seed)
+    return Encoder(
+        name=name,
+        network=create_frozen(name, padding, pool_padding, dtype),
+        variables=loaded.variables,
+        padding=padding,
+        weights=weights,
+        digest=loaded.digest,
+        normalize=loaded.statistics(weights) if normalize == "encoder" else normalize,
+        pool_padding=pool_padding,
+        seed=seed if weights == RANDOM else None,
+        dtype=dtype,
+    )
+
+
+def read_weights(name: str, weights: str, padding: Padding, seed: int) -> Loaded:
+    """The weights that `frozen` takes, without the classifier head; read or drawn once.
+
+    Raises:
+        ValueError, FileNotFoundError: as `frozen`.
+    """
+    if weights == RANDOM:
+        return _random_weights(name, seed)
+    path = weights_path(weights, name, padding.mode)
+    # A file that was written anew is read anew.
+    stamp = Path(path).stat() if Path(path).is_file() else None
+    return _file_weights(name, path, stamp and (stamp.st_mtime_ns, stamp.st_size))
+
+
+# Cached, because all padding modes of a run share the weights.
+@functools.lru_cache(maxsize=16)
+def _random_weights(name: str, seed: int) -> Loaded:
+    variables = jax.device_get(_init(name)(jax.random.key(seed)))
+    return Loaded(variables, _digest(variables), "none")
+
+
+@functools.lru_cache(maxsize=16)
+def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded:
+    loaded = load_with_info(name, path)
+    body = {
+        kind: {layer: leaves for layer, leaves in tree.items() if layer.split("_")[0] not in HEADS}
+        for kind, tree in loaded.variables.items()
+    }
+    return dataclasses.replace(loaded, variables=body)
+
+
+@functools.cache
+def _init(name: str) -> Callable[[jax.Array], Any]:
+    # Zero padding fits every image, and no padding mode has parameters of its own.
+    encoder = create(name)
+    # It runs once: optimising it would take longer than running it.
+    quick = {"xla_backend_optimization_level": 1}
+    return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))), compiler_options=quick)
+
+
+def _digest(variables: Any) -> str:
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def create_frozen(
+    name: str, padding: Padding | None, pool_padding: str | None, dtype: str = "float32"
+) -> nn.Module:
+    """The network of a frozen encoder."""
+    if padding is None:
+        return create(name)
+    return create(name, padding=padding, pool_padding=pool_padding, dtype=getattr(jnp, dtype))
+
+
+def stage_shapes(
+    name: str, padding: Padding | None, size: int, pool_padding: str | None = None
+) -> dict[str, tuple[int, int, int]]:
+    """Height, width and channels of every stage, without computing any.
+
+    `size` is the side of the part of the images that is probed, without surroundings.
+
+    Raises:
+        InputTooSmall: the images are too small for the encoder under this padding.
+    """
+    side = size if padding is None else size + sum(margins(name, padding))
+    if padding is not None and padding.overrides and VALID not in padding.modes:
+        # A mixture of modes fits where each of them fits at every layer. These few are traced once
+        # for all mixtures. An ablation of single layers has dozens of mixtures.
+        with contextlib.suppress(InputTooSmall):
+            plain = [Padding(mode) for mode in sorted(padding.modes)]
+            return [_shapes(create_frozen(name, one, pool_padding), side) for one in plain][0]
+    return _shapes(create_frozen(name, padding, pool_padding), side)
+
+
+# Cached, because the seeds and image sets of a run share the shapes.
+@functools.cache
+def _shapes(network: nn.Module, side: int) -> dict[str, tuple[int, int, int]]:
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    stages = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x)[0], images)
+    return {name: tuple(x.shape[1:]) for name, x in stages.items()}

@@ -1,0 +1,105 @@
+"""How the layers of an encoder pad, parsed once from the text of a flag."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from posjax.layers import Mode, check_mode
+
+ALIGNMENTS = ("cropped", "enlarged")
+EACH = "each"
+VALID = "valid"
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding:
+    """One mode for all layers, other modes for single layers, and an alignment.
+
+    It is also a function from the name of a layer, as in PyTorch, to the layer's mode. `str` gives
+    back the text: `zeros`, `zeros+layer1.0.conv1=reflect` or `valid@cropped`. The alignment says
+    which responses are compared with those of an encoder without padding, see `aligned`.
+    """
+
+    mode: str
+    overrides: tuple[tuple[str, str], ...] = ()
+    alignment: str = ""
+
+    def __post_init__(self):
+        """Refuses unknown modes and alignments, and layers that stand twice."""
+        layers = [layer for layer, _ in self.overrides]
+        for mode in (self.mode, *(mode for _, mode in self.overrides)):
+            check_mode(mode)
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"padding {self} has a layer twice")
+        if self.alignment and self.alignment not in ALIGNMENTS:
+            raise ValueError(
+                f"padding {self}: alignment {self.alignment!r} is unknown; expected one of "
+                f"{', '.join(ALIGNMENTS)}"
+            )
+        if self.alignment and self.overrides:
+            raise ValueError(f"padding {self} has an alignment and single layers: choose one")
+
+    @classmethod
+    def parse(cls, text: "str | Padding") -> "Padding":
+        """Reads `MODE[+LAYER=MODE…][@ALIGNMENT]`. A `Padding` stays as it is.
+
+        Raises:
+            ValueError: a mode or an alignment is unknown, a layer stands twice.
+        """
+        if isinstance(text, Padding):
+            return text
+        modes, at, alignment = text.partition("@")
+        mode, *overrides = modes.split("+")
+        pairs = tuple(tuple(override.split("=", 1)) for override in overrides)
+        if any(len(pair) < 2 for pair in pairs) or (at and not alignment):
+            raise ValueError(
+                f"padding {text!r} cannot be read; expected MODE[+LAYER=MODE…][@ALIGNMENT], such "
+                "as zeros+features.0=reflect"
+            )
+        return cls(mode, pairs, alignment)
+
+    def __str__(self) -> str:
+        overrides = "".join(f"+{layer}={mode}" for layer, mode in self.overrides)
+        return f"{self.mode}{overrides}{'@' if self.alignment else ''}{self.alignment}"
+
+    def __call__(self, layer: str) -> str:
+        """The mode of a layer."""
+        return dict(self.overrides).get(layer, self.mode)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers with a mode of their own."""
+        return tuple(layer for layer, _ in self.overrides)
+
+    @property
+    def modes(self) -> frozenset[str]:
+        """Every mode that occurs."""
+        return frozenset((self.mode, *(mode for _, mode in self.overrides)))
+
+    @property
+    def without_overrides(self) -> "Padding":
+        """The same mode and alignment for all layers."""
+        return Padding(self.mode, alignment=self.alignment)
+
+    def expand(self, layers: Iterable[str]) -> list["Padding"]:
+        """One padding for each of `layers` where `each` stands for a layer, else this one."""
+        if EACH not in self.layers:
+            return [self]
+        return [
+            Padding(self.mode, tuple((layer if k == EACH else k, v) for k, v in self.overrides))
+            for layer in layers
+        ]
+
+    @property
+    def shared(self) -> "Padding":
+        """The padding that stands for all that one compiled encoder serves.
+
+        It has `zeros` for every mode that keeps the size: `zeros` for `reflect+conv1=circular`, and
+        `valid+conv1=zeros` for `valid+conv1=reflect`. The alignment stays.
+        """
+        mode, other = (VALID, "zeros") if self.mode == VALID else ("zeros", VALID)
+        unlike = [k for k, v in self.overrides if (v == VALID) != (self.mode == VALID)]
+        return Padding(mode, tuple((layer, other) for layer in sorted(unlike)), self.alignment)
+
+
+PaddingLike = str | Padding | Callable[[str], Mode]
+"""A text, a parsed `Padding`, or a function from a layer's name to its mode or integer."""

@@ -1,0 +1,228 @@
+"""Where stages are kept: in memory, or in one file for an encoder and a set of images."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from posjax.features.encoding import Batch, layout_bytes
+from posjax.runtime import locked
+
+Layout = Mapping[str, jax.ShapeDtypeStruct]
+"""Shape [n, h, w, c] and dtype of every stage of n images."""
+
+ALIGNMENT = 64
+SUFFIX = ".features"
+
+
+class StageFile:
+    """One stage of n images, [n, h, w, c], in a part of a file. Rows are read when indexed."""
+
+    def __init__(self, path: Path, stage: jax.ShapeDtypeStruct, offset: int):
+        self.path, self.shape, self.dtype, self.offset = path, stage.shape, stage.dtype, offset
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (it stays open)
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Int[np.ndarray, " m"]) -> np.ndarray:
+        """The chosen images; read fastest where `index` ascends.
+
+        Raises:
+            IndexError: an index that is not in 0 … n − 1.
+            ValueError: the file was cut while it was open; names it.
+        """
+        if index.size and not (index.min() >= 0 and index.max() < len(self)):
+            raise IndexError(f"{self.path} has {len(self)} images, found {index} of them")
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        rows = np.empty((len(index), size), np.uint8)
+        starts = [*np.flatnonzero(np.diff(index, prepend=-2) != 1), len(index)]
+        with self._lock:
+            for start, stop in zip(starts, starts[1:], strict=False):
+                self._file.seek(self.offset + int(index[start]) * size)
+                self._read_into(memoryview(rows[start:stop].reshape(-1)))
+        return rows.view(self.dtype).reshape(len(index), *self.shape[1:])
+
+    def _read_into(self, target: memoryview) -> None:
+        while target:
+            count = self._file.readinto(target)
+            if not count:
+                raise damaged(self.path, "it was cut while it was read")
+            target = target[count:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where the stages of encoders are kept.
+
+    `cache_dir` keeps them for later runs. Without it they are kept in memory where they take no
+    more than `memory_bytes`, else in `scratch`. `limit_bytes` bounds what a folder holds: stages
+    that do not fit there are not kept.
+    """
+
+    cache_dir: Path | None = None
+    scratch: Path | None = None
+    limit_bytes: int | None = None
+    memory_bytes: int = 0
+
+    def folder(self, size: int) -> Path | None:
+        """The folder for stages of so many bytes, or None for the memory."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        return None if size <= self.memory_bytes or self.scratch is None else self.scratch
+
+    def fits(self, size: int) -> bool:
+        """Whether stages of so many bytes may be kept, beside those that the folder holds."""
+        folder = self.folder(size)
+        if folder is None or self.limit_bytes is None:
+            return True
+        return disk_usage(folder) + size <= self.limit_bytes
+
+
+def read(path: Path) -> dict[str, StageFile]:
+    """The stages that `write` left.
+
+    Raises:
+        ValueError: the file is cut or not what it should be; names it.
+    """
+    try:
+        with open(path, "rb") as file:
+            about = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        layout = {
+            name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(about["dtype"]))
+            for name, shape in about["stages"].items()
+        }
+        header, offsets, size = _geometry(layout)
+        if path.stat().st_size != size:
+            raise ValueError(f"{path.stat().st_size} bytes, expected {size}")
+        return {name: StageFile(path, layout[name], offsets[name]) for name in layout}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise damaged(path, error) from error
+
+
+def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
+    """Writes the rows of `batches` to a file that is there whole or not at all.
+
+    Raises:
+        OSError: there is no room on the disk; names the folder. The file was deleted meanwhile.
+        ValueError: as `batches`.
+    """
+    header, offsets, size = _geometry(layout)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        left.unlink()
+    _check_room(path.parent, size)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _removed_after(temporary), _named_errors(path.parent, size):
+        with open(temporary, "wb", buffering=0) as file:
+            _write_at(file, 0, header)
+            done = 0
+            for batch in batches:
+                for name, rows in batch.items():
+                    row_bytes = rows[0].nbytes
+                    _write_at(file, offsets[name] + done * row_bytes, _bytes_of(rows))
+                done += len(next(iter(batch.values())))
+            file.truncate(size)
+            os.fsync(file.fileno())
+        expected = next(iter(layout.values())).shape[0]
+        if done != expected:
+            raise ValueError(f"{path} was to get {expected} images, found {done}")
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[bool]:
+    """Holds the lock of a file of features. Gives whether another process wrote it meanwhile."""
+    waiting = f"another run encodes the same images into {path}: waiting for it to end"
+    with locked(path.with_name(f".{path.name}.lock"), waiting):
+        yield path.exists()
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes of all files in a folder, at any depth; 0 where there is none."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            # Another run may rename or delete its files just now.
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(path, name)).st_size
+    return total
+
+
+def damaged(path: Path, reason: object) -> ValueError:
+    """What to raise where a file is not what was written."""
+    return ValueError(
+        f"the features in {path} are damaged ({reason}): delete that file to encode the images again"
+    )
+
+
+def _geometry(layout: Layout) -> tuple[bytes, dict[str, int], int]:
+    """The first bytes of a file, where each stage begins, and the size of the whole file."""
+    (dtype,) = {stage.dtype.name for stage in layout.values()}
+    stages = {name: list(stage.shape) for name, stage in layout.items()}
+    text = json.dumps({"dtype": dtype, "stages": stages}).encode()
+    header = len(text).to_bytes(8, "little") + text
+    offsets, end = {}, len(header)
+    for name, stage in layout.items():
+        offsets[name] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = offsets[name] + layout_bytes({name: stage})
+    return header, offsets, end
+
+
+def _bytes_of(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+
+
+def _write_at(file, offset: int, data: bytes | np.ndarray) -> None:
+    file.seek(offset)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(_no_room(folder, size, free))
+
+
+@contextlib.contextmanager
+def _removed_after(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named_errors(folder: Path, size: int) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OSError(
+            f"features in {folder} were deleted while they were written: start the run again"
+        ) from error
+    except OSError as error:
+        if error.errno is None or not folder.exists():
+            raise
+        message = f"{_no_room(folder, size, shutil.disk_usage(folder).free)} ({error.strerror})"
+        raise OSError(message) from error
+
+
+def _no_room(folder: Path, size: int, free: int) -> str:
+    return (
+        f"no room for features in {folder}: {size:,} bytes needed, {free:,} free. Choose another "
+        "cache_dir, or cache_limit_gb=0, which keeps nothing and encodes each batch again"
+    )

@@ -1,0 +1,178 @@
+"""PPP of encoders under every padding mode: crops beside the same crops in their surroundings."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from posjax import encoders, runtime
+from posjax.encoders import VALID, Encoder, Padding, normalised, with_modes
+from posjax.images import Source, batches, select
+from posjax.ppp.pattern import ROUNDING, Pattern, Sums, pattern
+from posjax.runtime import progress
+
+PARTS = 5  # of the images: intervals come from leaving out each in turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How a crop lies in its image: `margin` pixels from every border, a multiple of all strides.
+
+    `strides` are those of the stages, (name, pixels), under every padding mode.
+    """
+
+    crop: int
+    margin: int
+    strides: tuple[tuple[str, int], ...]
+
+    @property
+    def image_size(self) -> int:
+        """The side of the whole image, pixels."""
+        return self.crop + 2 * self.margin
+
+
+def crop_geometry(name: str, crop: int) -> Geometry:
+    """The least margin that puts the border out of sight: the receptive field of the last stage."""
+    fields = encoders.create(name).receptive_fields()
+    total = max(stage.stride for stage in fields.values())
+    size = max(stage.size for stage in fields.values())
+    strides = tuple((name, stage.stride) for name, stage in fields.items())
+    return Geometry(crop, -(-size // total) * total, strides)
+
+
+def check_count(images: int) -> None:
+    """Raises ValueError where there are too few images for an interval."""
+    if images < PARTS:
+        raise ValueError(f"num_train: PPP needs {PARTS} images or more, found {images}")
+
+
+def patterns(
+    alike: Sequence[Encoder],
+    source: Source,
+    geometry: Geometry,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> list[dict[str, Pattern]]:
+    """PPP of every stage, for encoders that differ in nothing but their padding mode.
+
+    `source` gives images of `geometry.image_size`. The features within the true surroundings are the
+    same under every mode that keeps the size, and are computed once.
+
+    Raises:
+        ValueError: there are fewer images than parts, or encoders with other weights.
+    """
+    check_count(len(source))
+    others = {tuple((each.fingerprint() | {"padding": None}).items()) for each in alike}
+    if len(others) > 1:
+        raise ValueError("PPP compares padding modes of one encoder with the same weights")
+    variables = runtime.replicate(alike[0].variables, devices)
+    all_sums: list[dict[str, list[Sums]]] = [
+        {stage: [] for stage, _ in geometry.strides} for _ in alike
+    ]
+    with progress.bar(len(source), f"PPP of {len(alike)} paddings", "images") as bar:
+        for rows in np.array_split(np.arange(len(source)), PARTS):
+            totals: Any = None
+            for images in batches(select(source, rows.tolist()), batch_size):
+                shards, mask = runtime.shard_batch(images, batch_size, devices)
+                sums = _sums_of_batch(alike, variables, shards, mask, geometry, tuple(devices))
+                totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+                progress.advance(bar, len(images))
+            for stages, sums in zip(all_sums, totals, strict=True):
+                for stage, (difference, *scalars) in sums.items():
+                    stages[stage].append(Sums(len(rows), difference, *map(float, scalars)))
+    precision = runtime.matmul_precision()
+    coarse = runtime.rounding_step(alike[0].dtype, devices[0].platform, precision)
+    rounding = max(ROUNDING, coarse)
+    return [
+        {stage: pattern(parts, rounding) for stage, parts in stages.items()} for stages in all_sums
+    ]
+
+
+def _sums_of_batch(
+    alike: Sequence[Encoder],
+    variables: Any,
+    images: UInt8[np.ndarray, "d n h w 3"],
+    mask: Float[np.ndarray, "d n"],
+    geometry: Geometry,
+    devices: tuple[jax.Device, ...],
+) -> list[dict[str, tuple[np.ndarray, ...]]]:
+    """The sums over one batch, for each encoder."""
+    surrounded: dict[bool, Any] = {}
+    sums = []
+    for encoder in alike:
+        valid = encoder.padding is not None and encoder.padding.mode == VALID
+        if valid not in surrounded:
+            reference = encoder.network.clone(padding=Padding(VALID if valid else "zeros"))
+            step = _compiled_surroundings(reference, encoder.normalize, devices)
+            surrounded[valid] = step(variables, images)
+        step = _compiled_crops(encoder.network, encoder.normalize, geometry, devices)
+        modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
+        modes = runtime.replicate(modes, devices)
+        sums.append(step(variables, images, surrounded[valid], mask, modes))
+    return runtime.unreplicate(sums)
+
+
+def surroundings_step(network: nn.Module, normalize: str) -> Callable:
+    """The function that gives the stages of whole images."""
+
+    def encode_surroundings(variables: Any, images: UInt8[Array, "n h w 3"]) -> encoders.Stages:
+        return network.apply(variables, normalised(images, normalize))
+
+    return encode_surroundings
+
+
+def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callable:
+    """The function that encodes the crops, and sums their differences from whole images' stages.
+
+    Its `modes` are those of `features.encode_step`.
+    """
+    inside = slice(geometry.margin, geometry.margin + geometry.crop)
+    strides = dict(geometry.strides)
+
+    def sums(padded: Array, whole: Array, stride: int, mask: Array) -> tuple[Array, ...]:
+        start, size = geometry.margin // stride, padded.shape[1]
+        true = whole[:, start : start + size, start : start + size]
+        weights = mask[:, None, None, None]
+        difference, true = (padded - true) * weights, true * weights
+        return (
+            difference.sum(axis=0),
+            jnp.sum(difference**2),
+            jnp.sum(true),
+            jnp.sum(true**2),
+        )
+
+    def encode_crops(
+        variables: Any,
+        images: UInt8[Array, "n h w 3"],
+        whole: encoders.Stages,
+        mask: Float[Array, " n"],
+        modes: Int[Array, " layers"] | None,
+    ) -> dict[str, tuple[Array, ...]]:
+        encoder = network if modes is None else with_modes(network, modes)
+        stages = encoder.apply(variables, normalised(images[:, inside, inside], normalize))
+        totals = {k: sums(x, whole[k], strides[k], mask) for k, x in stages.items()}
+        return jax.lax.psum(totals, runtime.BATCH_AXIS)
+
+    return encode_crops
+
+
+# Cached, because a compiled step serves all seeds and modes.
+@functools.cache
+def _compiled_surroundings(
+    network: nn.Module, normalize: str, devices: tuple[jax.Device, ...]
+) -> Callable:
+    return runtime.pmap(surroundings_step(network, normalize), devices)
+
+
+@functools.cache
+def _compiled_crops(
+    network: nn.Module, normalize: str, geometry: Geometry, devices: tuple[jax.Device, ...]
+) -> Callable:
+    return runtime.pmap(crops_step(network, normalize, geometry), devices)

@@ -1,0 +1,87 @@
+"""How probes and numbers are written, alike in tables, in figures and on the terminal."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from posjax.results import ProbeSpec
+
+Interval = tuple[float, float, float]
+T = TypeVar("T")
+
+
+def varying(probes: Sequence[ProbeSpec]) -> tuple[str, ...]:
+    """The fields that tell the probes apart: `padding`, and the others that differ.
+
+    Without those that the encoder and the control say already, as the stages of several encoders.
+    """
+    names = [field.name for field in dataclasses.fields(ProbeSpec) if field.name != "padding"]
+
+    def count_different(*fields: str) -> int:
+        return len({tuple(getattr(probe, field) for field in fields) for probe in probes})
+
+    told = ("encoder", "control")
+    differ = [
+        name
+        for name in names
+        if (
+            count_different(name) > 1
+            if name in told
+            else count_different(name, *told) > count_different(*told)
+        )
+    ]
+    return ("padding", *differ)  # `control` is the last field
+
+
+def label(probe: ProbeSpec, fields: Sequence[str]) -> str:
+    """A probe by some of its fields: `reflect, depth 3`. Most need no name."""
+    told = []
+    for field in fields:
+        value = str(getattr(probe, field)).replace("_", " ")
+        # Pixels have no padding and no weights, and results are no controls.
+        if value not in ("", "none"):
+            named = field in ("depth", "kernel_size", "readout_padding")
+            told.append(f"{field.replace('_', ' ')} {value}" if named else value)
+    # The control of pixels is the encoder of that name.
+    return ", ".join(distinct(told)) or probe.encoder
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """A score without its leading zero, as `.931`, `-.050` or `1.000`; never a negative zero."""
+    text = f"{value:.{decimals}f}"
+    if not text.strip("-0."):
+        text = text.lstrip("-")
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def estimate(value: Interval | None, n_values: int, decimals: int = 3) -> str:
+    """A mean and its interval, `.931 [.912, .948]`; a single value has no interval."""
+    if value is None:
+        return "undefined"
+    mean, low, high = (number(part, decimals) for part in value)
+    return f"{mean} [{low}, {high}]" if n_values > 1 else mean
+
+
+def short(name: str, width: int = 40) -> str:
+    """The end of a name that is longer than `width` characters, for a path tells most there."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(values: Iterable[object]) -> str:
+    """`a, b, c`."""
+    return ", ".join(map(str, values))
+
+
+def distinct(values: Iterable[T]) -> list[T]:
+    """Each value once, in the order in which they first appear."""
+    return list(dict.fromkeys(values))
+
+
+def batches(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    """`values` in parts of `size`, the last one smaller."""
+    return [values[start : start + size] for start in range(0, len(values), size)]

@@ -1,0 +1,65 @@
+"""Runtime: devices, hosts, checkpoints, files, locks and progress. The ground of every run."""
+
+from posjax.runtime.checkpoints import Checkpoints
+from posjax.runtime.devices import (
+    BATCH_AXIS,
+    describe_devices,
+    global_devices,
+    local_devices,
+    pmap,
+    replicate,
+    shard_batch,
+    sum_over_devices,
+    unreplicate,
+    unshard,
+)
+from posjax.runtime.files import write_atomically, write_rows
+from posjax.runtime.hosts import (
+    all_gather_object,
+    broadcast_object,
+    check_same,
+    distributed,
+    gather_rows,
+    global_indices,
+    host,
+    hosts,
+    is_first,
+    local_indices,
+    local_range,
+)
+from posjax.runtime.locks import locked
+from posjax.runtime.precision import matmul_precision, rounding_step
+from posjax.runtime.stopping import stop_requests
+from posjax.runtime.waits import Waits
+
+__all__ = [
+    "BATCH_AXIS",
+    "Checkpoints",
+    "Waits",
+    "all_gather_object",
+    "broadcast_object",
+    "check_same",
+    "describe_devices",
+    "distributed",
+    "gather_rows",
+    "global_devices",
+    "global_indices",
+    "host",
+    "hosts",
+    "is_first",
+    "local_devices",
+    "local_indices",
+    "local_range",
+    "locked",
+    "matmul_precision",
+    "pmap",
+    "replicate",
+    "rounding_step",
+    "shard_batch",
+    "stop_requests",
+    "sum_over_devices",
+    "unreplicate",
+    "unshard",
+    "write_atomically",
+    "write_rows",
+]

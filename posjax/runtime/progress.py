@@ -1,0 +1,45 @@
+"""Progress bars, of the first host alone, silent where the output is no terminal, and notes."""
+
+import sys
+
+from tqdm import tqdm
+
+from posjax.runtime.hosts import is_first
+
+
+def bar(total: int, what: str, unit: str) -> tqdm:
+    """A bar with rate and time left on standard error; nothing where that is no terminal."""
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        disable=None if is_first() else True,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        leave=False,
+    )
+
+
+def advance(bar: tqdm, count: int, **figures: str) -> None:
+    """Counts `count` more, with figures behind the rate.
+
+    The first count restarts the clock, for it compiled: no rate or time left includes that.
+    """
+    if bar.n == 0 and not bar.disable:
+        bar.reset()
+        bar.initial = bar.n = bar.last_print_n = count
+        bar.set_postfix(figures)
+    else:
+        bar.set_postfix(figures, refresh=False)
+        bar.update(count)
+
+
+def log(bar: tqdm, text: str) -> None:
+    """Says how far it is where no bar does: on standard error, for whoever reads it in a file."""
+    if bar.disable and is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """Says on standard error, above any bar, what is worth knowing even where it is no terminal."""
+    tqdm.write(text, file=sys.stderr)

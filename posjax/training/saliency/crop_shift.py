@@ -1,0 +1,283 @@
+"""Figure 1 of the paper, measured: does predicted saliency stay with the content or the frame?"""
+
+import dataclasses
+import glob
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from posjax import encoders, runtime
+from posjax.images import Kept, Source, batches, open_source, select
+from posjax.results.intervals import bootstrap_mean
+from posjax.runs.fields import check_fields, result_fields, setting
+from posjax.runs.image_sets import ImagePlan
+from posjax.runs.workdir import Workdir
+from posjax.runtime import write_atomically, write_rows
+from posjax.training.saliency.network import SaliencyNetwork
+from posjax.training.saliency.shift import DIRECTIONS, FIGURES, measure_shifts
+from posjax.training.saliency.task import load_network
+
+# `undefined` counts seeds x images x directions.
+COLUMNS = ("encoder", "padding", "figure", "value", "low", "high", "seeds", "images", "undefined")
+SHOWN = 4  # images in the picture
+TABLE = "crop_shift.csv"
+PICTURE = "crop_shift.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShiftSettings:
+    """Networks of `train_dense`, and the images whose crops they see."""
+
+    networks: tuple[str, ...] = setting(
+        help="Files network.safetensors that train_dense left; * stands for any.", result=False
+    )
+    images: str = setting(help="Folder of images, or tfds:NAME[:SPLIT].")
+    num_train: int = setting(
+        0,
+        "Images to leave out: the first by name, which the networks were trained on.",
+        at_least=0,
+    )
+    num_test: int | None = setting(
+        None, "Number of images behind those.", at_least=1, default_text="all"
+    )
+    step: int = setting(
+        16,
+        "How far a crop is moved, pixels: a multiple of the encoder's total stride (16 for VGG). "
+        "Otherwise its pools see other pixels together.",
+        at_least=1,
+    )
+    batch_size: int = setting(
+        16, "Images at a time, over all devices.", at_least=1, result=False
+    )
+    workdir: Path = setting(
+        Path("runs/crop_shift"),
+        "Folder for the table and the picture.",
+        result=False,
+        default_text="runs/PROGRAM",
+    )
+    manual_dir: Path | None = setting(
+        None,
+        "Folder of archives for tfds: that were downloaded by hand.",
+        result=False,
+        default_text="downloads/manual under TFDS_DATA_DIR",
+    )
+    devices: int = setting(
+        0,
+        "Number of local devices, 0 for all; on a CPU, so many virtual ones are made.",
+        at_least=0,
+        result=False,
+    )
+
+    def __post_init__(self):
+        """Refuses values that cannot run, by the name of the field."""
+        check_fields(self)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that `networks` names.
+
+        Raises:
+            ValueError: there is no such file.
+        """
+        files: list[str] = []
+        for pattern in self.networks:
+            names = sorted(glob.glob(str(Path(pattern).expanduser())))
+            if not names:
+                raise ValueError(f"networks={pattern}: no such file")
+            files += names
+        return [Path(name) for name in dict.fromkeys(files)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A trained network, and the metadata of its file."""
+
+    path: Path
+    module: SaliencyNetwork
+    variables: Any
+    about: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Encoder, padding and seed."""
+        # Files of earlier versions have the seed in the recipe.
+        seed = self.about.get("seed") or json.loads(self.about["recipe"])["seed"]
+        return self.about["encoder"], self.about["padding"], str(seed)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return "{} {} seed {}".format(*self.key)
+
+
+def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
+    """Measures all networks and writes crop_shift.csv and crop_shift.png into the workdir.
+
+    Raises:
+        ValueError, FileNotFoundError: a network or an image cannot be read; networks that are not
+            of one training under several padding modes and seeds, or predict what is no number; a
+            step that is no multiple of an encoder's total stride; no image is left; a workdir of
+            another run.
+    """
+    devices = runtime.local_devices(settings.devices)
+    networks = _load_networks(settings)
+    size, normalize = _common_training(networks)
+    source = _images(settings, size)
+    digests = {str(n.path): hashlib.sha256(n.path.read_bytes()).hexdigest() for n in networks}
+    about = {
+        "weight_digests": digests,
+        "image_digests": {"images": source.digest()},
+        "devices": runtime.describe_devices(devices),
+    }
+    Workdir(settings.workdir).claim(result_fields(settings), about)
+    side = size + 2 * settings.step
+    source = Kept(source, side, ImagePlan({side: len(source)}, settings.workdir).place)
+    figures: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
+    pictures: dict[str, np.ndarray] = {}
+    for network in networks:
+        say(f"{network.title}: {len(source)} images")
+        measured, maps = _measure(network, normalize, source, settings, devices)
+        figures.setdefault(network.key[:2], []).append(measured)
+        pictures.setdefault(" ".join(network.key[:2]), maps)
+    rows = [row for name, group in figures.items() for row in _rows(*name, group)]
+    write_rows(settings.workdir / TABLE, COLUMNS, rows)
+    count = min(len(maps) for maps in pictures.values())
+    shown = np.stack([source[index] for index in range(count)])
+    write_atomically(settings.workdir / PICTURE, _picture(shown, pictures, size, settings.step))
+    say(_as_text(rows, settings.step))
+    say(f"{settings.workdir / TABLE}, {settings.workdir / PICTURE}")
+
+
+def _load_networks(settings: ShiftSettings) -> list[Network]:
+    networks: dict[tuple[str, str, str], Network] = {}
+    for path in settings.files:
+        network = Network(path, *load_network(path))
+        if network.key in networks:
+            raise ValueError(f"networks: two are of {network.title}")
+        name, padding, _ = network.key
+        fields = encoders.create(name, padding).receptive_fields()
+        stride = max(field.stride for field in fields.values())
+        if settings.step % stride:
+            raise ValueError(
+                f"step={settings.step} must be a multiple of {stride}, the total stride of {name}"
+            )
+        networks[network.key] = network
+    return list(networks.values())
+
+
+def _common_training(networks: Sequence[Network]) -> tuple[int, str]:
+    """The size of the images and their statistics, that all networks were trained with."""
+    for name in ("image_size", "normalize", "recipe", "weights"):
+        values = {network.about[name] for network in networks}
+        if name == "recipe":
+            recipes = [json.loads(value) for value in values]
+            values = {json.dumps(recipe | {"seed": None}, sort_keys=True) for recipe in recipes}
+        if len(values) > 1:
+            raise ValueError(
+                f"networks are not of one training: {name} is {' and '.join(sorted(values))}"
+            )
+    about = networks[0].about
+    return int(about["image_size"]), about["normalize"]
+
+
+def _images(settings: ShiftSettings, size: int) -> Source:
+    side = size + 2 * settings.step
+    source = open_source(settings.images, size=side, manual_dir=settings.manual_dir)
+    last = None if settings.num_test is None else settings.num_train + settings.num_test
+    chosen = range(len(source))[settings.num_train : last]
+    if not chosen:
+        raise ValueError(
+            f"images={settings.images}: of its {len(source)} images, none is left behind the "
+            f"first {settings.num_train}"
+        )
+    return select(source, chosen)
+
+
+def _measure(
+    network: Network,
+    normalize: str,
+    source: Source,
+    settings: ShiftSettings,
+    devices: Sequence[jax.Device],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The `FIGURES` of every image and direction, and the maps of the first images."""
+    size = int(network.about["image_size"])
+    step = measure_shifts(network.module, normalize, size, settings.step, tuple(devices))
+    copies = runtime.replicate(network.variables, devices)
+    parts, shown = [], None
+    for images in batches(source, settings.batch_size):
+        shards, _ = runtime.shard_batch(images, settings.batch_size, devices)
+        part = runtime.unshard(step(copies, shards), len(images))
+        maps = part.pop("maps")
+        if not np.isfinite(maps).all():
+            raise ValueError(f"networks: {network.title} predicts NaN or infinity")
+        shown = maps[:SHOWN] if shown is None else shown
+        parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}, shown
+
+
+def _rows(encoder: str, padding: str, networks: Sequence[dict[str, np.ndarray]]) -> list[tuple]:
+    rows = []
+    for name in FIGURES:
+        values = np.stack([network[name] for network in networks])  # seeds, images, directions
+        undefined = np.isnan(values)
+        known = np.sum(~undefined, axis=2)
+        means = np.where(known, np.nansum(values, axis=2) / np.maximum(known, 1), np.nan)
+        interval = bootstrap_mean(means) or (np.nan,) * 3
+        counts = (len(networks), values.shape[1], int(undefined.sum()))
+        rows.append((encoder, padding, name, *(f"{v:.4f}" for v in interval), *counts))
+    return rows
+
+
+def _as_text(rows: Sequence[tuple], step: int) -> str:
+    cells: dict[str, str] = {}
+    for encoder, padding, _, value, low, high, seeds, images, undefined in rows:
+        label = f"{encoder} {padding} ({seeds} x {images})"
+        pairs = seeds * images * len(DIRECTIONS)
+        lost = f" {undefined} of {pairs} undefined" if undefined else ""
+        cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>44}"
+    head = f"{'(seeds x images)':44}" + "".join(f"{name:>44}" for name in FIGURES)
+    return "\n".join(
+        [
+            f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
+            "where it stays with the content. A peak that stays in the frame has 1, a centre of "
+            "mass less: it is that of what both crops show. Undefined where either shows nothing "
+            "salient: such pairs are left out, for each padding mode its own",
+            head,
+            *(f"{label:44}{cell}" for label, cell in cells.items()),
+        ]
+    )
+
+
+def _picture(
+    images: Float[np.ndarray, "n s s 3"], maps: dict[str, np.ndarray], size: int, step: int
+) -> bytes:
+    """Each image, and below each other what the networks predict for five crops of it."""
+    # It takes a while to import, which --help need not wait for.
+    from matplotlib.figure import Figure
+
+    titles = ("middle", "up", "down", "left", "right")
+    offsets = ((0, 0), *DIRECTIONS)
+    rows = [(image, mode) for image in range(len(images)) for mode in ("", *maps)]
+    figure = Figure(figsize=(1.3 * len(titles) + 1, 1.3 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, (image, mode) in zip(axes, rows, strict=True):
+        line[0].set_ylabel("\n".join(mode.split()) or "image")
+        for place, (axis, (down, right)) in enumerate(zip(line, offsets, strict=True)):
+            axis.set(xticks=(), yticks=())
+            top, left = step * (1 + down), step * (1 + right)
+            crop = images[image, top : top + size, left : left + size]
+            shown = maps[mode][image, place] if mode else crop
+            axis.imshow(shown, cmap="gray", vmin=0, vmax=1)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=60)
+    return content.getvalue()

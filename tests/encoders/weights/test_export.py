@@ -1,0 +1,72 @@
+"""Weights that go out by PyTorch's names come back the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from posjax import encoders
+from posjax.encoders.weights.export import safetensors_bytes, to_safetensors, to_torch
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("resnet20", 10), ("resnet20", None), ("resnet18", 7), ("vgg11_bn", None), ("vgg11", 3)],
+)
+def test_what_goes_out_comes_back(name, classes, numbered):
+    encoder = encoders.create(name, num_classes=classes)
+    if name == "vgg11" and classes:
+        variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        rng = np.random.default_rng(0)
+        variables = jax.tree.map(lambda x: rng.random(x.shape, np.float32), variables)
+    else:
+        variables = numbered(encoder)
+    back = encoders.from_torch(name, to_torch(name, variables))
+    assert jax.tree.structure(back) == jax.tree.structure(variables)
+    jax.tree.map(np.testing.assert_array_equal, back, variables)
+
+
+def test_names_and_layout_are_pytorchs(numbered):
+    found = to_torch("resnet20", numbered(encoders.create("resnet20", num_classes=10)))
+    assert found["layer2.0.conv1.weight"].shape == (32, 16, 3, 3)
+    assert found["linear.weight"].shape == (10, 64)
+    assert {"bn1.running_var", "layer3.2.bn2.bias"} <= set(found)
+
+
+def test_other_encoders_variables_are_refused(numbered):
+    with pytest.raises(KeyError):
+        to_torch("resnet32", numbered(encoders.create("resnet20")))
+    with pytest.raises(KeyError, match="not the variables of resnet20"):
+        to_torch("resnet20", numbered(encoders.create("resnet32")))
+
+
+def test_a_file_in_half_precision_is_loaded(tmp_path, numbered):
+    variables = numbered(encoders.create("resnet20", num_classes=10))
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(to_safetensors("resnet20", variables, {"normalize": "cifar10"}, np.float16))
+    loaded = encoders.load_with_info("resnet20", path)
+    assert loaded.normalize == "cifar10"
+    assert path.stat().st_size < 0.6e6
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+        loaded.variables,
+        variables,
+    )
+    norm = loaded.variables["batch_stats"]["bn1"]["var"]
+    np.testing.assert_array_equal(norm, variables["batch_stats"]["bn1"]["var"])
+
+
+def test_the_same_content_makes_the_same_file(tmp_path):
+    arrays = {"b": np.arange(3, dtype=np.float16), "a": np.eye(2, dtype=np.float32)}
+    about = {key: f"{key} ü \n" for key in "hgfedcba"}
+    files = {safetensors_bytes(arrays, dict(sorted(about.items()))) for _ in range(4)}
+    files |= {safetensors_bytes(dict(reversed(arrays.items())), about) for _ in range(4)}
+    assert len(files) == 1
+    (tmp_path / "file").write_bytes(*files)
+    with safe_open(tmp_path / "file", "numpy") as file:
+        assert file.metadata() == about
+        for name, array in arrays.items():
+            found = file.get_tensor(name)
+            assert found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array)

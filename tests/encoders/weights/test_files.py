@@ -1,0 +1,154 @@
+"""Files of weights: every kind is read exactly; nothing else is, and no code in them runs."""
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posjax.encoders.weights.files import read
+
+DATA = Path(__file__).parent / "data"  # Written by PyTorch 2.13, see data/make.py.
+RECORDED = ["archive.pth", "protocol4.pth", "stream.pth", "old.pt"]
+EXPECTED = dict(np.load(DATA / "expected.npz"))
+WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2)}
+
+
+def same(found, expected):
+    assert list(found) == list(expected)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+        assert found[name].dtype == expected[name].dtype
+
+
+@pytest.mark.parametrize("file", RECORDED)
+def test_pytorch_files_are_read_without_pytorch(file):
+    same(read(DATA / file).arrays, EXPECTED)
+
+
+def test_digest_is_that_of_the_file():
+    content = (DATA / "archive.pth").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert read(DATA / "archive.pth", digest=digest).digest == digest
+    with pytest.raises(ValueError, match=f"archive.pth has the SHA-256 {digest}, expected 00"):
+        read(DATA / "archive.pth", digest="00")
+
+
+def test_safetensors_with_metadata(tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(WEIGHTS, path, metadata={"normalize": "cifar10"})
+    same(dict(sorted(read(path).arrays.items())), dict(sorted(WEIGHTS.items())))
+    assert read(path).metadata == {"normalize": "cifar10"}
+    safetensors.numpy.save_file(WEIGHTS, path)
+    assert read(path).metadata == {}
+
+
+def test_safetensors_bfloat16_becomes_float32(tmp_path):
+    path = tmp_path / "w.safetensors"
+    header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\x80\x3f\x20\xc0")
+    same(read(path).arrays, {"w": np.array([1.0, -2.5], np.float32)})
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(tmp_path, save):
+    save(tmp_path / "w.npz", **WEIGHTS)
+    same(read(tmp_path / "w.npz").arrays, WEIGHTS)
+
+
+def test_npz_with_objects_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", w=np.array([print], object))
+    refused(tmp_path / "w.npz", "allow_pickle=False")
+
+
+def test_module_is_stripped_only_if_it_is_everywhere(tmp_path):
+    path = tmp_path / "w.npz"
+    np.savez(path, **{"module.a": np.ones(1), "module.b": np.ones(2)})
+    assert list(read(path).arrays) == ["a", "b"]
+    np.savez(path, **{"module.a": np.ones(1), "b": np.ones(2)})
+    assert list(read(path).arrays) == ["module.a", "b"]
+
+
+def test_suffix_may_be_upper_case_and_path_a_string(tmp_path):
+    (tmp_path / "W.PTH").write_bytes((DATA / "archive.pth").read_bytes())
+    same(read(str(tmp_path / "W.PTH")).arrays, EXPECTED)
+
+
+# Refusals
+
+
+def refused(path, match):
+    with pytest.raises(ValueError, match=match) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_is_not_there_or_of_another_kind(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
+        read(tmp_path / "none.pth")
+    (tmp_path / "w.pth").mkdir()
+    refused(tmp_path / "w.pth", "is a directory")
+    (tmp_path / "w.h5").write_bytes(b"")
+    refused(tmp_path / "w.h5", r"'\.h5', expected \.safetensors, \.npz, \.pth, \.th, \.pt")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
+def test_what_a_failed_download_leaves(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(b"")
+    refused(path, "empty")
+    path.write_bytes(b"\n<!DOCTYPE html><html>404")
+    refused(path, "web page")
+    path.write_bytes(b"not weights")
+    refused(path, "cannot be read")
+
+
+@pytest.mark.parametrize("file", [*RECORDED, "expected.npz", "w.safetensors"])
+def test_truncated_files(tmp_path, file):
+    if file == "w.safetensors":
+        content = safetensors.numpy.save(WEIGHTS)
+    else:
+        content = (DATA / file).read_bytes()
+    path = tmp_path / file
+    for length in range(0, len(content), 29):
+        path.write_bytes(content[:length])
+        refused(path, "cannot be read")
+    path.write_bytes(content[:-1])
+    refused(path, "cannot be read")
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    file=st.sampled_from([*RECORDED, "expected.npz"]),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
+)
+def test_damaged_files_give_arrays_or_a_value_error(tmp_path, file, flips):
+    content = bytearray((DATA / file).read_bytes())
+    for where, byte in flips:
+        content[int(where * len(content))] = byte
+    (tmp_path / file).write_bytes(content)
+    try:
+        arrays = read(tmp_path / file).arrays
+    except ValueError:
+        return
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    # Zip archives have checksums: what is read from them is what was written.
+    if file in ("archive.pth", "protocol4.pth", "expected.npz"):
+        for name in EXPECTED.keys() & arrays.keys():
+            np.testing.assert_array_equal(arrays[name], EXPECTED[name])
+
+
+def test_a_whole_model_is_refused_by_name():
+    refused(DATA / "whole_model.pth", r"torch\.nn\.modules\.linear\.Linear.*model\.state_dict\(\)")
+
+
+def test_a_tar_archive_is_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"\0" * 257 + b"ustar" + b"\0" * 1000)
+    refused(path, "tar archive")

@@ -1,0 +1,49 @@
+"""Rounding: as coarse as the coarsest step on the way, by whatever name the precision is known."""
+
+import jax
+import numpy as np
+import pytest
+from ml_dtypes import finfo
+
+from posjax.runtime.precision import matmul_precision, rounding_step
+
+
+@pytest.mark.parametrize(
+    ("told", "in_force"),
+    [
+        *[(None, "default"), ("default", "default"), ("bfloat16", "default")],
+        *[("high", "high"), ("tensorfloat32", "high")],
+        *[("highest", "highest"), ("float32", "highest")],
+        ("BF16_BF16_F32", "BF16_BF16_F32"),
+    ],
+)
+def test_the_precision_in_force_has_one_name(told, in_force):
+    with jax.default_matmul_precision(told):
+        assert matmul_precision() == in_force
+
+
+def test_a_step_that_was_compiled_under_another_precision_is_compiled_anew():
+    product = jax.jit(lambda a: a @ a)
+    values = np.ones((2, 2), np.float32)
+    found = []
+    for precision in ("default", "highest"):
+        with jax.default_matmul_precision(precision):
+            found.append("HIGHEST" in product.lower(values).as_text())
+    assert found == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "platform", "precision", "bits"),
+    [
+        *[("float32", "cpu", name, 23) for name in ("default", "high", "highest")],
+        ("float32", "tpu", "default", 7),
+        ("float32", "tpu", "BF16_BF16_F32", 7),
+        ("float32", "tpu", "highest", 23),
+        *[("float32", "gpu", name, 10) for name in ("default", "high")],
+        ("float32", "gpu", "highest", 23),
+        *[("bfloat16", name, "highest", 7) for name in ("cpu", "gpu", "tpu")],
+    ],
+)
+def test_the_coarsest_arithmetic_counts(dtype, platform, precision, bits):
+    assert rounding_step(dtype, platform, precision) == 2.0**-bits
+    assert rounding_step(dtype, "cpu", "default") == finfo(dtype).eps
