@@ -1,12 +1,12 @@
-"""What a run found, on the terminal."""
+"""The scores of a run as plain text, for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from posjax.report import tables
+from posjax.report.formatting import aligned, batches, distinct, estimate, label, number, varying
+from posjax.report.tables import by_test_images, results_first, sample, seeded
 from posjax.results import ProbeSpec, Result, Summary, summarise
-from posjax.report.formatting import batches, distinct, estimate, label, number, varying
 
-_TERMINAL = 112  # columns
+_COLUMNS = 112  # of characters
 
 
 def text_table(results: Sequence[Result]) -> str:
@@ -17,19 +17,19 @@ def text_table(results: Sequence[Result]) -> str:
     """
     if not results:
         return "no results"
-    summaries = tables.results_first(summarise(results))
-    fields = varying([row.probe for row in summaries])
+    summaries = results_first(summarise(results))
+    labels = {
+        row.probe: label(row.probe, varying([s.probe for s in summaries])) for row in summaries
+    }
     lines = []
-    for test_images, rows in tables.by_test_images(summaries).items():
-        labels = {row.probe: label(row.probe, fields) for row in rows}
-        lines += [f"Test images {test_images}: {tables.sample(rows)}", ""]
-        lines += _block("SPC", labels, {(r.probe, r.map): _spc(r) for r in rows}, {})
-        constants = {r.map: number(r.mae_constant, 2) for r in rows if not r.probe.control}
-        results = {probe: text for probe, text in labels.items() if not probe.control}
-        cells = {(r.probe, r.map): _mae(r) for r in rows if r.probe in results}
-        lines += _block("MAE", results, cells, constants)
-    means = "seeds and images" if tables.seeded(summaries) else "images"
-    over = "both" if tables.seeded(summaries) else "them"
+    for test_images, rows in by_test_images(summaries).items():
+        measured = [row for row in rows if not row.probe.control]
+        constants = {row.map: number(row.mae_constant, 2) for row in measured}
+        lines += [f"Test images {test_images}: {sample(rows)}", ""]
+        lines += _block("SPC", rows, _spc, labels)
+        lines += _block("MAE", measured, _mae, labels, constants)
+    with_seeds = seeded(summaries)
+    means, over = ("seeds and images", "both") if with_seeds else ("images", "them")
     lines.append(f"Means over {means}; [low, high]: 95 % bootstrap interval over {over}.")
     if any(row.spc_undefined for row in summaries):
         lines.append(
@@ -40,27 +40,26 @@ def text_table(results: Sequence[Result]) -> str:
 
 def _block(
     score: str,
+    rows: Sequence[Summary],
+    cell: Callable[[Summary], str],
     labels: Mapping[ProbeSpec, str],
-    cells: Mapping[tuple[ProbeSpec, str], str],
-    constants: Mapping[str, str],
+    constants: Mapping[str, str] | None = None,
 ) -> list[str]:
-    maps = distinct(name for _, name in cells)
-    left = max(map(len, ("best constant", *labels.values())))
-    width = max(map(len, (score, *cells.values())))
+    maps = distinct(row.map for row in rows)
+    cells: dict[ProbeSpec | str, dict[str, str]] = {}
+    for row in rows:
+        if row.probe.control:
+            cells.setdefault("controls:", {})
+        cells.setdefault(row.probe, {})[row.map] = cell(row)
+    if constants:
+        cells["best constant"] = dict(constants)
+    names = {key: key if isinstance(key, str) else labels[key] for key in cells}
+    left = max(map(len, ("best constant", *names.values())))
+    width = max((len(text) for line in cells.values() for text in line.values()), default=0)
     lines = []
-    for shown in batches(maps, max(1, (_TERMINAL - left) // (2 + width))):
-        table = [[score, *shown]]
-        lines_of = [
-            [text, *(cells.get((probe, name), "") for name in shown)]
-            for probe, text in labels.items()
-        ]
-        count_of_results = sum(not probe.control for probe in labels)
-        table += lines_of[:count_of_results]
-        if constants:
-            table.append(["best constant", *(constants.get(name, "") for name in shown)])
-        if count_of_results < len(labels):
-            table += [["controls:"] + [""] * len(shown), *lines_of[count_of_results:]]
-        lines += [*_aligned(table), ""]
+    for shown in batches(maps, max(1, (_COLUMNS - left) // (2 + width))):
+        table = [[names[key], *(line.get(m, "") for m in shown)] for key, line in cells.items()]
+        lines += [*aligned([[score, *shown], *table]), ""]
     return lines
 
 
@@ -71,11 +70,3 @@ def _spc(row: Summary) -> str:
 
 def _mae(row: Summary) -> str:
     return estimate(row.mae, row.n_seeds * row.n_images, 2)
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
