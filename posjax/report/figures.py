@@ -219,8 +219,6 @@ def gallery(
 
 def _cell(picture: UInt8[np.ndarray, "h w *rgb"]) -> UInt8[np.ndarray, "_ _ 3"]:
     """A picture at the size of a cell, maps in colour, with the gap to the next cells in white."""
-    image = Image.fromarray(
-        picture if picture.ndim == 3 else COLOUR_MAP(picture, bytes=True)[..., :3]
-    )
-    pixels = np.asarray(image.resize((_CELL, _CELL), Image.Resampling.BILINEAR))
-    return np.pad(pixels, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
+    colours = picture if picture.ndim == 3 else COLOUR_MAP(picture, bytes=True)[..., :3]
+    image = Image.fromarray(colours).resize((_CELL, _CELL), Image.Resampling.BILINEAR)
+    return np.pad(np.asarray(image), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)

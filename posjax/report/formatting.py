@@ -48,9 +48,9 @@ def words(name: str) -> str:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """A score without its leading zero, as `.931`, `-.050` or `1.000`; never a negative zero."""
-    text = f"{value:z.{decimals}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+    """A score without its leading zero, as `.931`, `−.050` or `1.000`; never a negative zero."""
+    text = f"{value:z.{decimals}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
 
 
 def estimate(value: Interval | None, n_values: int, decimals: int = 3) -> str:
@@ -84,12 +84,3 @@ def distinct(values: Iterable[T]) -> list[T]:
 def batches(values: Sequence[T], size: int) -> list[Sequence[T]]:
     """`values` in parts of `size`, the last one smaller."""
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """One line of plain text for each row, with columns as wide as their longest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -66,13 +66,11 @@ def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, dict[str, object
 def add_legend(figure: Figure, entries: Sequence[tuple[str, Artist]]) -> None:
     """A legend above the panels, in as many rows as it needs."""
     names = [plain(name) for name, _ in entries]
-    widths = [0.65 + 0.07 * len(name) for name in names]  # inches, about
-    width = figure.get_figwidth()
-    fit = len(names) if sum(widths) < width else max(1, int(width / max(widths)))
-    rows = -(-len(names) // fit)
-    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
+    widest = 0.65 + 0.07 * max(map(len, names))  # inches, about
+    columns = min(len(names), max(1, int(figure.get_figwidth() / widest)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))
     style = {"loc": "outside upper left", "fontsize": 8, "frameon": False}
-    figure.legend([mark for _, mark in entries], names, ncols=-(-len(names) // rows), **style)
+    figure.legend([mark for _, mark in entries], names, ncols=columns, **style)
 
 
 def plain(text: str) -> str:
@@ -85,22 +83,9 @@ def png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    content = _encode(image)
-    return content if len(content) < _LARGE else _encode(_in_256_colours(image))
-
-
-def _in_256_colours(image: Image.Image) -> Image.Image:
-    # Maps and text get fixed shades: a palette fitted to photographs would band the maps.
-    shades = COLOUR_MAP(np.linspace(0, 1, 96), bytes=True)[:, :3]
-    greys = np.repeat(np.linspace(0, 255, 16, dtype=np.uint8)[:, None], 3, axis=1)
-    fixed = np.concatenate([shades, greys])
-    fitted = image.quantize(256 - len(fixed), Image.Quantize.FASTOCTREE).getpalette()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*fixed.ravel().tolist(), *fitted])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
-
-
-def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
+    if buffer.tell() > _LARGE:
+        buffer = io.BytesIO()
+        image.quantize(method=Image.Quantize.FASTOCTREE, dither=0).save(buffer, format="PNG")
     return buffer.getvalue()

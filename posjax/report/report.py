@@ -39,18 +39,8 @@ def write_report(
 ) -> Path:
     """Writes `workdir`/report.html and the figures that it shows to `workdir`/figures.
 
-    The page needs no other file. Every file is written whole or not at all, over one of the same
-    name.
-
-    Args:
-        workdir: an existing folder.
-        settings: the settings that bear on the results, by name.
-        results: the results so far; may be empty.
-        title: the page's, in plain text, as all texts.
-        notes: what a reader should know before the numbers; shown as a list at the top.
-
-    Returns:
-        The path of the page.
+    The page needs no other file. `settings` are those that bear on the results, by name; `notes`
+    are shown as a list at the top; `results` may be empty. All texts are plain.
 
     Raises:
         OSError: a file cannot be written.

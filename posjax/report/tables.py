@@ -25,16 +25,20 @@ def scores(summaries: Sequence[Summary]) -> list[Element]:
     """SPC, MAE and skill with their intervals: three tables per set of test images."""
     elements: list[Element] = []
     for test_images, rows in by_test_images(summaries).items():
-        # A smooth map, which is a control, has a best constant of its own.
-        plain = [row for row in rows if row.probe.control != SMOOTH]
-        constants = listed(distinct(f"{row.map} {number(row.mae_constant)}" for row in plain))
-        elements += [
-            *_introduce(test_images, rows),
-            _table("SPC", rows, lambda row: _spc(row, "undefined")),
-            _table(f"MAE (best constant: {constants})", rows, _mae),
-            _table("Skill", rows, _skill),
-        ]
+        elements += [*_introduce(test_images, rows), *score_tables(rows)]
     return elements
+
+
+def score_tables(rows: Sequence[Summary], decimals: int = 3) -> list[Table]:
+    """SPC, MAE and skill with their intervals, on one set of test images."""
+    # A smooth map, which is a control, has a best constant of its own.
+    plain = [row for row in rows if row.probe.control != SMOOTH]
+    constants = distinct(f"{row.map} {number(row.mae_constant, decimals)}" for row in plain)
+    return [
+        _table("SPC", rows, lambda row: _spc(row, "undefined", decimals)),
+        _table(f"MAE (best constant: {listed(constants)})", rows, lambda row: _mae(row, decimals)),
+        _table("Skill", rows, lambda row: _skill(row, decimals)),
+    ]
 
 
 def differences(rows: Sequence[Difference], kind: str = "padding") -> list[Element]:
@@ -71,22 +75,20 @@ def selectivity(rows: Sequence[Difference]) -> list[Element]:
 def penalties(results: Sequence[Result]) -> list[Element]:
     """The penalties that were chosen and their errors: a row per readout."""
     fields = varying([result.probe for result in results])
-    with_seeds = any(seed is not None for result in results for seed in result.seeds)
-    labels = [*map(words, fields), *(["seed"] if with_seeds else []), "map"]
+    seed_column = ["seed"] if any(result.probe.seeded for result in results) else []
     rows = []
     for result in results:
         path = result.path
         for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
-            ends = (path.penalties.min(), path.penalties.max())
-            at_end = " (end of the path)" if path.chosen[i] in ends else ""
+            at_end = path.chosen[i] in (path.penalties.min(), path.penalties.max())
             variance = task_map(task, result.map_size).var()
             errors = (path.held_out[:, i].min(), result.losses[-1, i], variance)
             rows.append(
                 [
                     *_values(result.probe, fields),
-                    *([str(seed)] if with_seeds else []),
-                    f"{task.map} {words(task.control)}".strip(),
-                    f"{path.chosen[i]:g}{at_end}",
+                    *(str(seed) for _ in seed_column),
+                    words(f"{task.map} {task.control}").strip(),
+                    f"{path.chosen[i]:g}{' (end of the path)' if at_end else ''}",
                     *(number(float(error), 4) for error in errors),
                 ]
             )
@@ -96,6 +98,7 @@ def penalties(results: Sequence[Result]) -> list[Element]:
         f" {tried} it is the one whose fit to the other training images has the smallest mean"
         " squared error on every fifth of them; then all are fitted."
     )
+    labels = [*map(words, fields), *seed_column, "map"]
     head = ["penalty", "error, held-out images", "error, all training images", "best constant"]
     caption = "Penalties and mean squared errors"
     return [text, Table(caption, [*labels, *head], rows, len(labels))]
@@ -206,18 +209,23 @@ def _values(probe: ProbeSpec, fields: Sequence[str]) -> list[str]:
     return [str(getattr(probe, field)) for field in fields]
 
 
-def _spc(row: Summary | Difference, missing: str) -> str:
-    text = _estimate(row, row.spc)
+def _spc(row: Summary | Difference, missing: str, decimals: int = 3) -> str:
+    text = _estimate(row, row.spc, decimals)
     return f"{text}, {row.spc_undefined} {missing}" if row.spc and row.spc_undefined else text
 
 
-def _mae(row: Summary | Difference) -> str:
-    return _estimate(row, row.mae)
+def _mae(row: Summary | Difference, decimals: int = 3) -> str:
+    return _estimate(row, row.mae, decimals)
 
 
-def _skill(row: Summary) -> str:
+def _skill(row: Summary, decimals: int) -> str:
     _, low, high = row.mae
-    return _estimate(row, (row.skill, 1 - high / row.mae_constant, 1 - low / row.mae_constant))
+    skill = (row.skill, 1 - high / row.mae_constant, 1 - low / row.mae_constant)
+    return _estimate(row, skill, decimals)
+
+
+def _estimate(row: Summary | Difference, value: Interval | None, decimals: int = 3) -> str:
+    return estimate(value, row.n_seeds * row.n_images, decimals)
 
 
 def _beside(row: paper.Counterpart, fields: Sequence[str]) -> list[str]:
@@ -227,13 +235,9 @@ def _beside(row: paper.Counterpart, fields: Sequence[str]) -> list[str]:
         *_values(ours.probe, fields),
         ours.map,
         images if images == row.test_images else f"{images} (paper: {row.test_images})",
-        number(row.spc).replace("-", "−"),
+        number(row.spc),
         _estimate(ours, ours.spc),
         number(row.mae),
         f"{number(row.rescaled_mae, 4)} (halved)" if ours.map in paper.STRIPES else number(row.mae),
         _estimate(ours, ours.mae),
     ]
-
-
-def _estimate(row: Summary | Difference, value: Interval | None) -> str:
-    return estimate(value, row.n_seeds * row.n_images).replace("-", "−")

@@ -1,72 +1,45 @@
 """The scores of a run as plain text, for the terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from posjax.report.formatting import aligned, batches, distinct, estimate, label, number, varying
-from posjax.report.tables import by_test_images, results_first, sample, seeded
-from posjax.results import ProbeSpec, Result, Summary, summarise
+from posjax.report.formatting import batches
+from posjax.report.page import Table
+from posjax.report.tables import by_test_images, results_first, sample, score_tables, seeded
+from posjax.results import Result, summarise
 
-_COLUMNS = 112  # of characters
+_WIDTH = 112  # characters of a line
 
 
 def text_table(results: Sequence[Result]) -> str:
     """The mean scores with their 95 % intervals as plain text, two tables per set of test images.
 
-    Rows are probes, columns are maps; the MAE of controls is left to the report. Further maps
-    follow in rows of their own where a line would pass 112 columns. Ends without a newline.
+    The MAE of controls is left to the report. Ends without a newline.
     """
     if not results:
         return "no results"
     summaries = results_first(summarise(results))
-    labels = {
-        row.probe: label(row.probe, varying([s.probe for s in summaries])) for row in summaries
-    }
-    lines = []
+    parts = []
     for test_images, rows in by_test_images(summaries).items():
         measured = [row for row in rows if not row.probe.control]
-        constants = {row.map: number(row.mae_constant, 2) for row in measured}
-        lines += [f"Test images {test_images}: {sample(rows)}", ""]
-        lines += _block("SPC", rows, _spc, labels)
-        lines += _block("MAE", measured, _mae, labels, constants)
-    with_seeds = seeded(summaries)
-    means, over = ("seeds and images", "both") if with_seeds else ("images", "them")
-    lines.append(f"Means over {means}; [low, high]: 95 % bootstrap interval over {over}.")
-    if any(row.spc_undefined for row in summaries):
-        lines.append(
-            "(u): SPC undefined on u of all predictions, which were constant, and left out."
+        parts += [f"Test images {test_images}: {sample(rows)}", as_text(score_tables(rows, 2)[0])]
+        parts += [as_text(score_tables(measured, 2)[1])] if measured else []
+    over = "seeds and images" if seeded(summaries) else "images"
+    parts.append(f"Means over {over}; [low, high]: 95 % bootstrap interval over the same.")
+    return "\n\n".join(parts)
+
+
+def as_text(table: Table) -> str:
+    """A table as plain text; columns that would pass 112 characters follow in rows of their own."""
+    lines = [[cell.replace("−", "-") for cell in row] for row in (table.head, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    labels = range(table.labels)
+    room = _WIDTH - sum(2 + widths[i] for i in labels)
+    fit = max(1, room // (2 + max(widths[table.labels :])))
+    blocks = [
+        "\n".join(
+            "  ".join(line[i].ljust(widths[i]) for i in (*labels, *columns)).rstrip()
+            for line in lines
         )
-    return "\n".join(lines)
-
-
-def _block(
-    score: str,
-    rows: Sequence[Summary],
-    cell: Callable[[Summary], str],
-    labels: Mapping[ProbeSpec, str],
-    constants: Mapping[str, str] | None = None,
-) -> list[str]:
-    maps = distinct(row.map for row in rows)
-    cells: dict[ProbeSpec | str, dict[str, str]] = {}
-    for row in rows:
-        if row.probe.control:
-            cells.setdefault("controls:", {})
-        cells.setdefault(row.probe, {})[row.map] = cell(row)
-    if constants:
-        cells["best constant"] = dict(constants)
-    names = {key: key if isinstance(key, str) else labels[key] for key in cells}
-    left = max(map(len, ("best constant", *names.values())))
-    width = max((len(text) for line in cells.values() for text in line.values()), default=0)
-    lines = []
-    for shown in batches(maps, max(1, (_COLUMNS - left) // (2 + width))):
-        table = [[names[key], *(line.get(m, "") for m in shown)] for key, line in cells.items()]
-        lines += [*aligned([[score, *shown], *table]), ""]
-    return lines
-
-
-def _spc(row: Summary) -> str:
-    text = estimate(row.spc, row.n_seeds * row.n_images, 2)
-    return f"{text} ({row.spc_undefined})" if row.spc and row.spc_undefined else text
-
-
-def _mae(row: Summary) -> str:
-    return estimate(row.mae, row.n_seeds * row.n_images, 2)
+        for columns in batches(range(table.labels, len(widths)), fit)
+    ]
+    return f"{table.caption}\n" + "\n\n".join(blocks)
