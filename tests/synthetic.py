@@ -55,9 +55,9 @@ def with_scores(result, spc, mae):
     return dataclasses.replace(result, scores=scores)
 
 
-def layer_result(padding, spc, control=""):
+def layer_result(padding, spc, **probe):
     """Two seeds on three images, whose SPC varies around `spc` as under every other padding."""
-    result = make_result(padding, sets={"noise": 3}, control=control)
+    result = make_result(padding, sets={"noise": 3}, **probe)
     values = spc + np.array([[0.0, 0.0, 0.02], [0.1, 0.1, 0.12]])
     return with_scores(result, values, values)
 

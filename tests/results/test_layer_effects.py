@@ -41,5 +41,5 @@ def test_without_zeros_the_first_mode_is_compared():
 
 def test_controls_and_layers_without_a_counterpart_have_no_effect():
     assert layer_effects([layer_result("reflect+a=zeros", 0.5), RESULTS[0]]) == []
-    assert layer_effects([layer_result(*pair, "roll") for pair in LAYER_SPC.items()]) == []
+    assert layer_effects([layer_result(*pair, control="roll") for pair in LAYER_SPC.items()]) == []
     assert layer_effects(RESULTS[:2]) == []

@@ -7,7 +7,8 @@ from posjax.results import paper, summarise
 
 
 def counterparts(test_images, name, **probe):
-    return paper.counterparts(summarise([make_result(maps=(name,), sets={test_images: 2}, **probe)]))
+    result = make_result(maps=(name,), sets={test_images: 2}, **probe)
+    return paper.counterparts(summarise([result]))
 
 
 @pytest.mark.parametrize(
