@@ -122,8 +122,8 @@ def _profiles(rows: Sequence[Profile]) -> list[Element]:
             drawn = figures.profiles(group, metric)
             elements.append(_picture(f"profile-{metric}-{place}", drawn, caption))
         caption = (
-            "Mean absolute error over seeds and images at every place: the content loss of the"
-            " paper's equation 4 and Figure 7. Each map has a scale of its own."
+            "Mean absolute error at every place: the content loss of the paper's equation 4 and"
+            " Figure 7. Each map has a scale of its own."
         )
         elements.append(_picture(f"errors-{place}", figures.errors(group), caption))
     return elements

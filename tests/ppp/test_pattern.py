@@ -43,9 +43,8 @@ def test_chance_adds_to_the_magnitude_alone():
     assert max(measured.snr.value for measured in patterns) < 0.05
     assert max(measured.strength.value for measured in patterns) < 0.025
     chance = np.sqrt(2 / (np.pi * 40)) / 2
-    np.testing.assert_allclose(
-        [measured.magnitude.value for measured in patterns], chance, rtol=0.1
-    )
+    magnitudes = [measured.magnitude.value for measured in patterns]
+    np.testing.assert_allclose(magnitudes, chance, rtol=0.1)
 
 
 def test_intervals_cover_the_true_snr_as_often_as_they_say():

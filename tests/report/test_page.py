@@ -79,7 +79,8 @@ def test_pictures_are_files_too_and_the_page_is_written_over_an_older_one(tmp_pa
     Page("title", {"section": [picture(), picture("more")]}).write(tmp_path)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert names == ["figures/maps.png", "figures/more.png", "report.html"]
-    assert Image.open(tmp_path / "figures" / "maps.png").format == "PNG"
+    with Image.open(tmp_path / "figures" / "maps.png") as image:
+        assert image.format == "PNG"
 
 
 def test_empty_parts_leave_no_trace(tmp_path):

@@ -24,9 +24,8 @@ def test_seeds_of_one_result_or_of_several_are_summarised_alike():
 
 
 def test_probes_maps_and_test_images_are_summarised_apart_in_their_order():
-    results = [
-        make_result(p, ("V", "H"), sets={"noise": 2, "black": 1}) for p in ("valid", "zeros")
-    ]
+    sets = {"noise": 2, "black": 1}
+    results = [make_result(padding, ("V", "H"), sets=sets) for padding in ("valid", "zeros")]
     results[1].scores["noise"].mae[:] += 1
     summaries = summarise(results)
     assert [(s.probe.padding, s.test_images, s.map) for s in summaries] == [
