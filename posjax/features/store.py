@@ -78,6 +78,23 @@ class Store:
     limit_bytes: int | None = None
     memory_bytes: int = 0
 
+    def check(self) -> None:
+        """Makes the folder of `cache_dir` where there is none.
+
+        Raises:
+            OSError: it cannot be made or written to; names it.
+        """
+        if self.cache_dir is None:
+            return
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.cache_dir, os.W_OK | os.X_OK):
+                raise PermissionError("no permission to write")
+        except OSError as error:
+            raise OSError(
+                f"cache_dir={self.cache_dir} cannot take features ({error}): choose another"
+            ) from error
+
     def folder(self, size: int) -> Path | None:
         """The folder for stages of so many bytes, or None for the memory."""
         if self.cache_dir is not None:
@@ -100,7 +117,10 @@ def read(path: Path) -> dict[str, StageFile]:
     """
     try:
         with open(path, "rb") as file:
-            about = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("it does not begin with a header")
+            about = json.loads(file.read(length))
         layout = {
             name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(about["dtype"]))
             for name, shape in about["stages"].items()
@@ -148,6 +168,11 @@ def writing(path: Path) -> Iterator[bool]:
     waiting = f"another run encodes the same images into {path}: waiting for it to end"
     with locked(path.with_name(f".{path.name}.lock"), waiting):
         yield path.exists()
+
+
+def file_bytes(layout: Layout) -> int:
+    """The size of the file of a layout."""
+    return _geometry(layout)[2]
 
 
 def disk_usage(folder: Path) -> int:

@@ -14,7 +14,7 @@ from posjax.runtime.devices import (
     unshard,
 )
 from posjax.runtime.files import write_atomically, write_rows
-from posjax.runtime.hosts import (
+from posjax.runtime.multihost import (
     all_gather_object,
     broadcast_object,
     check_same,

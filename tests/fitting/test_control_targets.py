@@ -1,13 +1,13 @@
-"""Targets of images' own: prepared for the loss, and scored, as if they were full-size maps."""
+"""Targets for single images: prepared for the loss, and scored, as full-size maps are."""
 
 import jax.numpy as jnp
 import numpy as np
 
+from posjax.fitting import control_targets as targets
 from posjax.probes import Readout, mae, position_map, spc
 from posjax.probes.controls import IMAGE_SHUFFLED, SHUFFLED, TESTING, TRAINING, Task
 from posjax.probes.controls import image_permutation as permutation
 from posjax.probes.trainer import squared_error
-from posjax.fitting import control_targets as targets
 
 READOUT = Readout(feature_size=(8, 8), map_size=(16, 16))
 TASKS = (Task("H"), Task("G", IMAGE_SHUFFLED), Task("G", SHUFFLED), Task("V", IMAGE_SHUFFLED))
@@ -15,10 +15,10 @@ ROWS = np.array([4, 0, 9])
 
 
 def shuffled(name, stream, row):
-    found = np.zeros(256, np.float32)
+    target = np.zeros(256, np.float32)
     for pixel, value in enumerate(position_map(name, 16).ravel()):
-        found[permutation(256, stream, row)[pixel]] = value
-    return found.reshape(16, 16)
+        target[permutation(256, stream, row)[pixel]] = value
+    return target.reshape(16, 16)
 
 
 def test_the_loss_of_an_image_is_that_to_its_own_map():
