@@ -2,6 +2,7 @@
 
 import pytest
 
+from posjax.encoders import Padding
 from posjax.ppp import run
 from posjax.runs.settings import Settings
 
@@ -11,9 +12,15 @@ from posjax.runs.settings import Settings
     [
         ({"encoder": ("pixels",)}, "^encoder: PPP needs an encoder that pads"),
         ({"weights": ("random", "imagenet")}, "^weights: PPP takes one"),
-        ({"paddings": ("zeros", "valid@cropped")}, r"^paddings: .*valid@cropped"),
-        ({"paddings": ("valid+features.0=zeros",)}, r"^paddings: .*valid\+features.0=zeros"),
-        ({"coordinator_address": "a:1"}, "^coordinator_address: PPP runs on one host"),
+        ({"paddings": (Padding.parse("valid@cropped"),)}, r"^paddings: .*valid@cropped"),
+        (
+            {"paddings": (Padding.parse("valid+features.0=zeros"),)},
+            r"^paddings: .*valid\+features.0=zeros",
+        ),
+        (
+            {"coordinator_address": "a:1", "num_processes": 2, "process_id": 0},
+            "^coordinator_address: PPP runs on one host",
+        ),
         ({"num_train": 4}, "^num_train: PPP needs 5 images or more, not 4"),
     ],
 )
@@ -21,7 +28,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changes, message):
     values = {
         "encoder": ("vgg8_bn_quarter",),
         "weights": ("random",),
-        "paddings": ("zeros",),
+        "paddings": (Padding("zeros"),),
         "images": "noise",
         "test_images": ("noise",),
         "image_size": 36,
