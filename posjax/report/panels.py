@@ -83,9 +83,22 @@ def png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    content = _encode(image)
+    return content if len(content) < _LARGE else _encode(_in_256_colours(image))
+
+
+def _in_256_colours(image: Image.Image) -> Image.Image:
+    # Maps and text get fixed shades: a palette fitted to photographs would band the maps.
+    shades = COLOUR_MAP(np.linspace(0, 1, 96), bytes=True)[:, :3]
+    greys = np.repeat(np.linspace(0, 255, 16, dtype=np.uint8)[:, None], 3, axis=1)
+    fixed = np.concatenate([shades, greys])
+    fitted = image.quantize(256 - len(fixed), Image.Quantize.FASTOCTREE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*fixed.ravel().tolist(), *fitted])
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    if buffer.tell() > _LARGE:
-        buffer = io.BytesIO()
-        image.quantize(method=Image.Quantize.FASTOCTREE, dither=0).save(buffer, format="PNG")
     return buffer.getvalue()
