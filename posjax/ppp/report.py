@@ -28,8 +28,8 @@ ByPadding = dict[str, list[dict[str, Pattern]]]
 
 _INTRODUCTION = (
     "The features of a crop that is padded, less those of the same crop within its true"
-    " surroundings, averaged over images: what is left does not depend on the image, and so tells"
-    " the position. Magnitude is the mean of its absolute value, with what chance leaves of so few"
+    " surroundings, averaged over images: what is left depends on the position and not on the"
+    " image. Magnitude is the mean of its absolute value, with what chance leaves of so few"
     " images; strength is its root mean square without that. Both are in units of the standard"
     " deviation of each stage's features. SNR is the strength over the root mean square of what"
     " differs from image to image. Intervals are 95 %, over images by leaving out each fifth of"

@@ -77,7 +77,7 @@ def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
         "Where in the image": _profiles(profiles(measured)),
         "Predicted maps": _galleries(measured),
         "Penalties": tables.penalties(results) if closed_form else [],
-        "Training": [] if closed_form else _losses(measured),
+        "Training": [] if closed_form else [_losses(measured)],
         "Beside the paper": tables.beside_paper(summaries),
     }
     return {heading: elements for heading, elements in sections.items() if elements}
@@ -157,12 +157,12 @@ def _galleries(results: Sequence[Result]) -> list[Element]:
     return elements
 
 
-def _losses(results: Sequence[Result]) -> list[Element]:
+def _losses(results: Sequence[Result]) -> Picture:
     caption = (
         "Training losses, means over seeds and over up to 200 spans of steps; dashed: the loss of"
         " the best constant, the variance of the map."
     )
-    return [_picture("losses", figures.losses(results), caption)]
+    return _picture("losses", figures.losses(results), caption)
 
 
 def _picture(name: str, figure: Figure, caption: str) -> Picture:

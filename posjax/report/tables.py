@@ -62,12 +62,12 @@ def differences(rows: Sequence[Difference], kind: str = "padding") -> list[Eleme
 def selectivity(rows: Sequence[Difference]) -> list[Element]:
     """Scores less those on control maps: two tables per set of test images and control."""
     text = (
-        "Scores of each readout less those of one that was trained alike, but to draw a map made"
-        " of the position map: its pixels in a random order (shuffled map), which takes a memory"
-        " for single places, or a random map with its spectrum (smooth map), which takes position"
-        " as well. An SPC difference near 0 says of the shuffled map that the readout draws"
-        " whatever it is shown, and of the smooth map that the features tell places as such, and"
-        " this map no better than any other as smooth."
+        "Scores of each readout less those of a readout that was trained in the same way to draw a"
+        " control map. Shuffled map: the position map's pixels in a random order, which takes a"
+        " memory of single places. Smooth map: a random map with the position map's spectrum, which"
+        " takes position as well. An SPC difference near 0 means for the shuffled map that the"
+        " readout draws any map that it is trained on, and for the smooth map that the features"
+        " carry position, but serve this map no better than any other smooth one."
     )
     return [text, *_by_reference(rows)]
 
@@ -94,9 +94,9 @@ def penalties(results: Sequence[Result]) -> list[Element]:
             )
     tried = listed(f"{penalty:g}" for penalty in results[0].path.penalties)
     text = (
-        "The penalty on the squared weights is in units of the mean variance of a feature. Of"
-        f" {tried} it is the one whose fit to the other training images has the smallest mean"
-        " squared error on every fifth of them; then all are fitted."
+        "The penalty on the squared weights is in units of the mean variance of a feature. Tried:"
+        f" {tried}. Chosen: the one with the smallest mean squared error on every fifth training"
+        " image, which is held out; then all images are fitted."
     )
     labels = [*map(words, fields), *seed_column, "map"]
     head = ["penalty", "error, held-out images", "error, all training images", "best constant"]

@@ -86,10 +86,10 @@ def test_weights_and_control_maps_are_references_too():
     ]
 
 
-def test_penalties_are_told_with_their_errors():
+def test_penalties_have_a_row_for_each_readout_with_its_errors():
     results = [make_ridge_result(), make_ridge_result("valid")]
     text, table = tables.penalties(results)
-    assert "Of 1, 0.1, 0.01 it is" in text
+    assert "Tried: 1, 0.1, 0.01." in text
     assert table.head[:3] == ["padding", "map", "penalty"]
     assert [row[:4] for row in table.rows[:2]] == [
         ["zeros", "H", "1 (end of the path)", ".0200"],
