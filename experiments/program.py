@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import app, logging
@@ -34,7 +35,7 @@ def main(
         chosen = "paper" if any(name in given for name in CHOOSES_PAPER) else "demo"
         given.setdefault("preset", chosen)
         is_demo = given["preset"] == "demo"
-        values = {"workdir": f"runs/{program}", **(demo if is_demo else paper), **given}
+        values = {"workdir": Path(f"runs/{program}"), **(demo if is_demo else paper), **given}
         values["controls"] = _controls(values, demo=is_demo)
         settings = flags.build(runs.Settings, values, is_demo)
         unused = sorted(given.keys() & set(settings.unused()))

@@ -52,7 +52,7 @@ def check_fields(settings: Any) -> None:
             object.__setattr__(settings, field.name, parsed)
         if about["choices"]:
             check_known(field.name, several, about["choices"])
-        for one in several if not isinstance(several[:1], str) else ():
+        for one in several:
             _check_range(field.name, one, about)
 
 

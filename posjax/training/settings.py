@@ -78,7 +78,7 @@ class TrainingSettings:
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
     )
-    paddings: tuple[Padding, ...] = setting(
+    paddings: tuple[str | Padding, ...] = setting(
         (Padding("zeros"),),
         "Padding modes; an encoder is trained under each.",
         parse=Padding.parse,
