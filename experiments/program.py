@@ -97,8 +97,8 @@ def start_program(run: Callable[[], object]) -> None:
 def with_flags(message: str, names: list[str]) -> str:
     """A message in which arguments of these names are written as flags: `--maps: 'X' is unknown`.
 
-    A name is an argument where the message begins with it, or where `=` follows it.
+    A name is an argument where the message begins with it, or where `=` or "was" follows it.
     """
     name = rf"({'|'.join(map(re.escape, names))})"
     message = re.sub(rf"^{name}\b(?!-)", r"--\1", message)
-    return re.sub(rf"(?<![\w./-]){name}(?==)", r"--\1", message)
+    return re.sub(rf"(?<![\w./-]){name}(?==| was )", r"--\1", message)

@@ -138,8 +138,8 @@ def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> Fe
     def features(source: Source) -> Features:
         return encode(probe.encoder, source, probe.size, store, options, waits)
 
-    tests = {name: features(source) for name, source in probe.sets.tests.items()}
-    return FeatureSets(features(probe.sets.train), tests)
+    train = features(probe.sets.train)
+    return FeatureSets(train, {k: features(source) for k, source in probe.sets.tests.items()})
 
 
 @contextlib.contextmanager
