@@ -95,7 +95,7 @@ def _bare_spans(
     first: Int[np.ndarray, "m"],
     after: Int[np.ndarray, "m"],
 ) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-    """The spans that hold a bare pixel, found by running sums; near the end hardly any does."""
+    """The spans that hold a bare pixel, by running sums; near the end hardly any does."""
     sums = np.concatenate([[0], np.cumsum(bare)])
     kept = np.flatnonzero(sums[after] > sums[first])
     return leaf[kept], first[kept], after[kept]

@@ -9,7 +9,8 @@ import pytest
 from toy import tasks
 
 from posjax.probes import LinearReadout, position_map
-from posjax.probes.ridge import add_images, columns_of, fit_ridge, moments, no_sums
+from posjax.probes.moments import add_images, columns_of, moments, no_sums
+from posjax.probes.ridge import fit_ridge
 from posjax.fitting import closed_form
 from posjax import runtime
 from posjax.fitting import scoring
