@@ -235,7 +235,8 @@ def stage_shapes(
         # for all mixtures. An ablation of single layers has dozens of mixtures.
         with contextlib.suppress(InputTooSmall):
             plain = [Padding(mode) for mode in sorted(padding.modes)]
-            return [_shapes(create_frozen(name, one, pool_padding), side) for one in plain][0]
+            shapes = [_shapes(create_frozen(name, one, pool_padding), side) for one in plain]
+            return shapes[0]
     return _shapes(create_frozen(name, padding, pool_padding), side)
 
 

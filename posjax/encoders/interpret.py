@@ -23,8 +23,8 @@ def interpret(fn: Callable, rules: Mapping[Primitive, Rule]) -> Callable:
     """Returns `fn` with each operation computed by the rule of its primitive, if there is one.
 
     Functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom derivatives are
-    interpreted too, and lose the custom derivatives. Loops and branches stay as they are. `fn` takes
-    and returns pytrees of arrays.
+    interpreted too, and lose the custom derivatives. Loops and branches stay as they are.
+    `fn` takes and returns pytrees of arrays.
     """
 
     def interpreted(*args: Any) -> Any:

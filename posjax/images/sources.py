@@ -51,8 +51,8 @@ def open_source(
             random sample is taken and kept in order, because the first images may be of one class.
         seed: of the sample and of the generators. Image i of a generator depends on (seed, i)
             alone, so two seeds share no image, and a larger limit only appends.
-        skip_bad_images: leave out the files of a folder that are no images, after decoding them all, and
-            list them in `skipped`, in place of refusing the folder.
+        skip_bad_images: decode all files of a folder, leave out those that are no images, and list
+            them in `skipped`, in place of refusing the folder.
         manual_dir: where archives for a `tfds:` dataset lie that were downloaded by hand; by
             default in downloads/manual under TFDS_DATA_DIR.
 

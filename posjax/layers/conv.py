@@ -29,10 +29,10 @@ def conv(
 
     `mode` is a word of `MODES`, or an integer array as `pad` takes it. The geometry is that of
     explicit padding and a VALID convolution, for every mode and stride: the SAME padding of XLA
-    puts the odd row of a strided convolution on the other side. Under `zeros`
-    in words, the zeros are a parameter of XLA's convolution. Under `partial` the response before the bias is scaled by (taps of
-    the kernel) / (taps inside the map): partial convolution based padding, Liu et al. 2018 (arXiv
-    1811.11718), equation 4.
+    puts the odd row of a strided convolution on the other side. Under `zeros` in words, the zeros
+    are a parameter of XLA's convolution. Under `partial` the response before the bias is scaled by
+    (taps of the kernel) / (taps inside the map): partial convolution based padding, Liu et al. 2018
+    (arXiv 1811.11718), equation 4.
 
     Raises:
         ValueError: an unknown mode.

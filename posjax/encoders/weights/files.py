@@ -116,7 +116,7 @@ def _read_npz(content: bytes) -> tuple[StateDict, dict[str, str]]:
 def _read_torch(content: bytes) -> tuple[StateDict, dict[str, str]]:
     if content[257:262] == b"ustar":
         raise ValueError(
-            "a tar archive, as PyTorch before 0.2 wrote them: load it with PyTorch and save it again"
+            "a tar archive, as PyTorch before 0.2 wrote them: load it there and save it again"
         )
     arrays = _read_torch_zip(content) if content.startswith(b"PK") else _read_torch_stream(content)
     return arrays, {}
