@@ -60,10 +60,10 @@ def test_one_value_for_each_image(leading):
     predictions = noise(*leading, 6, 9)
     flat = predictions.reshape(-1, 6, 9)
     for metric, reference in ((spc, scipys), (mae, lambda p, t: np.abs(p - t).mean())):
-        found = metric(predictions, target)
-        assert found.shape == leading
+        actual = metric(predictions, target)
+        assert actual.shape == leading
         expected = [reference(p, target) for p in flat]
-        np.testing.assert_allclose(np.ravel(found), expected, atol=1e-6)
+        np.testing.assert_allclose(np.ravel(actual), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
