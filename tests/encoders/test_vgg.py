@@ -49,11 +49,11 @@ def test_adaptive_average_is_that_of_pytorch(size, images, recorded):
 @pytest.fixture(scope="module")
 def head(numbered):
     """A head with hidden units that each read one place of the pooled f5, and its variables."""
-    encoder = create("vgg11", num_classes=3)
-    variables = copy.deepcopy(numbered(create("vgg11")))
-    # Channel, row, column: PyTorch flattens [512, 7, 7].
-    chosen = [(0, 0, 0), (3, 1, 5), (511, 6, 6)]
-    kernels = [np.zeros(shape, np.float32) for shape in ((25088, 4096), (4096, 4096), (4096, 3))]
+    encoder = create("vgg8_bn_quarter", num_classes=3)
+    variables = copy.deepcopy(numbered(create("vgg8_bn_quarter")))
+    # Channel, row, column: PyTorch flattens [128, 7, 7].
+    chosen = [(0, 0, 0), (3, 1, 5), (127, 6, 6)]
+    kernels = [np.zeros(shape, np.float32) for shape in ((6272, 4096), (4096, 4096), (4096, 3))]
     for unit, (channel, row, column) in enumerate(chosen):
         kernels[0][channel * 49 + row * 7 + column, unit] = 1
         kernels[1][unit, unit] = kernels[2][unit, unit] = 1
@@ -74,8 +74,8 @@ def test_logits_read_the_pooled_last_stage_channels_first(head, encode, images):
     encoder, variables, chosen = head
     x = images(0, 2, 64, 96)
     f5 = encode(encoder, variables, x)["f5"]
-    assert f5.shape == (2, 4, 6, 512)
-    averaged = adaptive_average(f5.reshape(2, 2, 2, 3, 2, 512).max((2, 4)), 7)
+    assert f5.shape == (2, 4, 6, 128)
+    averaged = adaptive_average(f5.reshape(2, 2, 2, 3, 2, 128).max((2, 4)), 7)
     expected = np.stack([averaged[:, row, column, channel] for channel, row, column in chosen], 1)
     logits = logits_of(encoder)(variables, x)
     np.testing.assert_allclose(logits, expected + np.float32([1, 2, 3]), rtol=1e-4)

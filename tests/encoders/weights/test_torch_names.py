@@ -45,9 +45,9 @@ def test_names_are_torchvisions_and_akamasters(variables_of, state_dict_of):
 def test_heads_of_vgg_are_read_by_torchvisions_names_and_by_timms(
     variables_of, state_dict_of, same
 ):
-    variables = variables_of("vgg11", 3)
+    variables = variables_of("vgg8_bn_quarter", 3)
     state = state_dict_of(variables)
-    same(from_torch("vgg11", state), variables)
+    same(from_torch("vgg8_bn_quarter", state), variables)
     for here, timm in [("classifier.0", "pre_logits.fc1"), ("classifier.3", "pre_logits.fc2")]:
         weight = state.pop(f"{here}.weight")
         size = 7 if here == "classifier.0" else 1
@@ -55,9 +55,9 @@ def test_heads_of_vgg_are_read_by_torchvisions_names_and_by_timms(
         state[f"{timm}.bias"] = state.pop(f"{here}.bias")
     state["head.fc.weight"] = state.pop("classifier.6.weight")
     state["head.fc.bias"] = state.pop("classifier.6.bias")
-    same(from_torch("vgg11", state), variables)
+    same(from_torch("vgg8_bn_quarter", state), variables)
     with pytest.raises(ValueError, match=r"classifier\.6\.bias is there twice"):
-        from_torch("vgg11", state | {"classifier.6.bias": np.zeros(3)})
+        from_torch("vgg8_bn_quarter", state | {"classifier.6.bias": np.zeros(3)})
 
 
 def test_one_error_lists_all_that_is_wrong(variables_of, state_dict_of):

@@ -191,8 +191,8 @@ def test_code_in_a_pickle_never_runs(tmp_path, monkeypatch, protocol, container)
         b"\x80\x02}r\xff\xff\xff\x7f.",  # A memo of 2³¹ entries.
         b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",  # Bytes of 2⁶³ − 1.
         b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f.",  # A frame of 2⁶³ − 1.
-        b"\x80\x02" + b")" + b"\x85" * 10**6 + b"}(h\x00u.",  # A key that is not there.
-        b"\x80\x02}(" + b")" + b"\x85" * 10**6 + b"Nu.",  # A key nested a million deep.
+        b"\x80\x02" + b")" + b"\x85" * 10**5 + b"}(h\x00u.",  # A key that is not there.
+        b"\x80\x02}(" + b")" + b"\x85" * 10**5 + b"Nu.",  # A key nested too deeply for a recursion.
         b"\x80\x02\x82\x01.",  # An extension code.
         b"ios\nsystem\n.",
         b"\x80\x02ccollections\nOrderedDict\n)\x81.",
