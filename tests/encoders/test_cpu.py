@@ -79,6 +79,6 @@ def test_bfloat16_stays_as_it_is():
 def test_a_whole_encoder_keeps_its_stages(numbered):
     module = encoders.create("vgg11", "circular")
     variables, x = numbered(module), draw(0, 1, 64, 64, 3)
-    found = jax.jit(quick_on_cpu(module.apply))(variables, x)
+    stages = jax.jit(quick_on_cpu(module.apply))(variables, x)
     for stage, expected in jax.jit(module.apply)(variables, x).items():
-        np.testing.assert_allclose(found[stage], expected, atol=1e-5 * np.std(expected))
+        np.testing.assert_allclose(stages[stage], expected, atol=1e-5 * np.std(expected))

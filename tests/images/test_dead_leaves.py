@@ -89,7 +89,7 @@ def test_no_position_in_the_frame_is_special():
     # Over 768 values a fair draw stays below 4.5 standard errors but once in 200 runs.
     assert np.abs(images.mean(axis=0) - 0.5).max() < 4.5 * deviation / np.sqrt(300)
     assert np.std(images, axis=0).mean() == pytest.approx(deviation, rel=0.02)
-    # Neighbours agree equally often at the border and inside: leaves have one size everywhere.
+    # Neighbours agree equally often at the border and inside: leaves are as large in both.
     same = (images[:, :, 1:] == images[:, :, :-1]).all(axis=-1).mean(axis=0)
     border = same[:, [0, -1]].mean()
     assert border == pytest.approx(same[:, 5:-5].mean(), abs=0.03)

@@ -127,7 +127,7 @@ def test_kept_images_are_read_only(folder):
 
 
 def test_images_of_another_size_are_refused(folder):
-    with pytest.raises(ValueError, match=r"^noise/0: expected \(5, 5, 3\), found \(6, 6, 3\)"):
+    with pytest.raises(ValueError, match=r"^noise/0: expected \(5, 5, 3\), not \(6, 6, 3\)"):
         Kept(Counting(), 5, folder).pixels(0)
 
 

@@ -154,7 +154,7 @@ def test_too_many_pixels_are_refused_from_the_header(tmp_path, monkeypatch, time
 
 
 class _Counting:
-    """Image i has the level i of 255 everywhere; counts the threads that read, `bad` raises."""
+    """Image i is flat, of level i of 255; counts the threads that read, `bad` raises."""
 
     name, skipped = "counting", ()
 

@@ -19,12 +19,6 @@ def test_rings_count_the_cells_to_the_nearest_border():
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_cells_are_means_of_the_pixels_in_them():
-    values = predictions(84)
-    expected = values.reshape(3, 28, 3, 28, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(cells(values), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("size", [28, 31, 50, 224])
 def test_cells_of_any_size_keep_the_mean_and_a_constant(size):
     values = predictions(size)

@@ -34,7 +34,7 @@ def add(readout):
 
 def moments_of(readout, features, shift, mask=None):
     mask = np.ones(len(features), np.float32) if mask is None else mask
-    if len(features) < 8:  # the same size everywhere is compiled once
+    if len(features) < 8:  # one size is compiled once
         more = 8 - len(features)
         features = np.pad(features, ((0, more), (0, 0), (0, 0), (0, 0)), constant_values=9)
         mask = np.pad(mask, (0, more))
@@ -225,7 +225,7 @@ def test_sums_over_many_images_are_those_of_float64():
     readout = LinearReadout(kernel_size=1, feature_size=(2, 2), map_size=(2, 2))
     features = draw(20_000, 1, size=(2, 2)) + np.float32(3)
     actual = moments_of(readout, features, np.zeros(1, np.float32))
-    # At the map's own size U is the identity. A running float32 sum is wrong by 3e-6.
+    # At the size of the map U is the identity. A running float32 sum is wrong by 3e-6.
     exact = np.mean(features.astype(np.float64) ** 2)
     assert actual.gram[0, 0] / actual.count == pytest.approx(exact, rel=3e-7)
 
