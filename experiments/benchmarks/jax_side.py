@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax import encoders, probes, training
-from posjax.probes.controls import Task
-from posjax.probes.trainer import State, Target, optimizer, target_for, train_step
+from posjax import encoders, probes, runtime, training
 from posjax.features import store as cache
-from posjax.fitting import sgd as grid
-from posjax import runtime
 from posjax.features.features import Features
+from posjax.fitting import sgd as grid
+from posjax.probes.controls import Task
+from posjax.probes.trainer import LowResTarget, State, optimizer, target_for, train_step
 
 FEATURE_SIZE = (28, 28)
 MAPS = ("H", "V", "G", "HS", "VS")
@@ -70,7 +69,7 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
     stages = _in_bfloat16(_stages(batch))
     state, target, stages = runtime.replicate((start, target, stages), devices)
 
-    def train(state: State, stages: Any, target: Target) -> Any:
+    def train(state: State, stages: Any, target: LowResTarget) -> Any:
         return train_step(readout, tx, state, readout.align(stages), target)
 
     step = runtime.pmap(train, devices, donate_argnums=(0,))

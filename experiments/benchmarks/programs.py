@@ -8,20 +8,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import ShapeDtypeStruct as Shape
-
-from posjax import encoders, training
-from posjax.probes import LinearReadout, Readout
-from posjax.probes.ridge import no_sums
-from posjax.probes.trainer import Target, optimizer, step_decay
-from posjax.fitting import closed_form
-from posjax.features import encoding
-from posjax.fitting import sgd as grid
-from posjax import runtime
-from posjax.ppp import measure as pattern
-from posjax.fitting import scoring
 from posjax.runs.groups import FEATURE_SIZE
-from posjax.training.saliency import crop_shift
+
+from posjax import encoders, runtime, training
+from posjax.features import encoding
+from posjax.fitting import closed_form, scoring
+from posjax.fitting import sgd as grid
+from posjax.ppp import measure as pattern
+from posjax.probes import LinearReadout, Readout
+from posjax.probes.moments import no_sums
+from posjax.probes.trainer import LowResTarget, optimizer, step_decay
 from posjax.training import steps as training_steps
+from posjax.training.saliency import crop_shift
 
 STORED = "bfloat16"
 STEPS = 10  # of an epoch: schedules need a number
@@ -79,7 +77,7 @@ def train_readouts(readout: Readout, stages: Stages, count: int, own: int = 0) -
     state = training.State(variables, jax.eval_shape(jax.vmap(tx.init), variables["params"]))
     batch = _count(stages)
     common, images = (
-        Target(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
+        LowResTarget(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
         for rows in ((count,), (batch, own))
     )
     return Program(

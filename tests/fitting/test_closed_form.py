@@ -11,7 +11,8 @@ from posjax.fitting import Readouts, Ridge, closed_form
 from posjax.fitting import score as score_readouts
 from posjax.probes import LinearReadout, position_map
 from posjax.probes.controls import Task
-from posjax.probes.ridge import add_images, columns_of, fit_ridge, moments, no_sums
+from posjax.probes.moments import add_images, columns_of, moments, no_sums
+from posjax.probes.ridge import fit_ridge
 
 READOUT = LinearReadout(feature_size=(8, 8), map_size=(16, 16))
 STAGES, MAPS = ("f1", "f2"), ("H", "G")

@@ -29,7 +29,7 @@ def test_the_loss_of_an_image_is_that_to_its_own_map():
     response = jnp.asarray(np.random.default_rng(0).random((3, 6, 6), np.float32))
     whole = READOUT.upsample(response)
     for i, (task, goal) in enumerate(zip(TASKS, zip(*goals, strict=True), strict=True)):
-        found = squared_error(READOUT, response, targets.Target(*goal))
+        found = squared_error(READOUT, response, targets.LowResTarget(*goal))
         if task.control == IMAGE_SHUFFLED:
             maps = np.stack([shuffled(task.map, TRAINING, int(row)) for row in ROWS])
         else:
@@ -52,4 +52,4 @@ def test_scores_are_those_against_the_image_s_own_map():
 def test_without_such_tasks_nothing_is_prepared():
     tasks = TASKS[:1]
     assert targets.permutations_of(READOUT, tasks, ROWS).shape == (3, 0)
-    assert targets.image_targets(READOUT, tasks, ROWS).preimage.shape == (3, 0, 6, 6)
+    assert targets.image_targets(READOUT, tasks, ROWS).target.shape == (3, 0, 6, 6)
