@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax import encoders, probes, training
+from posjax import encoders, probes, runtime, training
+from posjax.features import store as cache
+from posjax.features.features import Features
+from posjax.fitting import sgd as grid
 from posjax.probes.controls import Task
 from posjax.probes.trainer import State, Target, optimizer, target_for, train_step
-from posjax.features import store as cache
-from posjax.fitting import sgd as grid
-from posjax import runtime
-from posjax.features.features import Features
 
 FEATURE_SIZE = (28, 28)
 MAPS = ("H", "V", "G", "HS", "VS")

@@ -8,20 +8,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import ShapeDtypeStruct as Shape
+from posjax.runs.groups import FEATURE_SIZE
 
-from posjax import encoders, training
+from posjax import encoders, runtime, training
+from posjax.features import encoding
+from posjax.fitting import closed_form, scoring
+from posjax.fitting import sgd as grid
+from posjax.ppp import measure as pattern
 from posjax.probes import LinearReadout, Readout
 from posjax.probes.ridge import no_sums
 from posjax.probes.trainer import Target, optimizer, step_decay
-from posjax.fitting import closed_form
-from posjax.features import encoding
-from posjax.fitting import sgd as grid
-from posjax import runtime
-from posjax.ppp import measure as pattern
-from posjax.fitting import scoring
-from posjax.runs.groups import FEATURE_SIZE
-from posjax.training.saliency import crop_shift
 from posjax.training import steps as training_steps
+from posjax.training.saliency import crop_shift
 
 STORED = "bfloat16"
 STEPS = 10  # of an epoch: schedules need a number

@@ -11,9 +11,9 @@ from jaxtyping import Num
 from posjax.encoders import Padding
 from posjax.images import Source
 from posjax.training.feeding import Feed
+from posjax.training.job import Job, Trained, evaluate
 from posjax.training.objective import Objective
 from posjax.training.settings import TrainingSettings
-from posjax.training.train import Job, Trained, evaluate
 
 WEIGHTS = "weights.safetensors"
 

@@ -39,8 +39,8 @@ class SaliencySettings(TrainingSettings):
     images: str = setting(help="Folder of images to train on, or tfds:NAME[:SPLIT].")
     masks: str | None = setting(
         None,
-        "Folder of the masks of images, of the same names except for their ending. tfds: has masks "
-        "of its own.",
+        "Folder of the masks of images, of the same names except for their ending. tfds: brings "
+        "its masks.",
     )
     test_images: str | None = setting(
         None,
@@ -158,9 +158,7 @@ def _open_test(settings: SaliencySettings) -> Masked:
     return _masked(settings, "num_train", slice(first, count and first + count), count)
 
 
-def _masked(
-    settings: SaliencySettings, argument: str, part: slice, count: int | None
-) -> Masked:
+def _masked(settings: SaliencySettings, argument: str, part: slice, count: int | None) -> Masked:
     """A part of the images that an argument names, of which `count` are wanted."""
     test = argument == "test_images"
     spec, masks = (
