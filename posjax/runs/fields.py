@@ -14,7 +14,7 @@ def setting(
     *,
     demo: Any = NOT_GIVEN,
     choices: Sequence[str] = (),
-    at_least: float | None = None,
+    at_least: int | float | None = None,
     **metadata: Any,
 ) -> Any:
     """A dataclass field of a settings class.

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -31,6 +31,7 @@ class Job:
     evaluate_every: int = 1
 
 
+@runtime_checkable
 class Logs(Protocol):
     """Where a training leaves its checkpoints and figures."""
 

@@ -80,7 +80,7 @@ class TrainingSettings:
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
     )
-    paddings: tuple[Padding, ...] = setting(
+    paddings: tuple[str | Padding, ...] = setting(
         (Padding("zeros"),),
         "Padding modes; an encoder is trained under each.",
         parse=Padding.parse,
@@ -105,7 +105,9 @@ class TrainingSettings:
     num_test: int | None = setting(None, "Number of test images.", at_least=1, default_text="all")
     image_size: int = setting(32, "Height and width of what the encoder sees, pixels.", at_least=1)
     normalize: str = setting(
-        "cifar10", f"Statistics of the images, of {', '.join(STATISTICS)}.", choices=STATISTICS
+        "cifar10",
+        f"Statistics of the images, of {', '.join(STATISTICS)}.",
+        choices=tuple(STATISTICS),
     )
     evaluate_every: int = setting(
         1,

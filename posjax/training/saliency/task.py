@@ -18,12 +18,13 @@ from posjax.encoders.weights.export import safetensors_bytes, to_safetensors
 from posjax.images import HALF, Masked, open_masked
 from posjax.runs.fields import setting
 from posjax.training.augment import central
+from posjax.training.feeding import Dataset
 from posjax.training.initial import with_encoder
 from posjax.training.saliency.measures import saliency_measures
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
 from posjax.training.saliency.table import MEASURES, write_table
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Dataset, Datasets, TrainedModel
+from posjax.training.task import WEIGHTS, Datasets, TrainedModel
 
 NETWORK = "network.safetensors"
 
