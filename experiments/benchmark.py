@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 
 from experiments.benchmarks import tables
-from experiments.benchmarks.sections import MODULES, SECTIONS, SMALL, Bench, Sizes, rows_of
+from experiments.benchmarks.sections import MODULES, SECTIONS, rows_of
+from experiments.benchmarks.sizes import SMALL, Bench, Sizes
 from experiments.benchmarks.workers import Worker
 
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "numpy", "torch", "libtpu")
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         bench = Bench(sizes, args.turns, args.images, args.test_images, Path(scratch))
         chosen = [(section, part) for section, part in parts if part not in left_out]
         for row in (row for pair in chosen for row in rows_of(*pair, bench)):
-            if tables.title(row) != table:
-                table = tables.title(row)
+            if tables.table_of(row) != table:
+                table = tables.table_of(row)
                 print(tables.head_text(table))
             print(tables.row_text(row), flush=True)
             report["rows"].append(row)

@@ -1,6 +1,5 @@
 """The sections of the benchmark: most time pairs, in turn, and yield one row for a pair."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -12,72 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.tables import Row, pair_row, program_row
+from experiments.benchmarks.sizes import Bench
+from experiments.benchmarks.tables import Row, pair_row
+from experiments.benchmarks.tpu import tpu_programs
 from experiments.benchmarks.workers import Worker
 from posjax.images import open_source
 
-MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial")
-DATA = "data"  # in place of a padding mode: the modes are an argument
 MODULES = {
     "posjax": "experiments.benchmarks.jax_side",
     "torch": "experiments.benchmarks.torch_side",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How much work a section does; `table1` is the paper's by default."""
-
-    encoders: tuple[str, ...] = ("vgg16", "resnet50")
-    modes: tuple[str, ...] = MODES
-    image_size: int = 224
-    encoder_batch: int = 8
-    batch: int = 32
-    epochs: int = 15
-    num_train: int = 300
-    num_test: int = 100
-    torch_epochs: int = 2
-    readout_images: int = 128
-    readout_counts: tuple[int, ...] = (5, 50)
-    depths: tuple[int, ...] = (1, 2, 3)
-    training_batch: int = 128
-    compiled: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        ("vgg16", "float32", ("zeros", DATA, "valid")),
-        ("vgg16", "bfloat16", ("zeros", DATA, "reflect", "valid")),
-        ("resnet50", "bfloat16", ("zeros", DATA)),
-        ("resnet152", "bfloat16", ("zeros", DATA)),
-    )
-    compiled_readouts: tuple[int, ...] = (15, 50)
-    compiled_training: str = "resnet50"
-
-
-SMALL = Sizes(
-    encoders=("vgg16",),
-    modes=("partial",),
-    image_size=32,
-    encoder_batch=2,
-    batch=4,
-    epochs=2,
-    num_train=6,
-    num_test=3,
-    readout_images=8,
-    readout_counts=(2,),
-    depths=(1,),
-    training_batch=4,
-    compiled=(("resnet20", "bfloat16", ("zeros", DATA)),),
-    compiled_readouts=(2,),
-    compiled_training="resnet20",
-)
-
-
-class Bench(NamedTuple):
-    """What a section needs: sizes, the number of turns, and where images are."""
-
-    sizes: Sizes
-    turns: int
-    images: str | None
-    test_images: str | None
-    scratch: Path
 
 
 class Side(NamedTuple):
@@ -222,42 +165,6 @@ def _photographs(folder: Path, count: int, size: int, seed: int) -> str:
         pixels = np.rint(source[i] * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:04}.jpg", quality=90)
     return str(folder)
-
-
-def tpu_programs(bench: Bench) -> Iterator[Row]:
-    """What a run compiles: encoding, readouts, scores, ridge and a network's training.
-
-    libtpu brings the TPU's compiler, which needs no TPU. Nothing runs: times are its estimates, and
-    seconds to compile those of this machine's processor.
-    """
-    cycles: dict[str, int] = {}
-    with Worker("experiments.benchmarks.tpu_side") as worker:
-        for name, program, sizes, over in _tpu_cases(bench.sizes):
-            compiled = worker.call("compiled", program=program, **sizes)
-            cycles[name] = compiled["cycles"]
-            ratio = compiled["cycles"] / cycles[over] if over else None
-            yield program_row(name, sizes, compiled | {"over": over, "ratio": ratio})
-
-
-def _tpu_cases(s: Sizes) -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
-    """Name, program of `tpu_side`, its arguments, and the name of what it is compared with."""
-    common = {"batch": s.batch, "size": s.image_size}
-    for encoder, dtype, paddings in s.compiled:
-        zeros = f"encode {encoder} {dtype}, zeros"
-        for padding in paddings:
-            name = f"encode {encoder} {dtype}, {padding}"
-            sizes = {"encoder": encoder, "dtype": dtype, "padding": padding, **common}
-            yield name, "encode", sizes, None if name == zeros else zeros
-    first = {"encoder": s.compiled[0][0], **common}
-    of_four = {**first, "dtype": "bfloat16", "padding": DATA, "devices": 4}
-    yield f"encode {first['encoder']} bfloat16, {DATA}, on 4", "encode", of_four, None
-    for count in s.compiled_readouts:
-        yield f"train {count} readouts", "train_readouts", first | {"count": count}, None
-    count = s.compiled_readouts[0]
-    yield f"score {count} readouts", "score_readouts", first | {"count": count}, None
-    yield "sum products (ridge)", "sum_products", first, None
-    sizes = {"encoder": s.compiled_training, **common}
-    yield f"train {s.compiled_training}", "train_network", sizes, None
 
 
 SECTIONS: dict[str, tuple[Part, ...]] = {

@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.benchmarks.torch_side import (
     DEVICE,
-    Readout,
     frozen_encoder,
     on_device,
-    step_for,
+    readout_step,
     synchronize,
 )
 
@@ -50,9 +49,8 @@ def main() -> None:
     photographs = Photographs(given["images"], given["num_train"], size)
     train = DataLoader(photographs, shuffle=True, persistent_workers=True, **options)
     test = DataLoader(Photographs(given["test_images"], given["num_test"], size), **options)
-    encoder, readout = frozen_encoder("vgg16"), on_device(Readout(1, size))
-    target = torch.linspace(0, 1, size, device=DEVICE).expand(size, size)
-    step = step_for(readout, target)
+    encoder = frozen_encoder("vgg16")
+    readout, target, step = readout_step(1, size)
 
     epochs = []
     for _ in range(given["epochs"]):

@@ -6,6 +6,7 @@ posjax imports this.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,10 +79,10 @@ class Readout(nn.Module):
 
     def __init__(self, depth: int, size: int) -> None:
         super().__init__()
-        self.size, layers = size, []
+        self.size, layers, options = size, [], {"padding": 0, "bias": True}
         for _ in range(depth - 1):
-            layers += [*_norm_conv(CHANNELS, CHANNELS, 3, padding=0), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, *_norm_conv(CHANNELS, 1, 3, padding=0), nn.Sigmoid())
+            layers += [*_norm_conv(CHANNELS, CHANNELS, 3, **options), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, *_norm_conv(CHANNELS, 1, 3, **options), nn.Sigmoid())
 
     def forward(self, stages: list[torch.Tensor]) -> torch.Tensor:
         """Position maps [n, size, size]."""
@@ -98,11 +99,13 @@ class CifarResNet(nn.Module):
 
     def __init__(self, padding: str) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_norm_conv(3, 16, 3, mode=padding))
+        self.stem = nn.Sequential(*_norm_conv(3, 16, 3, padding_mode=padding))
         self.first, self.second, inputs = nn.ModuleList(), nn.ModuleList(), 16
         for width in [16] * 3 + [32] * 3 + [64] * 3:
             pair = (inputs, width, 3, width // inputs), (width, width, 3)
-            first, second = (nn.Sequential(*_norm_conv(*sizes, mode=padding)) for sizes in pair)
+            first, second = (
+                nn.Sequential(*_norm_conv(*sizes, padding_mode=padding)) for sizes in pair
+            )
             self.first.append(first)
             self.second.append(second)
             inputs = width
@@ -121,18 +124,11 @@ class CifarResNet(nn.Module):
 
 
 def _norm_conv(
-    inputs: int,
-    outputs: int,
-    kernel: int,
-    stride: int = 1,
-    *,
-    padding: int | None = None,
-    mode: str = "zeros",
+    inputs: int, outputs: int, kernel: int, stride: int = 1, **options: Any
 ) -> list[nn.Module]:
-    width = kernel // 2 if padding is None else padding
-    bias = padding is not None  # the readout's convolutions have one
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, width, bias=bias, padding_mode=mode)
-    return [conv, nn.BatchNorm2d(outputs)]
+    """A convolution that keeps the size, unless its options say otherwise, and BatchNorm."""
+    options = {"padding": kernel // 2, "bias": False, **options}
+    return [nn.Conv2d(inputs, outputs, kernel, stride, **options), nn.BatchNorm2d(outputs)]
 
 
 def on_device(module: nn.Module | torch.Tensor) -> nn.Module | torch.Tensor:
@@ -145,18 +141,29 @@ def frozen_encoder(name: str) -> nn.Module:
     return on_device({"vgg16": vgg16, "resnet50": resnet50}[name]().eval().requires_grad_(False))
 
 
-def step_for(readout: nn.Module, target: torch.Tensor) -> Callable[[list[torch.Tensor]], None]:
-    """One step of SGD on a batch of stages."""
-    optimizer = torch.optim.SGD(readout.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    readout.train()
+def sgd(module: nn.Module, **options: Any) -> Callable[[Callable[[], torch.Tensor]], None]:
+    """Steps of SGD on the loss that a function gives."""
+    optimizer = torch.optim.SGD(module.train().parameters(), lr=0.1, momentum=0.9, **options)
 
-    def step(stages: list[torch.Tensor]) -> None:
+    def step(loss: Callable[[], torch.Tensor]) -> None:
         optimizer.zero_grad(set_to_none=True)
-        prediction = readout(stages)
-        F.mse_loss(prediction, target.expand_as(prediction)).backward()
+        loss().backward()
         optimizer.step()
 
     return step
+
+
+def readout_step(depth: int, size: int) -> tuple[nn.Module, torch.Tensor, Callable]:
+    """A readout, the map that it learns, and its step on a batch of stages."""
+    readout = on_device(Readout(depth, size))
+    target = torch.linspace(0, 1, size, device=DEVICE).expand(size, size)
+    step = sgd(readout, weight_decay=1e-4)
+
+    def loss(stages: list[torch.Tensor]) -> torch.Tensor:
+        prediction = readout(stages)
+        return F.mse_loss(prediction, target.expand_as(prediction))
+
+    return readout, target, lambda stages: step(lambda: loss(stages))
 
 
 def forward(encoder: str, batch: int, size: int) -> Callable[[], None]:
@@ -175,8 +182,7 @@ def training_step(depth: int, batch: int, size: int) -> Callable[[], None]:
     """One step of one readout on a batch of stages that lies in memory."""
     shapes = ((64, 28), (128, 28), (256, 28), (512, 28), (512, 14))
     stages = [on_device(torch.rand(batch, c, s, s)) for c, s in shapes]
-    target = torch.linspace(0, 1, size, device=DEVICE).expand(size, size)
-    step = step_for(on_device(Readout(depth, size)), target)
+    _, _, step = readout_step(depth, size)
 
     def run() -> None:
         step(stages)
@@ -189,16 +195,13 @@ def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable[
     """One step of training a CIFAR ResNet-20 on images that lie in memory."""
     if encoder != "resnet20":
         raise ValueError(f"encoder {encoder!r}: only resnet20 is here to be trained")
-    network = on_device(CifarResNet(padding)).train()
-    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
-    optimizer = torch.optim.SGD(network.parameters(), **options)
+    network = on_device(CifarResNet(padding))
+    step = sgd(network, weight_decay=5e-4, nesterov=True)
     images = on_device(torch.rand(batch, 3, size, size))
     labels = torch.randint(0, 10, (batch,), device=DEVICE)
 
     def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(network(images), labels).backward()
-        optimizer.step()
+        step(lambda: F.cross_entropy(network(images), labels))
         synchronize()
 
     return run

@@ -3,7 +3,7 @@
 import functools
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from posjax.encoders import create
@@ -15,7 +15,9 @@ def resnet20_variables():
 
     @functools.cache
     def draw(seed, num_classes=2):
-        init = jax.jit(create("resnet20", num_classes=num_classes).init)
-        return jax.device_get(init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3))))
+        encoder, rng = create("resnet20", num_classes=num_classes), np.random.default_rng(seed)
+        images = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)
+        shapes = jax.eval_shape(encoder.init, jax.random.key(0), images)
+        return jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
 
     return draw

@@ -41,7 +41,7 @@ def test_weights_of_another_normalisation_are_refused():
 
 
 def test_weights_that_do_not_ship_are_refused_by_name():
-    with pytest.raises(ValueError, match="^weights: there are no weights cifar10 of resnet20"):
+    with pytest.raises(ValueError, match=r"^weights: there are no weights cifar10 of resnet20"):
         load_initial(settings("cifar10:valid"), ZEROS)
 
 

@@ -33,7 +33,7 @@ def test_steps_are_those_of_pytorch(mode, numbered):
     variables = numbered(encoder)
     state = State(variables, tx.init(variables["params"]))
     objective = CrossEntropy(encoder, SETTINGS.label_smoothing)
-    step = jax.jit(functools.partial(train_step, objective, tx))
+    step = jax.jit(functools.partial(train_step, objective, tx), compiler_options=QUICK)
     # In none of these batches rounding decides what passes a ReLU: data/make_steps.py.
     for number, seed in enumerate(RECORDED["seeds"]):
         images = np.random.default_rng(seed).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
@@ -60,15 +60,14 @@ def devices_compile_quickly():
         yield
 
 
-@pytest.fixture(scope="module")
-def toy():
+@pytest.fixture
+def toy(numbered):
     """A small ResNet, its optimiser and state, and a batch of eight images with labels."""
     encoder = encoders.create("resnet20", "reflect", num_classes=3).clone(blocks=(1, 1, 1))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
     labels = rng.integers(0, 3, 8).astype(np.int32)
-    variables = jax.device_get(jax.jit(encoder.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    tx = optimizer(SETTINGS, 4)
+    variables, tx = numbered(encoder), optimizer(SETTINGS, 4)
     return encoder, tx, State(variables, tx.init(variables["params"])), images, labels
 
 

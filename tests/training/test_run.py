@@ -14,8 +14,8 @@ def test_folders_that_are_missing_or_have_other_classes_are_refused_by_name(tmp_
     (other / "red").rename(other / "green")
     workdir = tmp_path / "run"
     settings = TrainingSettings(images=str(train), test_images="nowhere", workdir=workdir)
-    with pytest.raises(ValueError, match="^test_images: no folder 'nowhere'"):
+    with pytest.raises(ValueError, match=r"^test_images: no folder 'nowhere'"):
         run(settings, Classification())
-    with pytest.raises(ValueError, match="^test_images has the classes blue, green; those of"):
+    with pytest.raises(ValueError, match=r"^test_images has the classes blue, green; those of"):
         run(dataclasses.replace(settings, test_images=str(other)), Classification())
     assert not workdir.exists()

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from shapes import write_shapes
@@ -13,9 +12,9 @@ from posjax.training.saliency.network import SaliencyNetwork
 
 
 def test_a_saliency_network_takes_the_encoder_and_leaves_its_head(resnet20_variables):
-    network, images = SaliencyNetwork("resnet20"), jnp.zeros((1, 32, 32, 3))
-    init = jax.jit(lambda key: network.init(key, images, method="logits"))
-    fresh = jax.device_get(init(jax.random.key(0)))
+    network, images = SaliencyNetwork("resnet20"), jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     merged = Saliency().with_encoder(fresh, resnet20_variables(1))
     bare = resnet20_variables(1, num_classes=None)
     assert_same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)  # noqa: E731
@@ -49,7 +48,7 @@ def test_the_test_images_are_those_behind_the_training_images(settings):
 
 def test_test_images_that_are_trained_on_are_refused(settings):
     same = {"test_images": f"{settings.images}/../images", "test_masks": settings.masks}
-    with pytest.raises(ValueError, match="^test_images: 4 of them are among those of images"):
+    with pytest.raises(ValueError, match=r"^test_images: 4 of them are among those of images"):
         Saliency().open(dataclasses.replace(settings, **same))
 
 

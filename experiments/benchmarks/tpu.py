@@ -1,9 +1,13 @@
-"""Programs and the TPU's compiler: for a process of its own, whose environment it changes."""
+"""What the TPU's compiler makes of a run's programs, on a machine without a TPU.
+
+libtpu brings the compiler. Nothing runs: times are its estimates, and seconds to compile those of
+this machine's processor.
+"""
 
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +15,10 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from experiments.benchmarks import programs
-from experiments.benchmarks.estimates import estimate, products
-from experiments.benchmarks.sections import DATA
+from experiments.benchmarks.estimates import CYCLES, ENDLESS, estimate, products
+from experiments.benchmarks.sizes import DATA, Bench, Sizes
+from experiments.benchmarks.tables import Row, program_row
+from experiments.benchmarks.workers import Worker
 from posjax import encoders, training
 from posjax.probes import LinearReadout, Readout
 from posjax.training.classification import CrossEntropy
@@ -28,6 +34,38 @@ ENVIRONMENT = {
 }
 
 
+def tpu_programs(bench: Bench) -> Iterator[Row]:
+    """What a run compiles: encoding, readouts, scores, ridge and a network's training."""
+    cycles: dict[str, int] = {}
+    with Worker("experiments.benchmarks.tpu") as worker:
+        for name, program, sizes, over in _cases(bench.sizes):
+            compiled = worker.call("compiled", program=program, **sizes)
+            cycles[name] = compiled["cycles"]
+            ratio = compiled["cycles"] / cycles[over] if over else None
+            yield program_row(name, sizes, compiled | {"over": over, "ratio": ratio})
+
+
+def _cases(s: Sizes) -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
+    """Name, program, its sizes, and the name of what it is compared with."""
+    common = {"batch": s.batch, "size": s.image_size}
+    for encoder, dtype, paddings in s.compiled:
+        zeros = f"encode {encoder} {dtype}, zeros"
+        for padding in paddings:
+            name = f"encode {encoder} {dtype}, {padding}"
+            sizes = {"encoder": encoder, "dtype": dtype, "padding": padding, **common}
+            yield name, "encode", sizes, None if name == zeros else zeros
+    first = {"encoder": s.compiled[0][0], **common}
+    of_four = {**first, "dtype": "bfloat16", "padding": DATA, "devices": 4}
+    yield f"encode {first['encoder']} bfloat16, {DATA}, on 4", "encode", of_four, None
+    for count in s.compiled_readouts:
+        yield f"train {count} readouts", "train_readouts", first | {"count": count}, None
+    count = s.compiled_readouts[0]
+    yield f"score {count} readouts", "score_readouts", first | {"count": count}, None
+    yield "sum products (ridge)", "sum_products", first, None
+    sizes = {"encoder": s.compiled_training, **common}
+    yield f"train {s.compiled_training}", "train_network", sizes, None
+
+
 @functools.cache
 def _devices() -> Sequence[Any]:
     os.environ |= ENVIRONMENT
@@ -38,7 +76,7 @@ def _devices() -> Sequence[Any]:
 
 
 def compiled(program: str, devices: int = 1, **sizes: Any) -> dict[str, Any]:
-    """Compiles a program for some devices: its cycles, products, memory, and seconds to compile.
+    """A program's cycles, products, memory and seconds to compile; for a process of its worker.
 
     `endless` loops of unknown length count once; `missing` counts operations without an estimate.
     `flops` are those of products. `memory` is in bytes.
@@ -52,9 +90,9 @@ def compiled(program: str, devices: int = 1, **sizes: Any) -> dict[str, Any]:
     cost, memory = estimate(executable.as_text()), executable.memory_analysis()
     kinds = ("argument", "output", "temp", "alias")
     return {
-        "cycles": cost.cycles,
-        "endless": cost.endless,
-        "missing": dict(cost.missing),
+        "cycles": cost.pop(CYCLES, 0),
+        "endless": cost.pop(ENDLESS, 0),
+        "missing": dict(cost),
         "flops": products(jax.make_jaxpr(step)(*arguments)),
         "memory": {kind: getattr(memory, f"{kind}_size_in_bytes") for kind in kinds},
         "compile_seconds": seconds,
