@@ -8,14 +8,15 @@ import pytest
 from jax import ShapeDtypeStruct
 
 from experiments.benchmarks import programs
-from posjax import encoders, training
+from posjax import encoders, runtime, training
+from posjax.encoders import Padding
 from posjax.probes import LinearReadout, Readout
-from posjax import runtime
-from posjax.training.saliency.network import Saliency, SaliencyNetwork
+from posjax.training.classification import CrossEntropy
+from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ENCODER, BATCH, SIZE, COUNT = "vgg8_bn_quarter", 2, 32, 3
-RECIPE = training.Recipe()
+SETTINGS = training.OptimizerSettings()
 SIZES = {"feature_size": (8, 8), "map_size": (SIZE, SIZE)}
 SHALLOW, DEEP, LINEAR = (
     Readout(**SIZES),
@@ -45,18 +46,18 @@ def of_readouts(make, readout, *counts):
 
 
 def classes(padding):
-    return training.Classification(encoders.create(ENCODER, padding, num_classes=10))
+    return CrossEntropy(encoders.create(ENCODER, padding, num_classes=10))
 
 
 def saliency(padding):
-    return Saliency(SaliencyNetwork(ENCODER, padding))
+    return SaliencyObjective(SaliencyNetwork(ENCODER, Padding(padding)))
 
 
 def of_network(make, objective, targets):
-    return make(objective, targets, SIZE, RECIPE)
+    return make(objective, targets, SIZE, SETTINGS)
 
 
-OWN = (SHALLOW, COUNT, 1)  # the first of the readouts learns a map of each image's own
+PER_IMAGE = (SHALLOW, COUNT, 1)  # the first of the readouts learns another map of each image
 
 CASES = {
     "encode, zeros": (encode, "zeros"),
@@ -69,10 +70,10 @@ CASES = {
     "encode, modes as data in bfloat16": (encode, None, "bfloat16"),
     "begin readouts": (of_readouts, programs.begin_readouts, SHALLOW, COUNT),
     "train readouts": (of_readouts, programs.train_readouts, SHALLOW, COUNT),
-    "train readouts, one on maps of its own": (of_readouts, programs.train_readouts, *OWN),
+    "train readouts, one on a map per image": (of_readouts, programs.train_readouts, *PER_IMAGE),
     "train deep readouts": (of_readouts, programs.train_readouts, DEEP, COUNT),
     "score readouts": (of_readouts, programs.score_readouts, SHALLOW, COUNT),
-    "score readouts, one on maps of its own": (of_readouts, programs.score_readouts, *OWN),
+    "score readouts, one on a map per image": (of_readouts, programs.score_readouts, *PER_IMAGE),
     "score linear readouts": (of_readouts, programs.score_readouts, LINEAR, COUNT),
     "predict maps": (of_readouts, programs.predict_maps, DEEP, COUNT),
     "ridge, no images": (of_readouts, programs.start_sums, LINEAR),
@@ -93,7 +94,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def as_on_an_accelerator(monkeypatch):
     """Its compiler gets no options; with some, a program could not be exported as it is run."""
-    monkeypatch.setattr(parallel, "compiler_options", lambda platform: {})
+    monkeypatch.setattr("posjax.runtime.devices.compiler_options", lambda platform: {})
 
 
 def lower(program):
@@ -102,9 +103,9 @@ def lower(program):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_platform_takes_it(case):
-    make, *given = CASES[case]
-    lower(make(*given))
+def test_every_compiled_function_lowers_for_cpu_cuda_and_tpu(case):
+    make, *arguments = CASES[case]
+    lower(make(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_every_platform_takes_it(case):
     ],
     ids=["an operation that only some have", "a call into a library"],
 )
-def test_what_a_platform_lacks_is_found(step):
+def test_a_function_that_a_platform_lacks_is_refused(step):
     matrix = ShapeDtypeStruct((3, 3), jnp.float32)
     with pytest.raises((NotImplementedError, ValueError), match=r"tpu|of_one_cpu"):
         lower(programs.Program(step, (matrix,)))
