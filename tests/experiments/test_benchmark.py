@@ -43,7 +43,7 @@ def test_what_posjax_times_beside_pytorch_runs():
     cases = {
         "readouts": {"count": 2, "images": 8, "epochs": 2, **sizes},
         "training_step": {"depth": 1, **sizes},
-        "encoder_step": {"encoder": "resnet20", "padding": "zeros", "batch": 2, "size": 8},
+        "encoder_step": {"encoder": "vgg8_bn_quarter", "padding": "zeros", **sizes},
     }
     with Worker("experiments.benchmarks.jax_side") as worker:
         for case, arguments in cases.items():
