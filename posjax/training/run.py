@@ -77,6 +77,7 @@ def _run(
     devices = tuple(runtime.local_devices(settings.devices))
     datasets = task.open(settings)
     check_batch(len(datasets.train.source), settings.optimizer.batch_size, len(devices))
+    # Refuses a warm-up that takes all steps.
     schedule(settings.optimizer, len(datasets.train.source) // settings.optimizer.batch_size)
     networks = [Network(settings, p, seed) for seed in settings.seeds for p in settings.paddings]
     rest = _checked([n for n in networks if not n.finished], task, datasets)

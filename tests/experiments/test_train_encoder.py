@@ -17,7 +17,7 @@ from posjax import encoders
 
 SHORT = (
     *("--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=3"),
-    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect", "--compile_cache="),
+    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect"),
 )
 
 
