@@ -15,57 +15,55 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from experiments.benchmarks.rows import SMALL, Bench, Sizes, in_columns
-from experiments.benchmarks.sections import SECTIONS, sides_about
+from experiments.benchmarks import tables
+from experiments.benchmarks.sections import MODULES, SECTIONS, rows_of
+from experiments.benchmarks.sizes import SMALL, Bench, Sizes
+from experiments.benchmarks.workers import Worker
 
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "numpy", "torch", "libtpu")
-# What a part of a section may need: by the module's name, its own name and our extra.
+# What a part of a section may need: by the module's name, the package's name and our extra.
 EXTRAS = {"torch": ("PyTorch", "benchmark"), "libtpu": ("libtpu", "tpu")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures the sections that the arguments name."""
     args = _arguments(argv)
-    parts = [part for section in args.sections for part in SECTIONS[section]]
     missing = {name for name in EXTRAS if importlib.util.find_spec(name) is None}
-    chosen = [part for part in parts if part.needs not in missing]
-    left_out = {
-        name: [part.run.__name__ for part in parts if part.needs == name] for name in missing
-    }
-    told = [
-        f"{', '.join(names)} needs {EXTRAS[name][0]}: pip install 'posjax[{EXTRAS[name][1]}]'"
-        for name, names in sorted(left_out.items())
-        if names
+    parts = [(section, part) for section in args.sections for part in SECTIONS[section]]
+    left_out = [part for _, part in parts if part.needs in missing]
+    reasons = [
+        f"{part.run.__name__} needs {EXTRAS[part.needs][0]}: pip install "
+        f"'posjax[{EXTRAS[part.needs][1]}]'"
+        for part in left_out
     ]
-    if not chosen or (told and args.sections != [*SECTIONS]):
-        sys.exit(f"error: --sections={','.join(args.sections)}: {'; '.join(told)}")
-    for line in told:
-        print(f"left out: {line}\n")
+    if len(left_out) == len(parts) or (left_out and args.sections != [*SECTIONS]):
+        sys.exit(f"error: --sections={','.join(args.sections)}: {'; '.join(reasons)}")
+    for reason in reasons:
+        print(f"left out: {reason}\n")
     sizes = SMALL if args.small else Sizes()
-    sides = ["posjax", *(["torch"] if "torch" not in missing else [])]
-    found = {
-        "machine": _machine()
-        | {side: about["device"] for side, about in sides_about(sides).items()},
+    report = {
+        "machine": _machine([side for side in MODULES if side not in missing]),
         "versions": _versions(),
         "turns": args.turns,
         "sizes": dataclasses.asdict(sizes),
-        "left_out": sorted(name for names in left_out.values() for name in names),
+        "left_out": sorted(part.run.__name__ for part in left_out),
         "rows": [],
     }
-    for name, value in [*found["machine"].items(), *found["versions"].items()]:
+    for name, value in [*report["machine"].items(), *report["versions"].items()]:
         print(f"{name + ':':<12}{value}")
-    kind = None
+    table = None
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as scratch:
         bench = Bench(sizes, args.turns, args.images, args.test_images, Path(scratch))
-        for row in (row for part in chosen for row in part.run(bench)):
-            if type(row) is not kind:
-                kind = type(row)
-                print(f"\n{kind.TITLE}\n\n{in_columns(kind.HEAD, kind.WIDTHS)}")
-            found["rows"].append(row.as_json())
-            print(in_columns(row.cells(), row.WIDTHS), *row.remarks(), sep="\n    ", flush=True)
+        chosen = [(section, part) for section, part in parts if part not in left_out]
+        for row in (row for pair in chosen for row in rows_of(*pair, bench)):
+            if tables.table_of(row) != table:
+                table = tables.table_of(row)
+                print(tables.head_text(table))
+            print(tables.row_text(row), flush=True)
+            report["rows"].append(row)
             # After every row: an hour's work is not lost with the last one.
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(found, indent=2) + "\n")
+            args.out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 
 
@@ -73,19 +71,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument(
-        "--sections",
-        type=lambda text: text.split(","),
-        default=[*SECTIONS],
-        help=f"comma list of {', '.join(SECTIONS)} (default: all)",
-    )
-    parser.add_argument("--turns", type=int, default=5, help="measurements of each (default: 5)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmark.json"), help="file (default: %(default)s)"
-    )
-    parser.add_argument("--images", help="folder of photographs for table1 (default: generated)")
-    parser.add_argument("--test_images", help="folder of others to score on (default: generated)")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works")
+    add = parser.add_argument
+    names = f"comma list of {', '.join(SECTIONS)} (default: all)"
+    add("--sections", type=lambda text: text.split(","), default=[*SECTIONS], help=names)
+    add("--turns", type=int, default=5, help="measurements of each (default: 5)")
+    default = Path("runs/benchmark.json")
+    add("--out", type=Path, default=default, help="file (default: %(default)s)")
+    add("--images", help="folder of photographs for table1 (default: generated)")
+    add("--test_images", help="folder of others to score on (default: generated)")
+    add("--small", action="store_true", help="tiny sizes, to see that it works")
     args = parser.parse_args(argv)
     unknown = [name for name in args.sections if name not in SECTIONS]
     if unknown:
@@ -95,20 +89,22 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _machine() -> dict[str, str]:
+def _machine(sides: Sequence[str]) -> dict[str, str]:
+    """The processor and its memory, and what each side computes on."""
     listed = Path("/proc/cpuinfo")
-    names = [
-        line.partition(":")[2].strip()
-        for line in (listed.read_text().splitlines() if listed.exists() else ())
-        if line.startswith("model name")
-    ]
+    lines = listed.read_text().splitlines() if listed.exists() else ()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
+    machine = {
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "memory": f"{memory / 2**30:.0f} GiB",
         "system": platform.platform(),
     }
+    for side in sides:
+        with Worker(MODULES[side]) as worker:
+            machine[side] = worker.call("about")
+    return machine
 
 
 def _versions() -> dict[str, str]:

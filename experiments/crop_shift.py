@@ -15,6 +15,4 @@ from posjax.training.saliency import crop_shift
 
 if __name__ == "__main__":
     flags.define(crop_shift.ShiftSettings, {}, {})
-    start_program(
-        lambda: crop_shift.run(flags.read(crop_shift.ShiftSettings, "crop_shift"))
-    )
+    start_program(lambda: crop_shift.run(flags.read(crop_shift.ShiftSettings, "crop_shift")))

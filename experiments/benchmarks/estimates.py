@@ -1,7 +1,6 @@
 """What a program asks of a TPU: the compiler's estimate of its cycles, and its products."""
 
 import collections
-import dataclasses
 import functools
 import math
 import re
@@ -27,61 +26,50 @@ _CALLED = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Cycles of one device; loops of unknown length, counted once; and what is not counted.
+Cost = collections.Counter
+"""Cycles of one device; loops of unknown length, counted once; and what is not counted.
 
-    `missing` counts operations that take time and have no estimate, by their kind.
-    """
-
-    cycles: int = 0
-    endless: int = 0
-    missing: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-
-    def then(self, other: "Estimate") -> "Estimate":
-        """Both, one after the other."""
-        return Estimate(
-            self.cycles + other.cycles, self.endless + other.endless, self.missing + other.missing
-        )
-
-    def repeated(self, times: int) -> "Estimate":
-        """So many times; a loop within is one loop."""
-        missing = collections.Counter({name: n * times for name, n in self.missing.items()})
-        return Estimate(self.cycles * times, self.endless, missing)
+These are under `CYCLES` and `ENDLESS`. The other keys are kinds of operations that take time and
+have no estimate.
+"""
+CYCLES, ENDLESS = "cycles", "endless loops"
 
 
-def estimate(text: str) -> Estimate:
+def estimate(text: str) -> Cost:
     """The sum of `estimated_cycles` over all operations that run, from a TPU program's HLO text.
 
-    What a loop calls runs as often as the text tells, and of a conditional the branch that takes
+    What a loop calls runs as often as the text says, and of a conditional the branch that takes
     longest. A fusion has one estimate, and what is inside of it none that counts.
     """
     computations, entry = _computations(text)
 
     @functools.cache
-    def of_computation(name: str) -> Estimate:
-        return functools.reduce(Estimate.then, map(of_operation, computations[name]), Estimate())
+    def of_computation(name: str) -> Cost:
+        return sum(map(of_operation, computations[name]), Cost())
 
-    def of_operation(line: str) -> Estimate:
+    def of_operation(line: str) -> Cost:
         name, opcode, _ = _OPERATION.match(line).groups()
         called = _called(line)
         if opcode == "while":
             (body,), (condition,) = called["body"], called["condition"]
+            turn = of_computation(body) + of_computation(condition)
             trips = _trips(line, computations[condition])
-            turn = of_computation(body).then(of_computation(condition))
-            return turn.repeated(trips) if trips else turn.then(Estimate(endless=1))
+            if not trips:
+                return turn + Cost({ENDLESS: 1})
+            # A loop within is one loop.
+            return Cost({k: n if k == ENDLESS else n * trips for k, n in turn.items()})
         if opcode == "conditional":
             branches = [name for names in called.values() for name in names]
-            return max(map(of_computation, branches), key=lambda branch: branch.cycles)
+            return max(map(of_computation, branches), key=lambda branch: branch[CYCLES])
         if opcode in ("call", "async-start"):
             (name,) = (name for names in called.values() for name in names)
             return of_computation(name)
-        if found := _CYCLES.search(line):
-            return Estimate(int(found[1]))
+        if cycles := _CYCLES.search(line):
+            return Cost({CYCLES: int(cycles[1])})
         if opcode in TIMED and not any(f'custom_call_target="{note}"' in line for note in NOTES):
             # Fusions are named after what is in them: gather_fusion.4.
-            return Estimate(missing=collections.Counter({re.match(r"[a-z_-]+", name)[0]: 1}))
-        return Estimate()
+            return Cost({re.match(r"[a-z_-]+", name)[0]: 1})
+        return Cost()
 
     return of_computation(entry)
 
@@ -115,17 +103,17 @@ def products(jaxpr: ClosedJaxpr | Jaxpr) -> int:
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     """The lines of every computation by its name, and the name of the one that is run."""
-    found: dict[str, list[str]] = {}
+    computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
-            lines = found.setdefault(head[2], [])
+            lines = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
         elif _OPERATION.match(line):
             lines.append(line)
     if not entry:
         raise ValueError("the text of the program has no ENTRY")
-    return found, entry
+    return computations, entry
 
 
 def _called(line: str) -> dict[str, list[str]]:
@@ -137,8 +125,8 @@ def _called(line: str) -> dict[str, list[str]]:
 
 def _trips(line: str, condition: list[str]) -> int | None:
     """How often a loop runs, where it counts from 0 up to a constant, as `lax.scan` does."""
-    if found := _TRIPS.search(line):
-        return int(found[1])
+    if trips := _TRIPS.search(line):
+        return int(trips[1])
     constants = {
         operation[1]: int(operation[3].partition(")")[0])
         for operation in map(_OPERATION.match, condition)

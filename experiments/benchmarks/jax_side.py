@@ -6,160 +6,121 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posjax import encoders, probes, runtime, training
-from posjax.features import store as cache
-from posjax.features.features import Features
-from posjax.fitting import sgd as grid
+from posjax.features import Features, store
+from posjax.fitting import SGD, Readouts
+from posjax.probes import trainer
 from posjax.probes.controls import Task
-from posjax.probes.trainer import LowResTarget, State, optimizer, target_for, train_step
+from posjax.training.classification import CrossEntropy
 
-FEATURE_SIZE = (28, 28)
 MAPS = ("H", "V", "G", "HS", "VS")
 
 
 def forward(encoder: str, padding: str, batch: int, size: int, as_data: bool = False) -> Callable:
     """All stages of an encoder with random weights; `as_data` makes the mode an argument."""
-    apply, arguments = _forward(encoder, batch, size, None if as_data else padding)
-    if as_data:
-        modes = encoders.layer_modes(encoders.create(encoder), padding)
-        arguments = (*arguments, runtime.replicate(modes, runtime.local_devices(1)))
+    frozen = encoders.frozen(encoder, padding=padding)
+    frozen = frozen.with_padding_as_data() if as_data else frozen
+    modes = () if frozen.modes is None else (np.array(frozen.modes, np.int32),)
+    images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
+    arguments = runtime.replicate((frozen.variables, images, *modes), runtime.local_devices(1))
+    apply = _apply(frozen.network)
     return lambda: jax.block_until_ready(apply(*arguments))
+
+
+# Cached, because one program serves all modes that are data.
+@functools.lru_cache(maxsize=3)
+def _apply(network: nn.Module) -> Callable:
+    """The network as a run computes it; the modes of its layers may follow the images."""
+    devices = runtime.local_devices(1)
+
+    def apply(variables: Any, images: jax.Array, *modes: jax.Array) -> Any:
+        switched = encoders.with_modes(network, *modes) if modes else network
+        on_cpu = devices[0].platform == "cpu"
+        encode = encoders.quick_on_cpu(switched.apply) if on_cpu else switched.apply
+        return encode(variables, images)
+
+    return runtime.pmap(apply, devices)
 
 
 def encoder_pass(encoder: str, images: int, batch: int, size: int) -> Callable:
     """`images` images through the zero-padded encoder, in batches."""
-    apply, arguments = _forward(encoder, batch, size, "zeros")
+    encode = forward(encoder, "zeros", batch, size)
 
     def run() -> None:
         for _ in range(0, images, batch):
-            jax.block_until_ready(apply(*arguments))
+            encode()
 
     return run
 
 
 def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Callable:
     """`epochs` epochs of `count` readouts on stages on disk, of the shapes of a VGG-16's."""
-    # The files stay open: their folder may go.
+    stages = _stages(images)
+    layout = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stages.items()}
+    # The file stays open: its folder may go.
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as folder:
-        stages = _stored(Path(folder) / "features", images)
+        path = Path(folder) / f"benchmark{store.SUFFIX}"
+        store.write(path, layout, [stages])
+        features = Features(store.read(path), images)
     pairs = [(Task(name), seed) for seed in range(-(-count // len(MAPS))) for name in MAPS]
-    tasks, seeds = zip(*pairs[:count], strict=True)
     readout = probes.Readout(map_size=(size, size))
+    together = Readouts(readout, tuple(stages), *zip(*pairs[:count], strict=True))
     devices = runtime.local_devices()
-
-    def run() -> None:
-        options = {"epochs": epochs, "batch_size": batch, "devices": devices}
-        grid.train(readout, stages, tuple(stages.stages), tasks, seeds, **options)
-
-    return run
+    return lambda: SGD(epochs, batch_size=batch).fit(together, features, devices)
 
 
 def training_step(depth: int, batch: int, size: int) -> Callable:
     """One step of one readout on a batch of stages that lies in memory."""
-    readout = probes.Readout(depth=depth, map_size=(size, size))
-    devices = runtime.local_devices(1)
-    tx = optimizer()
-    target = target_for(readout, probes.position_map("H", size))
-    variables = jax.jit(readout.init)(jax.random.key(0), _stages(1))
-    start = State(variables, tx.init(variables["params"]))
-    stages = _in_bfloat16(_stages(batch))
-    state, target, stages = runtime.replicate((start, target, stages), devices)
+    readout, tx = probes.Readout(depth=depth, map_size=(size, size)), trainer.optimizer()
+    target = trainer.target_for(readout, probes.position_map("H", size))
+    stages = _stages(batch)
+    variables = jax.jit(readout.init)(jax.random.key(0), {k: v[:1] for k, v in stages.items()})
 
-    def train(state: State, stages: Any, target: LowResTarget) -> Any:
-        return train_step(readout, tx, state, readout.align(stages), target)
+    def step(state: training.State, stages: Any, target: trainer.Target) -> Any:
+        return trainer.train_step(readout, tx, state, readout.align(stages), target)
 
-    step = runtime.pmap(train, devices, donate_argnums=(0,))
-
-    def run() -> None:
-        nonlocal state
-        state, loss = step(state, stages, target)
-        jax.block_until_ready((state, loss))
-
-    return run
+    return _stepping(step, training.State(variables, tx.init(variables["params"])), stages, target)
 
 
 def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
     """One step of training an encoder, on images that lie in memory, as programs that train."""
-    module = encoders.create(encoder, padding=padding, num_classes=10)
-    objective = training.Classification(module)
-    devices = runtime.local_devices(1)
-    recipe = training.Recipe()
-    tx = training.optimizer(recipe, 100)
+    objective = CrossEntropy(encoders.create(encoder, padding, num_classes=10))
+    tx = training.optimizer(training.OptimizerSettings(), 100)
     rng = np.random.default_rng(0)
     images = rng.random((batch, size, size, 3), dtype=np.float32)
     labels = rng.integers(0, 10, batch).astype(np.int32)
-    variables = jax.jit(module.init)(jax.random.key(0), images[:1])
-    start = training.State(variables, tx.init(variables["params"]))
-    state, images, labels = runtime.replicate((start, images, labels), devices)
+    variables = jax.jit(objective.module.init)(jax.random.key(0), images[:1])
 
-    def one(state: training.State, images: jax.Array, labels: jax.Array) -> Any:
-        key = jax.random.key(0)
-        return training.train_step(objective, tx, state, images, labels, key, runtime.BATCH_AXIS)
+    def step(state: training.State, images: jax.Array, labels: jax.Array) -> Any:
+        key, axis = jax.random.key(0), runtime.BATCH_AXIS
+        return training.train_step(objective, tx, state, images, labels, key, axis)
 
-    step = runtime.pmap(one, devices, donate_argnums=(0,))
+    return _stepping(step, training.State(variables, tx.init(variables["params"])), images, labels)
+
+
+def _stepping(step: Callable, start: training.State, *arguments: Any) -> Callable:
+    """Step after step on one device, whose state each step overwrites."""
+    devices = runtime.local_devices(1)
+    state, *arguments = runtime.replicate((start, *arguments), devices)
+    compiled = runtime.pmap(step, devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state
-        state, sums = step(state, images, labels)
-        jax.block_until_ready((state, sums))
+        state, others = compiled(state, *arguments)
+        jax.block_until_ready((state, others))
 
     return run
 
 
-def about() -> dict[str, str]:
+def about() -> str:
     """What this side computes on."""
     device = jax.devices()[0]
-    return {"device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})"}
-
-
-# Cached, because one program serves all modes that are data.
-@functools.lru_cache(maxsize=3)
-def _forward(
-    encoder: str, batch: int, size: int, padding: str | None
-) -> tuple[Callable, tuple[Any, ...]]:
-    """The encoder as a run computes it; without a padding in words, it takes modes too."""
-    module = encoders.create(encoder, padding or "zeros")
-    devices = runtime.local_devices(1)
-    images = np.random.default_rng(0).random((batch, size, size, 3), dtype=np.float32)
-
-    def apply(variables: Any, images: jax.Array, *modes: jax.Array) -> Any:
-        switched = encoders.with_modes(module, *modes) if modes else module
-        on_cpu = devices[0].platform == "cpu"
-        encode = encoders.quick_on_cpu(switched.apply) if on_cpu else switched.apply
-        return encode(variables, images)
-
-    return runtime.pmap(apply, devices), runtime.replicate((_variables(encoder), images), devices)
-
-
-@functools.lru_cache(maxsize=1)
-def _variables(encoder: str) -> Any:
-    """He-normal kernels, drawn without compiling anything."""
-    module, images = encoders.create(encoder), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
-    rng = np.random.default_rng(1)
-
-    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        if len(leaf.shape) == 1:
-            ones = path[-1].key in ("scale", "var")
-            return jnp.asarray(np.full(leaf.shape, float(ones), np.float32))
-        deviation = (2 / (leaf.shape[0] * leaf.shape[1] * leaf.shape[3])) ** 0.5
-        return jnp.asarray(deviation * rng.standard_normal(leaf.shape, np.float32))
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def _stored(folder: Path, count: int) -> Features:
-    layout = {k: jax.ShapeDtypeStruct(v.shape, jnp.bfloat16) for k, v in _stages(count).items()}
-    cache.fill(folder, layout, lambda done: iter([_in_bfloat16(_stages(count - done))]))
-    return Features(cache.read(folder))
-
-
-def _in_bfloat16(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array.astype(jnp.bfloat16) for name, array in stages.items()}
+    return f"{len(jax.devices())} x {device.device_kind} ({device.platform})"
 
 
 def _stages(count: int) -> dict[str, np.ndarray]:
@@ -167,6 +128,6 @@ def _stages(count: int) -> dict[str, np.ndarray]:
     sides, channels = (28, 28, 28, 28, 14), (64, 128, 256, 512, 512)
     rng = np.random.default_rng(0)
     return {
-        f"f{i}": rng.random((count, side, side, width), dtype=np.float32)
+        f"f{i}": rng.random((count, side, side, width), dtype=np.float32).astype(jnp.bfloat16)
         for i, (side, width) in enumerate(zip(sides, channels, strict=True), 1)
     }

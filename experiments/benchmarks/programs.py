@@ -8,22 +8,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import ShapeDtypeStruct as Shape
-from posjax.runs.groups import FEATURE_SIZE
 
 from posjax import encoders, runtime, training
-from posjax.features import encoding
-from posjax.fitting import closed_form, scoring
-from posjax.fitting import sgd as grid
-from posjax.ppp import measure as pattern
+from posjax.features import encode_step
+from posjax.fitting import FEATURE_SIZE, closed_form, scoring, sgd
+from posjax.ppp import measure as ppp
 from posjax.probes import LinearReadout, Readout
 from posjax.probes.moments import no_sums
 from posjax.probes.trainer import LowResTarget, optimizer, step_decay
-from posjax.training import steps as training_steps
-from posjax.training.saliency import crop_shift
+from posjax.training import objective as networks
+from posjax.training.saliency.shift import shift_step
 
-STORED = "bfloat16"
+STORED, NORMALIZE = "bfloat16", "imagenet"
 STEPS = 10  # of an epoch: schedules need a number
 Stages = dict[str, Shape]
+NUMBER, STEP = Shape((), jnp.float32), Shape((), jnp.uint32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,67 +42,59 @@ class Program:
         step = runtime.pmap(self.step, devices, donate_argnums=self.donated)
         return step, jax.tree.map(of_all, self.arguments)
 
+    def result(self) -> Any:
+        """The shapes of what it returns."""
+        return jax.eval_shape(self.step, *self.arguments)
+
 
 def encode(
     encoder: str, padding: str | None, dtype: str, batch: int, size: int, platform: str
 ) -> Program:
     """Encoding; without a padding in words, the modes of all layers are an argument."""
     module = encoders.create(encoder, padding or "zeros", dtype=jnp.dtype(dtype))
-    return Program(
-        encoding.encode_step(module, "imagenet", FEATURE_SIZE, STORED, platform),
-        (
-            _variables(encoders.create(encoder)),
-            Shape((batch, size, size, 3), jnp.uint8),
-            None if padding else _modes(encoder),
-        ),
-    )
+    modes = None if padding else _modes(encoder)
+    step = encode_step(module, NORMALIZE, FEATURE_SIZE, STORED, platform)
+    return Program(step, (_variables(encoders.create(encoder)), _pixels(batch, size), modes))
 
 
 def stages_of(encoder: str, batch: int, size: int) -> Stages:
     """The stages of a batch of images, as they are stored."""
-    program = encode(encoder, "zeros", STORED, batch, size, "cpu")
-    return jax.eval_shape(program.step, *program.arguments)[0]
+    return encode(encoder, "zeros", STORED, batch, size, "cpu").result()[0]
 
 
 def begin_readouts(readout: Readout, stages: Stages, count: int) -> Program:
     """The initial variables of `count` readouts."""
-    return Program(jax.vmap(readout.init, in_axes=(0, None)), (_keys(count), stages))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+    return Program(jax.vmap(readout.init, in_axes=(0, None)), (keys, stages))
 
 
-def train_readouts(readout: Readout, stages: Stages, count: int, own: int = 0) -> Program:
-    """A training step of `count` readouts, `own` of which learn a map of each image's own."""
+def train_readouts(readout: Readout, stages: Stages, count: int, per_image: int = 0) -> Program:
+    """A training step of `count` readouts, `per_image` of which learn another map of each image."""
     tx = optimizer(step_decay(0.1, 15, STEPS))
-    variables = _readouts(readout, stages, count)
+    variables, batch = begin_readouts(readout, stages, count).result(), _count(stages)
     state = training.State(variables, jax.eval_shape(jax.vmap(tx.init), variables["params"]))
-    batch = _count(stages)
     common, images = (
         LowResTarget(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
-        for rows in ((count,), (batch, own))
+        for rows in ((count,), (batch, per_image))
     )
-    return Program(
-        grid.readout_step(readout, tx, tuple(range(own))),
-        (state, common, images, stages, Shape((batch,), jnp.float32)),
-        (0,),
-    )
+    step = sgd.readout_step(readout, tx, tuple(range(per_image)))
+    return Program(step, (state, common, images, stages, Shape((batch,), jnp.float32)), (0,))
 
 
-def score_readouts(readout: Readout, stages: Stages, count: int, own: int = 0) -> Program:
-    """The scores of `count` readouts, `own` of which have a map of each image's own."""
+def score_readouts(readout: Readout, stages: Stages, count: int, per_image: int = 0) -> Program:
+    """The scores of `count` readouts, `per_image` of which have another map of each image."""
     height, width = readout.map_size
-    return Program(
-        scoring.score_step(readout, tuple(range(own)), located=True),
-        (
-            _readouts(readout, stages, count),
-            Shape((count, height, width), jnp.float32),
-            stages,
-            Shape((_count(stages), height * width if own else 0), jnp.int32),
-        ),
-    )
+    variables = begin_readouts(readout, stages, count).result()
+    goals = Shape((count, height, width), jnp.float32)
+    permutations = Shape((_count(stages), height * width if per_image else 0), jnp.int32)
+    step = scoring.score_step(readout, tuple(range(per_image)))
+    return Program(step, (variables, goals, stages, permutations))
 
 
 def predict_maps(readout: Readout, stages: Stages, count: int) -> Program:
     """The maps that `count` readouts predict."""
-    return Program(scoring.predict_step(readout), (_readouts(readout, stages, count), stages))
+    variables = begin_readouts(readout, stages, count).result()
+    return Program(scoring.predict_step(readout), (variables, stages))
 
 
 def start_sums(readout: LinearReadout, stages: Stages) -> Program:
@@ -113,9 +104,8 @@ def start_sums(readout: LinearReadout, stages: Stages) -> Program:
 
 def sum_products(readout: LinearReadout, stages: Stages) -> Program:
     """The sums of ridge with those of a batch."""
-    shift = _shift(stages)
+    shift, mask = _shift(stages), Shape((_count(stages),), jnp.float32)
     sums = jax.eval_shape(lambda: no_sums(readout, *shift.shape))
-    mask = Shape((_count(stages),), jnp.float32)
     return Program(closed_form.sum_step(readout), (sums, stages, shift, mask), (0,))
 
 
@@ -126,65 +116,47 @@ def begin_network(module: nn.Module, size: int) -> Program:
 
 
 def train_network(
-    objective: training_steps.Objective, targets: Shape, size: int, recipe: training.Recipe
+    objective: networks.Objective, targets: Shape, size: int, settings: training.OptimizerSettings
 ) -> Program:
     """A training step of a network on a batch of images of `size` pixels."""
-    tx = training.optimizer(recipe, STEPS)
+    tx = training.optimizer(settings, STEPS)
     variables = _variables(objective.module)
     state = training.State(variables, jax.eval_shape(tx.init, variables["params"]))
-    sums = {name: Shape((), jnp.float32) for name in (*objective.trained, "count")}
-    number = Shape((), jnp.uint32)
-    return Program(
-        training_steps.network_step(objective, tx, recipe.crop_margin, "imagenet"),
-        (state, sums, *_examples(targets, size, recipe), number, number),
-        (0,),
-    )
+    sums = {name: NUMBER for name in (*objective.trained, "count")}
+    step = networks.network_step(objective, tx, settings.crop_margin, NORMALIZE)
+    examples = _examples(targets, size, settings.crop_margin)
+    return Program(step, (state, sums, *examples, STEP, STEP), (0,))
 
 
 def evaluate_network(
-    objective: training_steps.Objective, targets: Shape, size: int, recipe: training.Recipe
+    objective: networks.Objective, targets: Shape, size: int, settings: training.OptimizerSettings
 ) -> Program:
     """The measures of a batch of test images."""
-    return Program(
-        training_steps.evaluation_step(objective, recipe.crop_margin, "imagenet"),
-        (_variables(objective.module), *_examples(targets, size, recipe)),
-    )
+    step = networks.evaluation_step(objective, settings.crop_margin, NORMALIZE)
+    examples = _examples(targets, size, settings.crop_margin)
+    return Program(step, (_variables(objective.module), *examples))
 
 
 def encode_surroundings(encoder: str, batch: int, crop: int) -> Program:
     """The stages of images around PPP's crops."""
-    module, side = encoders.create(encoder), pattern.geometry(encoder, crop).image_size
-    return Program(
-        pattern.surroundings_step(module, "imagenet"),
-        (_variables(module), Shape((batch, side, side, 3), jnp.uint8)),
-    )
+    module, side = encoders.create(encoder), ppp.crop_geometry(encoder, crop).image_size
+    step = ppp.surroundings_step(module, NORMALIZE)
+    return Program(step, (_variables(module), _pixels(batch, side)))
 
 
 def encode_crops(encoder: str, padding: str | None, batch: int, crop: int) -> Program:
     """PPP's sums over a batch; without a padding in words, the modes are an argument."""
     whole = encode_surroundings(encoder, batch, crop)
-    return Program(
-        pattern.crops_step(
-            encoders.create(encoder, padding or "zeros"),
-            "imagenet",
-            pattern.geometry(encoder, crop),
-        ),
-        (
-            *whole.arguments,
-            jax.eval_shape(whole.step, *whole.arguments),
-            Shape((batch,), jnp.float32),
-            None if padding else _modes(encoder),
-        ),
-    )
+    module = encoders.create(encoder, padding or "zeros")
+    step = ppp.crops_step(module, NORMALIZE, ppp.crop_geometry(encoder, crop))
+    mask, modes = Shape((batch,), jnp.float32), None if padding else _modes(encoder)
+    return Program(step, (*whole.arguments, whole.result(), mask, modes))
 
 
 def measure_shifts(network: nn.Module, batch: int, size: int, step: int) -> Program:
     """How far a dense network's predictions go with crops that move."""
-    side = size + 2 * step
-    return Program(
-        crop_shift.shift_step(network, "imagenet", size, step),
-        (_variables(network), Shape((batch, side, side, 3), jnp.uint8)),
-    )
+    images = _pixels(batch, size + 2 * step)
+    return Program(shift_step(network, NORMALIZE, size, step), (_variables(network), images))
 
 
 def _variables(module: nn.Module) -> Any:
@@ -192,26 +164,19 @@ def _variables(module: nn.Module) -> Any:
     return jax.eval_shape(module.init, jax.random.key(0), images)
 
 
+def _pixels(count: int, side: int) -> Shape:
+    return Shape((count, side, side, 3), jnp.uint8)
+
+
 def _modes(encoder: str) -> Shape:
     return Shape((len(encoders.padded_layers(encoder)),), jnp.int32)
 
 
-def _examples(targets: Shape, size: int, recipe: training.Recipe) -> tuple[Shape, Shape]:
+def _examples(targets: Shape, size: int, margin: int) -> tuple[Shape, Shape]:
     """Images and targets, with the margin that random windows need."""
     count, *sides = targets.shape
-    side = size + recipe.crop_margin
-    masks = tuple(length + recipe.crop_margin for length in sides)
-    images = Shape((count, side, side, 3), jnp.uint8)
-    return images, Shape((count, *masks), targets.dtype)
-
-
-def _readouts(readout: Readout, stages: Stages, count: int) -> Any:
-    program = begin_readouts(readout, stages, count)
-    return jax.eval_shape(program.step, *program.arguments)
-
-
-def _keys(count: int) -> Shape:
-    return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+    masks = tuple(length + margin for length in sides)
+    return _pixels(count, size + margin), Shape((count, *masks), targets.dtype)
 
 
 def _shift(stages: Stages) -> Shape:

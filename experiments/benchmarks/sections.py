@@ -1,165 +1,159 @@
-"""The sections of the benchmark: most measure pairs, in turn, and yield one row for a pair."""
+"""The sections of the benchmark: most time pairs, in turn, and yield one row for a pair."""
 
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from experiments.benchmarks.rows import Bench, Row
-from experiments.benchmarks.tpu import Compiled, tpu_programs
+from experiments.benchmarks.sizes import Bench
+from experiments.benchmarks.tables import Row, pair_row
+from experiments.benchmarks.tpu import tpu_programs
 from experiments.benchmarks.workers import Worker
 from posjax.images import open_source
 
-SIDES = {"posjax": "experiments.benchmarks.jax_side", "torch": "experiments.benchmarks.torch_side"}
+MODULES = {
+    "posjax": "experiments.benchmarks.jax_side",
+    "torch": "experiments.benchmarks.torch_side",
+}
+
+
+class Side(NamedTuple):
+    """What is timed: the side's label, its module of `MODULES`, its case, and the arguments."""
+
+    label: str
+    module: str
+    case: str
+    arguments: dict[str, Any]
+
+
+class Pair(NamedTuple):
+    """Two sides that are timed in turn, and the sizes that JSON gets."""
+
+    name: str
+    a: Side
+    b: Side
+    sizes: dict[str, Any]
+
+
+class Part(NamedTuple):
+    """A part of a section: its rows, or pairs to time; the module that it needs besides posjax."""
+
+    run: Callable[[Bench], Iterator[Row | Pair]]
+    needs: str | None = None
+
+
+def rows_of(section: str, part: Part, bench: Bench) -> Iterator[Row]:
+    """The rows of a part; its pairs are timed, each side in a process of its own."""
+    workers: dict[tuple[str, str], Worker] = {}
+    try:
+        for item in part.run(bench):
+            if not isinstance(item, Pair):
+                yield item
+                continue
+            times, ready = {"a": [], "b": []}, {}
+            for place, side in (("a", item.a), ("b", item.b)):
+                worker = workers.setdefault((place, side.module), Worker(MODULES[side.module]))
+                ready[place] = worker, worker.prepare(side.case, **side.arguments)
+            for _ in range(bench.turns):
+                for place, (worker, number) in ready.items():
+                    times[place].append(worker.seconds(number))
+            labels = (item.a.label, item.b.label)
+            yield pair_row(section, item.name, labels, [*times.values()], sizes=item.sizes)
+    finally:
+        for worker in workers.values():
+            worker.__exit__()
+
+
+def encoder(bench: Bench) -> Iterator[Pair]:
+    """All stages of an encoder, forward."""
+    sizes = {"batch": bench.sizes.encoder_batch, "size": bench.sizes.image_size}
+    for name in bench.sizes.encoders:
+        case = {"encoder": name, **sizes}
+        a = Side("posjax", "posjax", "forward", {"padding": "zeros", **case})
+        yield Pair(f"{name} forward", a, Side("torch", "torch", "forward", case), sizes)
+
+
+def padding(bench: Bench) -> Iterator[Pair]:
+    """Every mode that keeps the size, as data of one program, over zeros that are compiled in."""
+    sizes = {"batch": bench.sizes.encoder_batch, "size": bench.sizes.image_size}
+    for name in bench.sizes.encoders:
+        for mode in bench.sizes.modes:
+            case = {"encoder": name, **sizes}
+            a = Side(mode, "posjax", "forward", case | {"padding": mode, "as_data": True})
+            b = Side("zeros", "posjax", "forward", case | {"padding": "zeros"})
+            yield Pair(f"{name} {mode} over zeros", a, b, sizes)
+
+
+def readout_grid(bench: Bench) -> Iterator[Pair]:
+    """Training of many readouts on stored stages, over one encoder pass of the same images."""
+    s = bench.sizes
+    same = {"images": s.readout_images, "batch": s.batch, "size": s.image_size}
+    for count in s.readout_counts:
+        case = {"count": count, "epochs": s.epochs, **same}
+        a = Side("training", "posjax", "readouts", case)
+        b = Side("encoding", "posjax", "encoder_pass", {"encoder": "vgg16", **same})
+        name = f"{s.epochs} epochs of {count} readouts over one vgg16 pass"
+        yield Pair(name, a, b, {"epochs": s.epochs, **same})
+
+
+def readout_step(bench: Bench) -> Iterator[Pair]:
+    """One training step of one readout."""
+    for depth in bench.sizes.depths:
+        case = {"depth": depth, "batch": bench.sizes.batch, "size": bench.sizes.image_size}
+        a, b = (Side(side, side, "training_step", case) for side in MODULES)
+        yield Pair(f"step at depth {depth}", a, b, case)
+
+
+def encoder_training(bench: Bench) -> Iterator[Pair]:
+    """One training step of a ResNet-20 on images of CIFAR's size."""
+    case = {"encoder": "resnet20", "batch": bench.sizes.training_batch, "size": 32}
+    for mode in ("zeros", "reflect"):
+        a, b = (Side(side, side, "encoder_step", case | {"padding": mode}) for side in MODULES)
+        yield Pair(f"step of resnet20, {mode}", a, b, case)
 
 
 def table1(bench: Bench) -> Iterator[Row]:
     """The whole Table 1 workload: VGG-16, five maps, from the command to the report."""
-    s = bench.sizes
+    s, maps = bench.sizes, "H,V,G,HS,VS"
     train = bench.images or _photographs(bench.scratch / "train", s.num_train, s.image_size, 0)
     test = bench.test_images or _photographs(bench.scratch / "test", s.num_test, s.image_size, 1)
-    maps = "H,V,G,HS,VS"
-    common = [f"--images={train}", f"--test_images={test}"]
-    common += [f"--num_train={s.num_train}", f"--num_test={s.num_test}"]
-    ours = ["--encoder=vgg16", "--weights=random", "--paddings=zeros", f"--maps={maps}"]
-    ours += ["--seeds=0", "--controls=none", "--compile_cache=", f"--image_size={s.image_size}"]
-    ours += [f"--batch_size={s.batch}", f"--epochs={s.epochs}", *common]
-    theirs = [f"--epochs={s.torch_epochs}", f"--batch={s.batch}", f"--size={s.image_size}", *common]
+    counts = {"num_train": s.num_train, "num_test": s.num_test}
+    images = {"images": train, "test_images": test, **counts}
+    ours = {"encoder": "vgg16", "weights": "random", "paddings": "zeros", "maps": maps}
+    ours |= {"seeds": 0, "controls": "none", "compile_cache": "", "image_size": s.image_size}
+    ours |= {"batch_size": s.batch, "epochs": s.epochs, **images}
+    theirs = {"epochs": s.torch_epochs, "batch": s.batch, "size": s.image_size, **images}
     a, b, parts = [], [], []
     for turn in range(bench.turns):
-        workdir = f"--workdir={bench.scratch / f'table1-{turn}'}"
-        a.append(_run("experiments.padding_ablation", *ours, workdir)[0])
-        whole, printed = _run("experiments.benchmarks.torch_recipe", *theirs)
+        flags = ours | {"workdir": bench.scratch / f"table1-{turn}"}
+        command = [f"--{name}={value}" for name, value in flags.items()]
+        a.append(_run("experiments.padding_ablation", *command)[0])
+        whole, printed = _run("experiments.benchmarks.torch_recipe", json.dumps(theirs))
         part = json.loads(printed.splitlines()[-1])
         part["start"] = whole - sum(part["epochs"]) - part["evaluation"]
         parts.append(part)
-        epoch = float(np.mean(part["epochs"]))
-        b.append(part["start"] + len(maps.split(",")) * (s.epochs * epoch + part["evaluation"]))
-    said = (
+        one_map = s.epochs * float(np.mean(part["epochs"])) + part["evaluation"]
+        b.append(part["start"] + len(maps.split(",")) * one_map)
+    remark = (
         f"PyTorch ran one map and {s.torch_epochs} epochs; its time is scaled: start + 5 maps x "
         f"({s.epochs} epochs x mean epoch + evaluation)"
     )
-    yield Row(
-        "table1",
-        f"Table 1: vgg16, {maps}, {s.epochs} epochs",
-        "posjax",
-        "torch (scaled)",
-        tuple(a),
-        tuple(b),
-        {"images": s.num_train, "test_images": s.num_test, "size": s.image_size, "batch": s.batch},
-        {"scaled": said, "torch": parts},
-    )
+    sizes = {"images": s.num_train, "test_images": s.num_test}
+    sizes |= {"size": s.image_size, "batch": s.batch}
+    name, labels = f"Table 1: vgg16, {maps}, {s.epochs} epochs", ("posjax", "torch (scaled)")
+    yield pair_row("table1", name, labels, (a, b), sizes=sizes, torch=parts, remark=remark)
 
 
-def encoder(bench: Bench) -> Iterator[Row]:
-    """All stages of an encoder, forward."""
-    s = bench.sizes
-    sizes = {"batch": s.encoder_batch, "size": s.image_size}
-    with Worker(SIDES["posjax"]) as ours, Worker(SIDES["torch"]) as theirs:
-        for name in s.encoders:
-            a = (ours, "forward", {"encoder": name, "padding": "zeros", **sizes})
-            b = (theirs, "forward", {"encoder": name, **sizes})
-            times = _in_turn(bench.turns, a, b)
-            yield Row("encoder", f"{name} forward", "posjax", "torch", *times, sizes)
-
-
-def padding(bench: Bench) -> Iterator[Row]:
-    """Every mode that keeps the size, as data of one program, over zeros that are compiled in."""
-    s = bench.sizes
-    sizes = {"batch": s.encoder_batch, "size": s.image_size}
-    with Worker(SIDES["posjax"]) as one, Worker(SIDES["posjax"]) as other:
-        for name in s.encoders:
-            for mode in s.modes:
-                case = {"encoder": name, **sizes}
-                a = (one, "forward", case | {"padding": mode, "as_data": True})
-                times = _in_turn(bench.turns, a, (other, "forward", case | {"padding": "zeros"}))
-                yield Row("padding", f"{name} {mode} over zeros", mode, "zeros", *times, sizes)
-
-
-def readout_grid(bench: Bench) -> Iterator[Row]:
-    """Training of many readouts on stored stages, over one encoder pass of the same images."""
-    s = bench.sizes
-    same = {"images": s.readout_images, "batch": s.batch, "size": s.image_size}
-    with Worker(SIDES["posjax"]) as one, Worker(SIDES["posjax"]) as other:
-        for count in s.readout_counts:
-            a = (one, "readouts", {"count": count, "epochs": s.epochs, **same})
-            b = (other, "encoder_pass", {"encoder": "vgg16", **same})
-            times = _in_turn(bench.turns, a, b)
-            name = f"{s.epochs} epochs of {count} readouts over one vgg16 pass"
-            yield Row("readout", name, "training", "encoding", *times, {"epochs": s.epochs, **same})
-
-
-def readout_step(bench: Bench) -> Iterator[Row]:
-    """One training step of one readout."""
-    s = bench.sizes
-    with Worker(SIDES["posjax"]) as ours, Worker(SIDES["torch"]) as theirs:
-        for depth in s.depths:
-            case = {"depth": depth, "batch": s.batch, "size": s.image_size}
-            a, b = ((side, "training_step", case) for side in (ours, theirs))
-            times = _in_turn(bench.turns, a, b)
-            yield Row("readout", f"step at depth {depth}", "posjax", "torch", *times, case)
-
-
-def encoder_training(bench: Bench) -> Iterator[Row]:
-    """One training step of a ResNet-20 on images of CIFAR's size."""
-    case = {"encoder": "resnet20", "batch": bench.sizes.training_batch, "size": 32}
-    with Worker(SIDES["posjax"]) as ours, Worker(SIDES["torch"]) as theirs:
-        for mode in ("zeros", "reflect"):
-            a, b = ((side, "encoder_step", case | {"padding": mode}) for side in (ours, theirs))
-            times = _in_turn(bench.turns, a, b)
-            yield Row("training", f"step of resnet20, {mode}", "posjax", "torch", *times, case)
-
-
-class Part(NamedTuple):
-    """A part of a section, and the module that it needs besides posjax."""
-
-    run: Callable[[Bench], Iterator[Row | Compiled]]
-    needs: str | None = None
-
-
-# Others are added here.
-SECTIONS: dict[str, tuple[Part, ...]] = {
-    "table1": (Part(table1, "torch"),),
-    "encoder": (Part(encoder, "torch"),),
-    "padding": (Part(padding),),
-    "readout": (Part(readout_grid), Part(readout_step, "torch")),
-    "training": (Part(encoder_training, "torch"),),
-    "tpu": (Part(tpu_programs, "libtpu"),),
-}
-
-
-def sides_about(sides: list[str]) -> dict[str, dict[str, str]]:
-    """What each side computes on."""
-    with ExitStack() as stack:
-        return {side: stack.enter_context(Worker(SIDES[side])).call("about") for side in sides}
-
-
-Case = tuple[Worker, str, dict[str, Any]]
-
-
-def _in_turn(turns: int, a: Case, b: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    numbers = [worker.prepare(case, **sizes) for worker, case, sizes in (a, b)]
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        for (worker, _, _), number, found in zip((a, b), numbers, times, strict=True):
-            found.append(worker.seconds(number))
-    return tuple(times[0]), tuple(times[1])
-
-
-def _run(module: str, *flags: str) -> tuple[float, str]:
+def _run(module: str, *arguments: str) -> tuple[float, str]:
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", module, *flags], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{module} {' '.join(flags)} failed, its errors stand above")
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return time.perf_counter() - start, done.stdout
 
 
@@ -171,3 +165,13 @@ def _photographs(folder: Path, count: int, size: int, seed: int) -> str:
         pixels = np.rint(source[i] * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:04}.jpg", quality=90)
     return str(folder)
+
+
+SECTIONS: dict[str, tuple[Part, ...]] = {
+    "table1": (Part(table1, "torch"),),
+    "encoder": (Part(encoder, "torch"),),
+    "padding": (Part(padding),),
+    "readout": (Part(readout_grid), Part(readout_step, "torch")),
+    "training": (Part(encoder_training, "torch"),),
+    "tpu": (Part(tpu_programs, "libtpu"),),
+}

@@ -1,11 +1,12 @@
-"""The released recipe in PyTorch: one map, the encoder computed anew in every epoch.
+"""The released recipe in PyTorch: one map, and the encoder in every epoch again.
 
-Prints one line of JSON with the seconds of each epoch and of the evaluation.
+Takes `images`, `test_images`, `num_train`, `num_test`, `epochs`, `batch` and `size` as JSON, and
+prints one line of JSON with the seconds of each epoch and of the evaluation.
 """
 
-import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,15 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.benchmarks.torch_side import (
     DEVICE,
-    Readout,
     frozen_encoder,
-    step_for,
+    on_device,
+    readout_step,
     synchronize,
 )
 
 
 class Photographs(Dataset):
-    """The images of a folder, resized to a square: float32 [3, size, size] in [0, 1]."""
+    """The images of a folder, resized to a square: uint8 [3, size, size]."""
 
     def __init__(self, folder: str, count: int, size: int) -> None:
         self.paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())[:count]
@@ -41,29 +42,18 @@ class Photographs(Dataset):
 
 def main() -> None:
     """Trains one readout and scores it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--images", required=True)
-    parser.add_argument("--test_images", required=True)
-    for name in ("num_train", "num_test", "epochs", "batch", "size"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    args = parser.parse_args()
-
+    given = json.loads(sys.argv[1])
+    size = given["size"]
     # Decoding beside the encoder: processes that the encoder need not wait for.
-    options = {"batch_size": args.batch, "num_workers": min(2, len(os.sched_getaffinity(0)))}
-    train = DataLoader(
-        Photographs(args.images, args.num_train, args.size),
-        shuffle=True,
-        persistent_workers=True,
-        **options,
-    )
-    test = DataLoader(Photographs(args.test_images, args.num_test, args.size), **options)
+    options = {"batch_size": given["batch"], "num_workers": min(2, len(os.sched_getaffinity(0)))}
+    photographs = Photographs(given["images"], given["num_train"], size)
+    train = DataLoader(photographs, shuffle=True, persistent_workers=True, **options)
+    test = DataLoader(Photographs(given["test_images"], given["num_test"], size), **options)
     encoder = frozen_encoder("vgg16")
-    readout = Readout(1, args.size).to(DEVICE, memory_format=torch.channels_last)
-    target = torch.linspace(0, 1, args.size, device=DEVICE).expand(args.size, args.size)
-    step = step_for(readout, target)
+    readout, target, step = readout_step(1, size)
 
     epochs = []
-    for _ in range(args.epochs):
+    for _ in range(given["epochs"]):
         start = time.perf_counter()
         for images in train:
             step(_stages(encoder, images))
@@ -82,10 +72,9 @@ def main() -> None:
 
 def _stages(encoder: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     images = images.to(DEVICE, non_blocking=True).float().div_(255)
-    images = images.contiguous(memory_format=torch.channels_last)
     # no_grad: what comes from inference_mode could not stand under a gradient.
     with torch.no_grad():
-        return encoder(images)
+        return encoder(on_device(images))
 
 
 def _spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -1,111 +1,70 @@
-"""Workers: processes that time one thing each, in turn, as their parent tells them.
+"""Workers: processes that time one thing each, in turn, as their parent says.
 
 The thread pools of JAX and PyTorch disturb each other within one process. So each side has a
-process of its own, which sleeps while the other one is timed. A line of JSON goes in for each
-order, and one comes back: `value`, or `error`.
+process, which sleeps while the other one is timed.
 """
 
+import functools
 import importlib
-import json
 import math
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 LEAST_SECONDS = 0.2  # a shorter timing is mostly noise: quick cases are repeated within it
 
 
 class Worker:
-    """A process that runs the cases of one module, seen from its parent.
+    """A process that runs the cases of one module, seen from its parent."""
 
-    `environment` is added to that of the parent.
-    """
-
-    def __init__(self, module: str, environment: Mapping[str, str] | None = None):
+    def __init__(self, module: str):
         self._module = module
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+        self._process.shutdown()
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """What a function of the module returns."""
+        return self._run(_call, self._module, function, arguments)
 
     def prepare(self, case: str, **sizes: Any) -> int:
         """Makes a case ready and warm; returns how often to run it for one timing."""
-        return self._order(do="prepare", name=case, sizes=sizes)
+        return self._run(_prepare, self._module, case, sizes)
 
     def seconds(self, number: int) -> float:
         """The mean time of `number` runs of the case that was prepared last."""
-        return self._order(do="time", number=number)
+        return self._run(_seconds, number)
 
-    def call(self, function: str, **sizes: Any) -> Any:
-        """What a function of the module returns."""
-        return self._order(do="call", name=function, sizes=sizes)
-
-    def _order(self, **order: Any) -> Any:
-        try:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise RuntimeError(f"the worker of {self._module} died, its errors stand above")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(f"{self._module}, {order.get('name')}: {answer['error']}")
-        return answer["value"]
+    def _run(self, function: Callable, *arguments: Any) -> Any:
+        return self._process.submit(function, *arguments).result()
 
 
-def serve(module_name: str) -> None:
-    """Runs orders from standard input until it ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
-    run: Callable[[], None] | None = None
-    for line in sys.stdin:
-        order = json.loads(line)
-        try:
-            module = importlib.import_module(module_name)
-            if order["do"] == "prepare":
-                run = None  # the memory of the case before, first
-                run = getattr(module, order["name"])(**order["sizes"])
-                value = _repeats(run)
-            elif order["do"] == "time":
-                value = _seconds(run, order["number"])
-            else:
-                value = getattr(module, order["name"])(**order["sizes"])
-            answer = {"value": value}
-        # Whatever it is, the parent has to know.
-        except Exception:
-            answer = {"error": traceback.format_exc()}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+@functools.cache
+def _prepared() -> dict[str, Callable[[], None]]:
+    """The case of this process that is timed."""
+    return {}
 
 
-def _repeats(run: Callable[[], None]) -> int:
-    run()  # compiles
-    return max(1, math.ceil(LEAST_SECONDS / max(_seconds(run, 1), 1e-6)))
+def _call(module: str, function: str, arguments: dict[str, Any]) -> Any:
+    return getattr(importlib.import_module(module), function)(**arguments)
 
 
-def _seconds(run: Callable[[], None], number: int) -> float:
+def _prepare(module: str, case: str, sizes: dict[str, Any]) -> int:
+    _prepared().clear()  # frees the memory of the case before
+    _prepared()["case"] = _call(module, case, sizes)
+    _seconds(1)  # compiles
+    return max(1, math.ceil(LEAST_SECONDS / max(_seconds(1), 1e-6)))
+
+
+def _seconds(number: int) -> float:
+    run = _prepared()["case"]
     start = time.perf_counter()
     for _ in range(number):
         run()
     return (time.perf_counter() - start) / number
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

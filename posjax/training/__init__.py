@@ -1,4 +1,4 @@
-"""Training: networks learn under a padding mode of their own, and become encoders to be probed."""
+"""Training: networks learn, each under its padding mode, and become encoders to be probed."""
 
 from posjax.training.classification import Classification
 from posjax.training.objective import State, train_step

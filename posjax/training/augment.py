@@ -1,4 +1,4 @@
-"""Random crops and flips that bring no border of their own into an image."""
+"""Random crops and flips that add no border to an image."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ def crop(images: Num[Array, "n h w c"], windows: Windows, margin: int) -> Num[Ar
     """The windows, `margin` pixels smaller than the images.
 
     They hold pixels of the image alone: the crops that are usual for CIFAR fill what they shift in
-    with zeros, whose border tells an encoder where it is, whatever its own padding.
+    with zeros, whose border tells an encoder where it is, whatever the encoder's padding.
     """
     height, width = (length - margin for length in images.shape[1:3])
 

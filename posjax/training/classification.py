@@ -15,11 +15,12 @@ from posjax.encoders.weights.export import HEADS, as_stored, to_safetensors
 from posjax.images import Labelled, open_labelled
 from posjax.runtime import progress
 from posjax.training.accuracy import write_table
+from posjax.training.feeding import Dataset
 from posjax.training.initial import with_encoder
 from posjax.training.objective import Measures
 from posjax.training.optimizer import cross_entropy
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Dataset, Datasets, TrainedModel
+from posjax.training.task import WEIGHTS, Datasets, TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -15,8 +14,9 @@ HELD_BYTES = 4_000_000_000
 Batch = tuple[Num[np.ndarray, "n h w 3"], Num[np.ndarray, "n ..."]]
 
 
-class Examples(Protocol):
-    """Images, and the target of each."""
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images, and the target of each: its class, or its mask."""
 
     source: Source
     targets: Num[np.ndarray, "n ..."]
@@ -49,16 +49,16 @@ class Feed:
             yield chosen, self.targets[part]
 
 
-def open_feed(examples: Examples, held_bytes: int = HELD_BYTES) -> Feed:
+def open_feed(dataset: Dataset, held_bytes: int = HELD_BYTES) -> Feed:
     """Reads the images into memory where they fit.
 
     Raises:
         ValueError: an image cannot be read; names it.
     """
-    source, shape = examples.source, tuple(examples.source[0].shape)
+    source, shape = dataset.source, tuple(dataset.source[0].shape)
     size = len(source) * np.prod(shape, dtype=np.int64)
     pixels = None if size > held_bytes else read_bytes(source)
-    return Feed(source, examples.targets, shape, pixels)
+    return Feed(source, dataset.targets, shape, pixels)
 
 
 def order(count: int, batch_size: int, epoch: int, seed: int) -> Int[np.ndarray, " n"]:

@@ -55,9 +55,10 @@ def check_initial(
     if loaded is None:
         return RANDOM
     if loaded.normalize is None:
+        path = weights_path(settings.weights, settings.encoder, padding.mode)
         progress.note(
-            f"weights: {weights_path(settings.weights, settings.encoder, padding.mode)} does not say "
-            f"how its images were normalised: {settings.normalize} of normalize is taken"
+            f"weights: {path} does not say how its images were normalised: normalize="
+            f"{settings.normalize} is taken"
         )
     image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
     with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
@@ -65,10 +66,10 @@ def check_initial(
 
 
 def with_encoder(network: Variables, encoder: Variables) -> Variables:
-    """The variables of a network with the layers of `encoder` in the place of its own.
+    """The variables of a network in which the layers of `encoder` replace those of the same name.
 
     Raises:
-        ValueError: these have another shape.
+        ValueError: their shapes differ.
     """
     merged = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in network.items()}
     old, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, merged))

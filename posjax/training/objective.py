@@ -11,9 +11,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key, Num, UInt
 
-from posjax.probes.trainer import State, Variables
 from posjax import runtime
 from posjax.encoders import normalised
+from posjax.probes.trainer import State, Variables
 from posjax.training.augment import Windows, central, crop, draw_windows
 
 Measures = dict[str, Float[Array, "n ..."]]

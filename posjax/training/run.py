@@ -12,22 +12,30 @@ import numpy as np
 from posjax import runtime
 from posjax.encoders import Padding
 from posjax.runs.workdir import Workdir
-from posjax.runtime import Checkpoints, locked, progress, stop_requests, write_atomically, write_rows
+from posjax.runtime import (
+    Checkpoints,
+    locked,
+    progress,
+    stop_requests,
+    write_atomically,
+    write_rows,
+)
 from posjax.training.feeding import Feed, open_feed
 from posjax.training.initial import check_initial, load_initial, record
+from posjax.training.job import History, Job, Trained
 from posjax.training.optimizer import schedule
 from posjax.training.settings import TrainingSettings
 from posjax.training.task import WEIGHTS, Datasets, Task, TrainedModel
-from posjax.training.train import History, Job, Trained, check_batch, train
+from posjax.training.train import check_batch, train
 
 
 def run(settings: TrainingSettings, task: Task, *, say: Callable[[str], None] = print) -> bool:
     """Trains what is not yet trained, and writes weights, curves and a table.
 
     Each network has its folder in the workdir: `weights.safetensors` with PyTorch's names, the
-    other files of its task, `metrics.csv` of every epoch, TensorBoard's events, checkpoints. SIGTERM
-    stops it behind a checkpoint. Returns whether all is trained; started again with the same
-    settings, it goes on. More padding modes and seeds may join later.
+    other files of its task, `metrics.csv` of every epoch, TensorBoard's events, checkpoints.
+    SIGTERM stops it behind a checkpoint. Returns whether all is trained; started again with the
+    same settings, it goes on. More padding modes and seeds may join later.
 
     Raises:
         ValueError, FileNotFoundError: settings, images or a workdir that do not fit together,
@@ -69,6 +77,7 @@ def _run(
     devices = tuple(runtime.local_devices(settings.devices))
     datasets = task.open(settings)
     check_batch(len(datasets.train.source), settings.optimizer.batch_size, len(devices))
+    # Refuses a warm-up that takes all steps.
     schedule(settings.optimizer, len(datasets.train.source) // settings.optimizer.batch_size)
     networks = [Network(settings, p, seed) for seed in settings.seeds for p in settings.paddings]
     rest = _checked([n for n in networks if not n.finished], task, datasets)
@@ -127,7 +136,7 @@ def _train_locked(
     devices: tuple[jax.Device, ...],
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Trains a network unless another process does; false where it was asked to stop."""
+    """Trains a network unless another process does; false where it was stopped before the end."""
     name = f"{network.padding}, seed {network.seed}"
     lock = network.settings.workdir / f".{network.folder.name}.lock"
     waiting = f"another process trains {name}: waiting for it"

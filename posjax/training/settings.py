@@ -71,7 +71,9 @@ class OptimizerSettings:
 class TrainingSettings:
     """What a run trains, on which images, and where it leaves it."""
 
-    encoder: str = setting("resnet20", f"Encoder, one of {', '.join(_ENCODERS)}.", choices=_ENCODERS)
+    encoder: str = setting(
+        "resnet20", f"Encoder, one of {', '.join(_ENCODERS)}.", choices=_ENCODERS
+    )
     weights: str = setting(
         RANDOM,
         "Weights to begin with, as other programs take them: random, imagenet, cifar10, or a file; "
@@ -95,19 +97,17 @@ class TrainingSettings:
     optimizer: OptimizerSettings = dataclasses.field(
         default_factory=OptimizerSettings, metadata={"result": False}
     )
-    images: str = setting(
-        help="Training images: a folder of class folders, or tfds:NAME[:SPLIT]."
-    )
+    images: str = setting(help="Training images: a folder of class folders, or tfds:NAME[:SPLIT].")
     test_images: str = setting(help="Test images, of the same classes.")
     num_train: int | None = setting(
         None, "Number of training images.", at_least=1, default_text="all"
     )
     num_test: int | None = setting(None, "Number of test images.", at_least=1, default_text="all")
-    image_size: int = setting(
-        32, "Height and width of what the encoder sees, pixels.", at_least=1
-    )
+    image_size: int = setting(32, "Height and width of what the encoder sees, pixels.", at_least=1)
     normalize: str = setting(
-        "cifar10", f"Statistics of the images, of {', '.join(STATISTICS)}.", choices=STATISTICS
+        "cifar10",
+        f"Statistics of the images, of {', '.join(STATISTICS)}.",
+        choices=tuple(STATISTICS),
     )
     evaluate_every: int = setting(
         1,

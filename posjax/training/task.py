@@ -3,27 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Num
 
 from posjax.encoders import Padding
-from posjax.images import Source
-from posjax.training.feeding import Feed
+from posjax.training.feeding import Dataset, Feed
+from posjax.training.job import Job, Trained, evaluate
 from posjax.training.objective import Objective
 from posjax.training.settings import TrainingSettings
-from posjax.training.train import Job, Trained, evaluate
 
 WEIGHTS = "weights.safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """Images, and the target of each: its class, or its mask."""
-
-    source: Source
-    targets: Num[np.ndarray, "n ..."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +62,7 @@ class TrainedModel:
         }
 
 
+@runtime_checkable
 class Task(Protocol):
     """A kind of training."""
 

@@ -17,7 +17,7 @@ from posjax import encoders
 
 SHORT = (
     *("--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=3"),
-    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect", "--compile_cache="),
+    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect"),
 )
 
 
@@ -32,20 +32,27 @@ def images(tmp_path_factory):
 def start(images, workdir, *flags):
     command = [sys.executable, "-m", "experiments.train_encoder", f"--workdir={workdir}"]
     command += [f"--images={images / 'train'}", f"--test_images={images / 'test'}"]
-    return subprocess.Popen(
-        [*command, *SHORT, *flags],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | QUICK | {"JAX_PLATFORMS": "cpu"},
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    env = os.environ | QUICK | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen([*command, *SHORT, *flags], cwd=ROOT, env=env, **pipes)
+
+
+def finish(process, code=0):
+    """What a program printed, on both streams."""
+    out, err = process.communicate()
+    assert process.returncode == code, err
+    return out, err
+
+
+def weights_of(workdir):
+    return load_file(workdir / "resnet20-reflect-seed0" / "weights.safetensors")
 
 
 def steps_of(workdir):
+    """The step of the newest checkpoint, or 0."""
     folder = workdir / "resnet20-reflect-seed0" / "checkpoints"
-    found = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
-    return max(found, default=0)
+    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
+    return max(steps, default=0)
 
 
 def wait_for(workdir, step, process):
@@ -57,9 +64,7 @@ def wait_for(workdir, step, process):
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    out, err = (process := start(images, workdir)).communicate()
-    assert process.returncode == 0, err
-    return workdir, out
+    return workdir, finish(start(images, workdir))[0]
 
 
 def test_it_leaves_weights_curves_and_accuracies(whole):
@@ -78,20 +83,17 @@ def test_it_leaves_weights_curves_and_accuracies(whole):
     assert config["flags"]["learning_rate"] == 0.05
 
 
-def test_killed_at_random_and_started_again_it_ends_bit_for_bit_the_same(images, whole, tmp_path):
-    workdir, rng = tmp_path / "run", np.random.default_rng(0)
-    for goal in rng.integers(3, 15, 1):
-        process = start(images, workdir)
-        wait_for(workdir, int(goal), process)
-        process.kill()
-        process.communicate()
-    _, err = (process := start(images, workdir)).communicate()
-    assert process.returncode == 0, err
-    name = "resnet20-reflect-seed0/weights.safetensors"
-    found, expected = load_file(workdir / name), load_file(whole[0] / name)
-    assert found.keys() == expected.keys()
-    for key, array in expected.items():
-        np.testing.assert_array_equal(found[key], array)
+def test_killed_and_started_again_it_ends_bit_for_bit_the_same(images, whole, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(images, workdir)
+    wait_for(workdir, int(np.random.default_rng(0).integers(3, 15)), process)
+    process.kill()
+    process.communicate()
+    assert "goes on after step" in finish(start(images, workdir))[1]
+    actual, expected = weights_of(workdir), weights_of(whole[0])
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array)
 
 
 def test_sigterm_leaves_a_checkpoint_and_ends_well(images, tmp_path):
@@ -99,45 +101,35 @@ def test_sigterm_leaves_a_checkpoint_and_ends_well(images, tmp_path):
     process = start(images, workdir)
     wait_for(workdir, 3, process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    _, err = finish(process)
     assert f"is written after step {steps_of(workdir)}; start again to go on" in err
     assert not list(workdir.glob("*/weights.safetensors"))
 
 
-def test_it_begins_with_the_weights_that_are_given(images, whole, tmp_path):
-    name = "resnet20-{padding}-seed0/weights.safetensors"
-    still = ["--epochs=1", "--learning_rate=1e-12"]
-    process = start(images, tmp_path / "run", f"--weights={whole[0]}/{name}", *still)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    name = name.replace("{padding}", "reflect")
-    found, expected = load_file(tmp_path / "run" / name), load_file(whole[0] / name)
-    for key in ("conv1.weight", "layer3.2.conv2.weight", "linear.weight"):
-        np.testing.assert_allclose(found[key], expected[key], atol=1e-6)
+def test_it_begins_with_given_weights(images, whole, tmp_path):
+    path = whole[0] / "resnet20-{padding}-seed0" / "weights.safetensors"
+    flags = (f"--weights={path}", "--epochs=1", "--learning_rate=1e-12")
+    finish(start(images, tmp_path / "run", *flags))
+    actual, expected = weights_of(tmp_path / "run"), weights_of(whole[0])
+    for name in ("conv1.weight", "layer3.2.conv2.weight", "linear.weight"):
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flag", "message"),
     [
-        (["--images=", "--epochs=3"], "--images and --test_images are needed, once each"),
-        (["--maps=H"], "--maps means nothing to the training of an encoder"),
-        (["--weights=nowhere.safetensors"], "--weights: there is no file nowhere.safetensors"),
-        (["--weights=random,imagenet"], "--weights: one at a time, found 'random,imagenet'"),
-        (["--batch_size=49"], "--batch_size=49: there are only 48 training images"),
+        ("--images=", "--images is empty"),
+        ("--weights=nowhere.safetensors", "--weights: there is no file nowhere.safetensors"),
+        ("--batch_size=49", "--batch_size=49: there are only 48 training images"),
     ],
 )
-def test_bad_flags_are_refused_before_anything_is_written(images, tmp_path, flags, message):
-    process = start(images, tmp_path / "run", *flags)
-    _, err = process.communicate()
-    assert process.returncode == 1
+def test_bad_flags_are_refused_before_anything_is_written(images, tmp_path, flag, message):
+    _, err = finish(start(images, tmp_path / "run", flag), code=1)
     assert message in err
     assert err.count("\n") <= 2
     assert not (tmp_path / "run").exists()
 
 
 def test_other_flags_on_the_same_workdir_are_refused(images, whole):
-    process = start(images, whole[0], "--learning_rate=0.1")
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert "--learning_rate was 0.05 and is 0.1" in err
+    _, err = finish(start(images, whole[0], "--learning_rate=0.1"), code=1)
+    assert "learning_rate was 0.05 and is 0.1" in err

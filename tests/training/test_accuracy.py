@@ -20,7 +20,7 @@ def test_all_finished_trainings_are_in_the_table(tmp_path):
     for padding, seed, correct in (("zeros", 0, 90), ("reflect", 0, 80), ("zeros", 1, 70)):
         folder = tmp_path / f"resnet20-{padding}-seed{seed}"
         folder.mkdir()
-        about = {"encoder": "resnet20", "padding": padding, "recipe": f'{{"seed": {seed}}}'}
+        about = {"encoder": "resnet20", "padding": padding, "seed": str(seed), "recipe": "{}"}
         about |= {"test_correct": str(correct), "test_count": "100"}
         save_file({"x": np.zeros(1)}, folder / "weights.safetensors", about)
     (tmp_path / "resnet20-circular-seed0").mkdir()
@@ -28,7 +28,7 @@ def test_all_finished_trainings_are_in_the_table(tmp_path):
     save_file({"x": np.zeros(1)}, tmp_path / "foreign" / "weights.safetensors")
     text = write_table(tmp_path)
     rows = list(csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines()))
-    found = [(row["padding"], row["seed"], float(row["accuracy"])) for row in rows]
-    assert found == [("reflect", "0", 0.8), ("zeros", "0", 0.9), ("zeros", "1", 0.7)]
+    actual = [(row["padding"], row["seed"], float(row["accuracy"])) for row in rows]
+    assert actual == [("reflect", "0", 0.8), ("zeros", "0", 0.9), ("zeros", "1", 0.7)]
     assert "resnet20 reflect seed 0" in text
     assert "80.0% [71.1%, 86.7%]" in text

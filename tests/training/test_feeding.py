@@ -5,32 +5,30 @@ import pytest
 from colours import write_images
 
 from posjax.images import open_labelled, read_pixels
-from posjax.training.feeding import open_feed, order
+from posjax.training.feeding import Dataset, open_feed, order
 
 
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return open_labelled(str(write_images(tmp_path_factory.mktemp("images"), 10)), size=9)
+@pytest.fixture
+def dataset(tmp_path):
+    labelled = open_labelled(str(write_images(tmp_path / "images", 10)), size=9)
+    return Dataset(labelled.source, labelled.labels)
 
 
-def test_memory_and_disk_give_the_same_images_and_labels(labelled):
-    examples = (labelled.source, labelled.labels)
-    held, read = open_feed(*examples), open_feed(*examples, held_bytes=0)
+def test_memory_and_disk_give_the_same_images_and_labels(dataset):
+    held, read = open_feed(dataset), open_feed(dataset, held_bytes=0)
     assert held.pixels.dtype == np.uint8
     assert read.pixels is None
     rows = np.array([3, 17, 0, 5, 19, 2, 11])
-    found = [list(feed.batches(rows, 3)) for feed in (held, read)]
-    assert [len(labels) for _, labels in found[0]] == [3, 3, 1]
-    for (memory, labels), (disk, same) in zip(*found, strict=True):
-        np.testing.assert_array_equal(memory, disk)
-        np.testing.assert_array_equal(labels, same)
-    every = np.concatenate([labels for _, labels in found[0]])
-    np.testing.assert_array_equal(every, labelled.labels[rows])
-    direct = np.stack([read_pixels(labelled.source, int(row)) for row in rows])
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in found[1]]), direct)
+    memory, disk = (list(feed.batches(rows, 3)) for feed in (held, read))
+    assert [len(labels) for _, labels in memory] == [3, 3, 1]
+    expected = np.stack([read_pixels(dataset.source, int(row)) for row in rows])
+    for batches in (memory, disk):
+        images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        np.testing.assert_array_equal(images, expected)
+        np.testing.assert_array_equal(labels, dataset.targets[rows])
 
 
-def test_an_epoch_is_a_shuffle_of_its_own_in_whole_batches():
+def test_every_epoch_is_another_shuffle_in_whole_batches():
     epochs = [order(10, 4, epoch, 0) for epoch in range(50)]
     for rows in epochs:
         assert len(set(rows.tolist())) == len(rows) == 8
@@ -41,10 +39,8 @@ def test_an_epoch_is_a_shuffle_of_its_own_in_whole_batches():
     assert set(np.concatenate(epochs).tolist()) == set(range(10))
 
 
-def test_a_broken_image_is_named(tmp_path):
-    folder = write_images(tmp_path / "images", 4)
-    path = folder / "red" / "002.png"
+def test_a_broken_image_is_named(dataset, tmp_path):
+    path = tmp_path / "images" / "red" / "002.png"
     path.write_bytes(path.read_bytes()[:-30])
-    labelled = open_labelled(str(folder), size=9)
     with pytest.raises(ValueError, match=r"red/002\.png: truncated"):
-        open_feed(labelled.source, labelled.labels)
+        open_feed(dataset)

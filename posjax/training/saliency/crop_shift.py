@@ -3,7 +3,6 @@
 import dataclasses
 import glob
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,21 +10,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from posjax import encoders, runtime
 from posjax.images import Kept, Source, batches, open_source, select
-from posjax.results.intervals import bootstrap_mean
 from posjax.runs.fields import check_fields, result_fields, setting
 from posjax.runs.image_sets import ImagePlan
 from posjax.runs.workdir import Workdir
 from posjax.runtime import write_atomically, write_rows
 from posjax.training.saliency.network import SaliencyNetwork
-from posjax.training.saliency.shift import DIRECTIONS, FIGURES, measure_shifts
+from posjax.training.saliency.shift import FIGURES, measure_shifts
+from posjax.training.saliency.shift_report import COLUMNS, as_text, picture, table_rows
 from posjax.training.saliency.task import load_network
 
-# `undefined` counts seeds x images x directions.
-COLUMNS = ("encoder", "padding", "figure", "value", "low", "high", "seeds", "images", "undefined")
 SHOWN = 4  # images in the picture
 TABLE = "crop_shift.csv"
 PICTURE = "crop_shift.png"
@@ -53,9 +49,7 @@ class ShiftSettings:
         "Otherwise its pools see other pixels together.",
         at_least=1,
     )
-    batch_size: int = setting(
-        16, "Images at a time, over all devices.", at_least=1, result=False
-    )
+    batch_size: int = setting(16, "Images at a time, over all devices.", at_least=1, result=False)
     workdir: Path = setting(
         Path("runs/crop_shift"),
         "Folder for the table and the picture.",
@@ -146,12 +140,12 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
         measured, maps = _measure(network, normalize, source, settings, devices)
         figures.setdefault(network.key[:2], []).append(measured)
         pictures.setdefault(" ".join(network.key[:2]), maps)
-    rows = [row for name, group in figures.items() for row in _rows(*name, group)]
+    rows = [row for name, group in figures.items() for row in table_rows(*name, group)]
     write_rows(settings.workdir / TABLE, COLUMNS, rows)
     count = min(len(maps) for maps in pictures.values())
     shown = np.stack([source[index] for index in range(count)])
-    write_atomically(settings.workdir / PICTURE, _picture(shown, pictures, size, settings.step))
-    say(_as_text(rows, settings.step))
+    write_atomically(settings.workdir / PICTURE, picture(shown, pictures, size, settings.step))
+    say(as_text(rows, settings.step))
     say(f"{settings.workdir / TABLE}, {settings.workdir / PICTURE}")
 
 
@@ -221,63 +215,3 @@ def _measure(
         shown = maps[:SHOWN] if shown is None else shown
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}, shown
-
-
-def _rows(encoder: str, padding: str, networks: Sequence[dict[str, np.ndarray]]) -> list[tuple]:
-    rows = []
-    for name in FIGURES:
-        values = np.stack([network[name] for network in networks])  # seeds, images, directions
-        undefined = np.isnan(values)
-        known = np.sum(~undefined, axis=2)
-        means = np.where(known, np.nansum(values, axis=2) / np.maximum(known, 1), np.nan)
-        interval = bootstrap_mean(means) or (np.nan,) * 3
-        counts = (len(networks), values.shape[1], int(undefined.sum()))
-        rows.append((encoder, padding, name, *(f"{v:.4f}" for v in interval), *counts))
-    return rows
-
-
-def _as_text(rows: Sequence[tuple], step: int) -> str:
-    cells: dict[str, str] = {}
-    for encoder, padding, _, value, low, high, seeds, images, undefined in rows:
-        label = f"{encoder} {padding} ({seeds} x {images})"
-        pairs = seeds * images * len(DIRECTIONS)
-        lost = f" {undefined} of {pairs} undefined" if undefined else ""
-        cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>44}"
-    head = f"{'(seeds x images)':44}" + "".join(f"{name:>44}" for name in FIGURES)
-    return "\n".join(
-        [
-            f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
-            "where it stays with the content. A peak that stays in the frame has 1, a centre of "
-            "mass less: it is that of what both crops show. Undefined where either shows nothing "
-            "salient: such pairs are left out, for each padding mode its own",
-            head,
-            *(f"{label:44}{cell}" for label, cell in cells.items()),
-        ]
-    )
-
-
-def _picture(
-    images: Float[np.ndarray, "n s s 3"], maps: dict[str, np.ndarray], size: int, step: int
-) -> bytes:
-    """Each image, and below each other what the networks predict for five crops of it."""
-    # It takes a while to import, which --help need not wait for.
-    from matplotlib.figure import Figure
-
-    titles = ("middle", "up", "down", "left", "right")
-    offsets = ((0, 0), *DIRECTIONS)
-    rows = [(image, mode) for image in range(len(images)) for mode in ("", *maps)]
-    figure = Figure(figsize=(1.3 * len(titles) + 1, 1.3 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(titles), squeeze=False)
-    for line, (image, mode) in zip(axes, rows, strict=True):
-        line[0].set_ylabel("\n".join(mode.split()) or "image")
-        for place, (axis, (down, right)) in enumerate(zip(line, offsets, strict=True)):
-            axis.set(xticks=(), yticks=())
-            top, left = step * (1 + down), step * (1 + right)
-            crop = images[image, top : top + size, left : left + size]
-            shown = maps[mode][image, place] if mode else crop
-            axis.imshow(shown, cmap="gray", vmin=0, vmax=1)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=60)
-    return content.getvalue()

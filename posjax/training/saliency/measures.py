@@ -60,7 +60,7 @@ def saliency_measures(
 
 
 def f_measure(precision: Any, recall: Any) -> Any:
-    """(1 + β²)·P·R / (β²·P + R), and 0 where nothing is found."""
+    """(1 + β²)·P·R / (β²·P + R), and 0 where both are 0."""
     below = BETA_SQUARED * precision + recall
     return (1 + BETA_SQUARED) * precision * recall / (below + (below == 0))
 

@@ -25,15 +25,15 @@ class SaliencyNetwork(nn.Module):
     """An encoder under a padding mode, and a decoder that has no padding and no kernel above 1x1.
 
     All that it can know of place comes from the encoder. Each stage has its own 1x1 convolution;
-    their responses meet on a receptive_fields of a quarter of the image's sides (bilinear), are summed,
-    normalised and rectified, and a last 1x1 convolution gives a score, brought to the image's size.
+    their responses are resized to a quarter of the image's sides (bilinear), summed, normalised
+    and rectified, and a last 1x1 convolution gives a score, brought to the image's size.
 
     Without padding the stages have lost as many responses on one side as on the other: they are
     continued by their edges, so that they lie above the image to within half a response.
     """
 
     name_of_encoder: str
-    padding: Padding = Padding("zeros")  # noqa: RUF009 (it is frozen)
+    padding: Padding = Padding("zeros")
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
@@ -76,7 +76,7 @@ class SaliencyNetwork(nn.Module):
 
 def continued(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
     """A stage that is smaller than `size`, continued by its edges on all sides alike."""
-    missing = (max(goal - found, 0) for goal, found in zip(size, x.shape[1:3], strict=True))
+    missing = (max(goal - side, 0) for goal, side in zip(size, x.shape[1:3], strict=True))
     top, left = ((n // 2, n - n // 2) for n in missing)
     return pad(x, (top, left), "replicate")
 

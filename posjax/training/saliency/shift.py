@@ -68,7 +68,9 @@ def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Call
             pair = (common(still, down, right, step), common(moved, -down, -right, step))
             moves.append(follow(*pair, (down, right)))
             maps.append(moved)
-        measured = {name: jnp.stack([move[name] for move in moves], axis=1) / step for name in FIGURES}
+        measured = {
+            name: jnp.stack([move[name] for move in moves], axis=1) / step for name in FIGURES
+        }
         return {**measured, "maps": jnp.stack(maps, axis=1)}
 
     return measure
@@ -88,5 +90,3 @@ def common(map_: Array, down: int, right: int, step: int) -> Array:
     height, width = map_.shape[1:]
     top, left = max(down, 0) * step, max(right, 0) * step
     return map_[:, top : height + min(down, 0) * step, left : width + min(right, 0) * step]
-
-

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from posjax.runtime import write_rows
-from posjax.training.task import WEIGHTS
 from posjax.training.saliency.measures import FIGURES, saliency_figures
+from posjax.training.task import WEIGHTS
 
 MEASURES = "measures.npz"
 COLUMNS = ("encoder", "padding", "minus", "figure", "value", "low", "high", "seeds", "images")
@@ -43,7 +43,7 @@ def write_table(workdir: Path) -> str:
     groups = _groups(workdir)
     if not groups:
         return "no training has finished yet"
-    rows = [row for name, found in groups.items() for row in _rows(*name, found)]
+    rows = [row for name, networks in groups.items() for row in _rows(*name, networks)]
     modes = [name for name in groups if name[1] != PRIOR]
     for encoder, padding in modes:
         base = "zeros" if padding != "zeros" else ""
@@ -66,8 +66,8 @@ def as_text(rows: Iterable[Row]) -> str:
         cells.setdefault(label, {})[row.figure] = f"{row.value:{sign}.3f} {interval}"
     lines = [f"{'(seeds x test images)':48}" + "".join(f"{name:>26}" for name in FIGURES)]
     lines += [
-        f"{label:48}" + "".join(f"{found[name]:>26}" for name in FIGURES)
-        for label, found in cells.items()
+        f"{label:48}" + "".join(f"{figures[name]:>26}" for name in FIGURES)
+        for label, figures in cells.items()
     ]
     return "\n".join([*lines, PAPER])
 
@@ -82,31 +82,31 @@ def _groups(workdir: Path) -> dict[tuple[str, str], dict[int, Mapping[str, np.nd
         with np.load(path) as file:
             arrays = dict(file)
         about = json.loads(str(arrays.pop("about")))
-        own = {k: v for k, v in arrays.items() if not k.startswith("prior_")}
-        groups.setdefault((about["encoder"], about["padding"]), {})[about["seed"]] = own
-        prior = {k.removeprefix("prior_"): v for k, v in arrays.items() if k not in own}
+        measures = {k: v for k, v in arrays.items() if not k.startswith("prior_")}
+        groups.setdefault((about["encoder"], about["padding"]), {})[about["seed"]] = measures
+        prior = {k.removeprefix("prior_"): v for k, v in arrays.items() if k not in measures}
     return groups | ({("any", PRIOR): {0: prior}} if prior else {})
 
 
 def _rows(
     encoder: str,
     padding: str,
-    found: dict[int, Mapping[str, np.ndarray]],
+    networks: dict[int, Mapping[str, np.ndarray]],
     other: dict[int, Mapping[str, np.ndarray]] | None = None,
     *,
     minus: str = "",
 ) -> list[Row]:
-    seeds = sorted(found.keys() & other.keys() if other else found.keys())
+    seeds = sorted(networks.keys() & other.keys() if other else networks.keys())
     if not seeds:
         return []
-    images = len(found[seeds[0]]["mae"])
+    images = len(networks[seeds[0]]["mae"])
     rng = np.random.default_rng(0)
-    # The first of the resamples is what was found: every seed and image once.
+    # The first of the resamples has every seed and image once.
     of_seeds, of_images = (
         np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)])
         for n in (len(seeds), images)
     )
-    figures = _figures([found[seed] for seed in seeds], of_images)
+    figures = _figures([networks[seed] for seed in seeds], of_images)
     if other:
         against = _figures([other[seed] for seed in seeds], of_images)
         figures = {name: values - against[name] for name, values in figures.items()}

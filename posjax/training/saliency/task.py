@@ -18,12 +18,13 @@ from posjax.encoders.weights.export import safetensors_bytes, to_safetensors
 from posjax.images import HALF, Masked, open_masked
 from posjax.runs.fields import setting
 from posjax.training.augment import central
+from posjax.training.feeding import Dataset
 from posjax.training.initial import with_encoder
 from posjax.training.saliency.measures import saliency_measures
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
 from posjax.training.saliency.table import MEASURES, write_table
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Dataset, Datasets, TrainedModel
+from posjax.training.task import WEIGHTS, Datasets, TrainedModel
 
 NETWORK = "network.safetensors"
 
@@ -39,8 +40,8 @@ class SaliencySettings(TrainingSettings):
     images: str = setting(help="Folder of images to train on, or tfds:NAME[:SPLIT].")
     masks: str | None = setting(
         None,
-        "Folder of the masks of images, of the same names except for their ending. tfds: has masks "
-        "of its own.",
+        "Folder of the masks of images, of the same names except for their ending. tfds: brings "
+        "its masks.",
     )
     test_images: str | None = setting(
         None,
@@ -158,9 +159,7 @@ def _open_test(settings: SaliencySettings) -> Masked:
     return _masked(settings, "num_train", slice(first, count and first + count), count)
 
 
-def _masked(
-    settings: SaliencySettings, argument: str, part: slice, count: int | None
-) -> Masked:
+def _masked(settings: SaliencySettings, argument: str, part: slice, count: int | None) -> Masked:
     """A part of the images that an argument names, of which `count` are wanted."""
     test = argument == "test_images"
     spec, masks = (

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
-from posjax.training.run import WEIGHTS
-from posjax.training.saliency.network import saliency_measures
+from posjax.training.saliency.measures import saliency_measures
 from posjax.training.saliency.table import MEASURES, write_table
+from posjax.training.task import WEIGHTS
 
 
 def write(workdir, padding, seed, quality, finished=True):
@@ -21,29 +21,29 @@ def write(workdir, padding, seed, quality, finished=True):
     about = json.dumps({"encoder": "vgg8_bn_quarter", "padding": padding, "seed": seed})
     flat = np.full(truth.shape, 0.4, np.float32)
     prior = {f"prior_{k}": np.asarray(v) for k, v in saliency_measures(flat, truth).items()}
-    own = {k: np.asarray(v) for k, v in saliency_measures(predicted, truth).items()}
-    np.savez(folder / MEASURES, about=about, loss=np.ones(20), **own, **prior)
+    measures = {k: np.asarray(v) for k, v in saliency_measures(predicted, truth).items()}
+    np.savez(folder / MEASURES, about=about, loss=np.ones(20), **measures, **prior)
     if finished:
         (folder / WEIGHTS).write_bytes(b"")
-    return own
+    return measures
 
 
 def test_it_pools_seeds_pairs_modes_and_shows_the_prior(tmp_path):
-    found = [write(tmp_path, "zeros", seed, 0.7) for seed in (0, 1, 2)]
-    other = [write(tmp_path, "reflect", seed, 0.5) for seed in (0, 1)]
+    zeros = [write(tmp_path, "zeros", seed, 0.7) for seed in (0, 1, 2)]
+    reflect = [write(tmp_path, "reflect", seed, 0.5) for seed in (0, 1)]
     write(tmp_path, "circular", 0, 0.9, finished=False)
     text = write_table(tmp_path)
     rows = list(csv.DictReader((tmp_path / "saliency.csv").read_text().splitlines()))
     by_name = {(row["padding"], row["minus"], row["figure"]): row for row in rows}
     assert {row["padding"] for row in rows} == {"zeros", "reflect", "mean mask"}
-    mean = np.mean([one["mae"] for one in found])
+    mean = np.mean([one["mae"] for one in zeros])
     row = by_name["zeros", "", "mae"]
     assert float(row["value"]) == np.round(mean, 4)
     assert float(row["low"]) < mean < float(row["high"])
     assert (row["seeds"], row["images"]) == ("3", "20")
     # A difference is of the seeds that both have, and pairs their images.
     row = by_name["reflect", "zeros", "mae"]
-    gap = np.mean([b["mae"] for b in other]) - np.mean([a["mae"] for a in found[:2]])
+    gap = np.mean([b["mae"] for b in reflect]) - np.mean([a["mae"] for a in zeros[:2]])
     assert float(row["value"]) == np.round(gap, 4)
     assert row["seeds"] == "2"
     assert 0 < float(row["low"]) < float(row["high"])
