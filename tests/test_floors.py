@@ -158,7 +158,10 @@ def test_every_function_is_short_and_has_few_parameters(module):
 def test_no_room_is_crowded(room):
     files = list((ROOT / "posjax" / room).glob("*.py"))
     assert len(files) <= 14
-    lines = {r: sum(len(p.read_text().splitlines()) for p in ROOT.glob(f"posjax/{r}/**/*.py")) for r in ABOVE}
+    lines = {
+        r: sum(len(p.read_text().splitlines()) for p in ROOT.glob(f"posjax/{r}/**/*.py"))
+        for r in ABOVE
+    }
     assert lines[room] <= sum(lines.values()) / 5
 
 

@@ -29,7 +29,13 @@ def setting(
             several times in place of a comma list; `default_text=`, the default in words; and
             `result=False` where the field does not determine the results.
     """
-    about = {"help": help, "demo": demo, "choices": tuple(choices), "at_least": at_least, **metadata}
+    about = {
+        "help": help,
+        "demo": demo,
+        "choices": tuple(choices),
+        "at_least": at_least,
+        **metadata,
+    }
     return dataclasses.field(default=default, metadata=about)
 
 

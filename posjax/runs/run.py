@@ -157,9 +157,7 @@ def _read_weights(
     for condition in chosen:
         if condition.encoder == PIXELS or condition.weights == RANDOM:
             continue
-        path = encoders.weights_path(
-            condition.weights, condition.encoder, condition.padding.mode
-        )
+        path = encoders.weights_path(condition.weights, condition.encoder, condition.padding.mode)
         if (path, condition.encoder) in digests:
             continue
         encoder = load_encoder(settings, condition)

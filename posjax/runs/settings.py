@@ -33,9 +33,7 @@ class ReadoutSettings:
     maps: tuple[str, ...] = setting(
         ("H", "V", "G"), f"Position maps, of {', '.join(probes.MAPS)}.", choices=probes.MAPS
     )
-    depths: tuple[int, ...] = setting(
-        (1,), "Numbers of convolutions in the readout.", at_least=1
-    )
+    depths: tuple[int, ...] = setting((1,), "Numbers of convolutions in the readout.", at_least=1)
     kernel_sizes: tuple[int, ...] = setting(
         (3,), "Kernel sizes of the readout, pixels.", at_least=1
     )
@@ -68,9 +66,7 @@ class ReadoutSettings:
         "Learning rate of the readouts; a tenth of it after 2/3 of the epochs.",
         above=0,
     )
-    feature_dtype: str = setting(
-        "bfloat16", "How the encoder's stages are stored.", choices=DTYPES
-    )
+    feature_dtype: str = setting("bfloat16", "How the encoder's stages are stored.", choices=DTYPES)
 
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""

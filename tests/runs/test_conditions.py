@@ -31,7 +31,9 @@ def test_without_controls_there_is_a_condition_for_every_encoder_padding_and_ran
     trained = [Condition("resnet20", "w.npz", Padding(m), None) for m in ("zeros", "reflect")]
     assert conditions(SETTINGS) == trained
     random = conditions(changed(weights=("random",), encoder=("vgg11", "resnet20")))
-    assert [(condition.encoder, str(condition.padding), condition.seed) for condition in random] == [
+    assert [
+        (condition.encoder, str(condition.padding), condition.seed) for condition in random
+    ] == [
         (encoder, padding, seed)
         for encoder in ("vgg11", "resnet20")
         for padding in ("zeros", "reflect")
@@ -70,9 +72,18 @@ def test_padding_is_data_where_several_paddings_share_a_program():
 
 def test_controls_follow_the_results():
     found = conditions(changed(controls=("pixels", "random", "roll", "selectivity", "floor")))
-    assert [condition.control for condition in found] == ["", "", "pixels", *["random"] * 4, *["roll"] * 2]
+    assert [condition.control for condition in found] == [
+        "",
+        "",
+        "pixels",
+        *["random"] * 4,
+        *["roll"] * 2,
+    ]
     assert [condition.seed for condition in found if condition.control == "random"] == [0, 4, 0, 4]
-    assert [condition.weights for condition in found if condition.control == "roll"] == ["w.npz", "w.npz"]
+    assert [condition.weights for condition in found if condition.control == "roll"] == [
+        "w.npz",
+        "w.npz",
+    ]
 
 
 def test_control_maps_are_drawn_from_the_results_encoders_alone():

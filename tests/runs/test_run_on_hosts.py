@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from processes import Host, free_port, wait
 
 from posjax.results import load_result
 from posjax.runs import Settings, run
-from processes import Host, free_port, wait
 
 OPTIONS = {
     "encoder": ("vgg8_bn_quarter",),

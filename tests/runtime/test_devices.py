@@ -79,12 +79,16 @@ def test_replicas_are_on_every_device_and_come_back_once():
 def test_the_first_local_devices_are_taken_and_no_more_than_exist():
     assert runtime.local_devices() == jax.local_devices()
     assert runtime.local_devices(3) == jax.local_devices()[:3]
-    with pytest.raises(ValueError, match=r"devices must be 8 or less, .* cpu devices here; found 9"):
+    with pytest.raises(
+        ValueError, match=r"devices must be 8 or less, .* cpu devices here; found 9"
+    ):
         runtime.local_devices(9)
 
 
 def test_sums_over_devices_are_exact_in_float64():
-    values = runtime.pmap(lambda x: x, EIGHT)(np.float32(2**24) + np.arange(16, dtype=np.float32).reshape(8, 2))
+    values = runtime.pmap(lambda x: x, EIGHT)(
+        np.float32(2**24) + np.arange(16, dtype=np.float32).reshape(8, 2)
+    )
     total = runtime.sum_over_devices({"a": values})["a"]
     np.testing.assert_array_equal(total, np.sum(np.asarray(values, np.float64), axis=0))
     assert total.dtype == np.float64

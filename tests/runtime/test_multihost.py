@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from processes import Host, free_port, wait
 
 from posjax import runtime
 from posjax.runtime import multihost
-from processes import Host, free_port, wait
 
 TALK = """
 import sys
