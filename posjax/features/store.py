@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -51,7 +52,7 @@ class StageFile:
         rows = np.empty((len(index), size), np.uint8)
         starts = [*np.flatnonzero(np.diff(index, prepend=-2) != 1), len(index)]
         with self._lock:
-            for start, stop in zip(starts, starts[1:], strict=False):
+            for start, stop in itertools.pairwise(starts):
                 self._file.seek(self.offset + int(index[start]) * size)
                 self._read_into(memoryview(rows[start:stop].reshape(-1)))
         return rows.view(self.dtype).reshape(len(index), *self.shape[1:])
@@ -125,7 +126,7 @@ def read(path: Path) -> dict[str, StageFile]:
             name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(about["dtype"]))
             for name, shape in about["stages"].items()
         }
-        header, offsets, size = _geometry(layout)
+        _, offsets, size = _geometry(layout)
         if path.stat().st_size != size:
             raise ValueError(f"{path.stat().st_size} bytes, expected {size}")
         return {name: StageFile(path, layout[name], offsets[name]) for name in layout}
@@ -189,7 +190,8 @@ def disk_usage(folder: Path) -> int:
 def damaged(path: Path, reason: object) -> ValueError:
     """What to raise where a file is not what was written."""
     return ValueError(
-        f"the features in {path} are damaged ({reason}): delete that file to encode the images again"
+        f"the features in {path} are damaged ({reason}): delete that file to encode the images "
+        "again"
     )
 
 

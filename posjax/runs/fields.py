@@ -1,4 +1,4 @@
-"""Settings as dataclass fields: one definition gives the flag, its default, its help and its check."""
+"""Settings as dataclass fields: one definition gives flag, default, help and check."""
 
 import dataclasses
 import math

@@ -20,7 +20,7 @@ from posjax.probes.controls import Task
 from posjax.probes.metrics import rounding_of
 from posjax.results import Gallery, ProbeSpec, Result
 from posjax.runs.image_sets import ImageSets
-from posjax.runs.settings import ReadoutSettings
+from posjax.runs.readout_settings import ReadoutSettings
 from posjax.runs.workdir import Workdir
 from posjax.runtime import Waits
 

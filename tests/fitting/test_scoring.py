@@ -15,7 +15,10 @@ from posjax.probes.profiles import error_cells, ring_means, ring_spc
 MAPS = ("H", "G")
 
 
-def readouts(readout, tasks=tuple(map(Task, MAPS))):
+TASKS = tuple(map(Task, MAPS))
+
+
+def readouts(readout, tasks=TASKS):
     return Readouts(readout, STAGES, tasks, (0,) * len(tasks))
 
 

@@ -72,15 +72,15 @@ def test_padding_is_data_where_several_paddings_share_a_program():
 
 def test_controls_follow_the_results():
     found = conditions(changed(controls=("pixels", "random", "roll", "selectivity", "floor")))
-    assert [condition.control for condition in found] == [
+    assert [c.control for c in found] == [
         "",
         "",
         "pixels",
         *["random"] * 4,
         *["roll"] * 2,
     ]
-    assert [condition.seed for condition in found if condition.control == "random"] == [0, 4, 0, 4]
-    assert [condition.weights for condition in found if condition.control == "roll"] == [
+    assert [c.seed for c in found if c.control == "random"] == [0, 4, 0, 4]
+    assert [c.weights for c in found if c.control == "roll"] == [
         "w.npz",
         "w.npz",
     ]

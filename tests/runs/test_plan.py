@@ -44,7 +44,7 @@ IMAGE = 4 * (2 * 28 * 28 * 16 + 16 * 16 * 32 + 8 * 8 * 64)
         (
             27 * IMAGE,
             0,
-            "allows 4 MB: 1 of 4 image sets, less those that are there already, do not",
+            "allows 4 MB: 1 of 4 image sets, less those that are there",
         ),
         (28 * IMAGE + 9, 10 * IMAGE, ": 1 of 4 image sets"),
         (0, 0, "allows 0 MB: 4 of 4 image sets"),

@@ -79,9 +79,7 @@ def test_replicas_are_on_every_device_and_come_back_once():
 def test_the_first_local_devices_are_taken_and_no_more_than_exist():
     assert runtime.local_devices() == jax.local_devices()
     assert runtime.local_devices(3) == jax.local_devices()[:3]
-    with pytest.raises(
-        ValueError, match=r"devices must be 8 or less, .* cpu devices here; found 9"
-    ):
+    with pytest.raises(ValueError, match=r"devices must be 8 or less, .*; found 9"):
         runtime.local_devices(9)
 
 
