@@ -8,9 +8,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("posjax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
-# Public functions whose docstring is most of them, and constructors of settings as keywords.
-LONG: set[str] = set()
-WIDE = {"posjax.encoders.frozen.frozen", "posjax.runs.fields.setting"}
+# A table of opcodes, one line or two for each.
+LONG = {"posjax.encoders.weights.torch_pickle.unpickle"}
+# Public functions whose options are keywords, and a step that JAX transforms.
+WIDE = {
+    "posjax.encoders.frozen.frozen",
+    "posjax.probes.trainer.fit",
+    "posjax.runs.fields.setting",
+    "posjax.training.objective.train_step",
+}
 GROUND = {"layers", "runtime"}
 ABOVE = {
     "layers": set(),
@@ -90,7 +96,7 @@ def test_the_rooms_are_these():
     rooms = {module.split(".")[1] for module in MODULES if module.startswith("posjax.")}
     assert rooms == set(ABOVE)
     assert "posjax.layers" in IMPORTS["posjax.encoders.vgg"]
-    assert {"posjax.runtime.devices", "posjax.probes"} <= IMPORTS["posjax.fitting.sgd"]
+    assert {"posjax.runtime", "posjax.probes"} <= IMPORTS["posjax.fitting.sgd"]
 
 
 def test_experiments_stand_on_posjax_and_nothing_stands_on_them():
@@ -109,8 +115,10 @@ def test_no_module_imports_itself_in_a_circle():
 
 
 @pytest.mark.parametrize("name", ["jax.pmap", "jax.distributed", "jax.sharding", "multihost_utils"])
-def test_only_parallel_knows_of_several_devices(name):
-    assert [m for m in MODULES if uses(m, name)] == ["posjax.runtime.devices"]
+def test_only_the_runtime_knows_of_several_devices(name):
+    using = [module for module in MODULES if uses(module, name)]
+    assert len(using) == 1
+    assert set(using) <= {"posjax.runtime.devices", "posjax.runtime.multihost"}
 
 
 def test_only_flags_reads_flags_and_only_experiments_know_absl():
@@ -149,8 +157,9 @@ def test_every_function_is_short_and_has_few_parameters(module):
         arguments = function.args
         count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
         count -= bool(arguments.args and arguments.args[0].arg in ("self", "cls"))
-        length = function.end_lineno - function.lineno + 1
-        assert length <= 45 or name in LONG, f"{name} has {length} lines"
+        body = function.body[1:] if ast.get_docstring(function) else function.body
+        length = function.end_lineno - body[0].lineno + 1
+        assert length <= 40 or name in LONG, f"{name} has {length} lines"
         assert count <= 6 or name in WIDE, f"{name} has {count} parameters"
 
 
@@ -173,10 +182,10 @@ def test_no_room_is_crowded(room):
     ("source", "expected"),
     [
         ("import posjax.fitting.sgd", {"posjax.fitting.sgd"}),
-        ("def f():\n  from posjax.runs import grid", {"posjax.fitting.sgd"}),
+        ("def f():\n  from posjax.fitting import sgd", {"posjax.fitting.sgd"}),
         ("from posjax.layers import pad, conv", {"posjax.layers", "posjax.layers.conv"}),
         ("from . import readout", {"posjax.probes.readout"}),
-        ("from ..runs.grid import train", {"posjax.fitting.sgd"}),
+        ("from ..fitting.sgd import SGD", {"posjax.fitting.sgd"}),
         ("from jax import pmap", {"jax.pmap"}),
         ("import numpy as np", {"numpy"}),
     ],

@@ -144,7 +144,9 @@ def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
     header, offsets, size = _geometry(layout)
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         left.unlink()
-    _check_room(path.parent, size)
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise OSError(_no_room(path.parent, size, free))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _removed_after(temporary), _named_errors(path.parent, size):
         with open(temporary, "wb", buffering=0) as file:
@@ -217,12 +219,6 @@ def _write_at(file, offset: int, data: bytes | np.ndarray) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def _check_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise OSError(_no_room(folder, size, free))
 
 
 @contextlib.contextmanager

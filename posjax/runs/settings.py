@@ -37,8 +37,8 @@ class Settings(ReadoutSettings):
         (RANDOM,),
         "Weights of the encoder: random (other ones for each seed), imagenet, cifar10 (resnet20 as "
         "trained under that very padding mode), cifar10:MODE (under MODE), or a .safetensors, "
-        ".npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding mode and "
-        "the encoder. Each of a comma list is probed.",
+        ".npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding "
+        "mode and the encoder. Each of a comma list is probed.",
     )
     paddings: tuple[str | Padding, ...] = setting(
         ("zeros", "reflect", "replicate", "circular", "valid"),
@@ -56,8 +56,8 @@ class Settings(ReadoutSettings):
     controls: tuple[str, ...] = setting(
         (),
         "What is measured beside the results, to see what they are worth, into controls.csv and "
-        "the report: pixels (readouts on the image itself), random (the encoder with random weights), "
-        "selectivity (the same readouts on a shuffled and on a smooth random map), floor (on maps "
+        "the report: pixels (readouts on the image itself), random (the encoder with random "
+        "weights), selectivity (the same readouts on a shuffled and on a smooth random map), floor (on maps "
         "shuffled differently for each image), roll (images rolled at random, so that content "
         "carries no position), none.",
         choices=CONTROLS,
