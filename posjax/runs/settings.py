@@ -57,8 +57,9 @@ class Settings(ReadoutSettings):
         (),
         "What is measured beside the results, to see what they are worth, into controls.csv and "
         "the report: pixels (readouts on the image itself), random (the encoder with random "
-        "weights), selectivity (the same readouts on a shuffled and on a smooth random map), floor (on maps "
-        "shuffled differently for each image), roll (images rolled at random, so that content "
+        "weights), selectivity (the same readouts on a shuffled and on a smooth random map), "
+        "floor (on maps shuffled differently for each image), roll (images rolled at random, so "
+        "that content "
         "carries no position), none.",
         choices=CONTROLS,
         needs_values=False,
