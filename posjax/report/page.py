@@ -4,6 +4,7 @@ import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from posjax.runtime import write_atomically
 
@@ -59,18 +60,12 @@ class Page:
         Raises:
             OSError: a file cannot be written.
         """
-        import jinja2
-
         for elements in self.sections.values():
             for element in elements:
                 if isinstance(element, Picture):
                     (folder / "figures").mkdir(exist_ok=True)
                     write_atomically(folder / "figures" / f"{element.name}.png", element.png)
-        loader = jinja2.PackageLoader("posjax", "report")
-        environment = jinja2.Environment(
-            loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
-        )
-        html = environment.get_template("page.html.jinja").render(page=self)
+        html = _template().render(page=self)
         write_atomically(folder / "report.html", html.encode())
         return folder / "report.html"
 
@@ -78,3 +73,21 @@ class Page:
 def facts(values: Mapping[str, str]) -> Table:
     """A table of names and values, without caption and head."""
     return Table("", (), [*values.items()])
+
+
+def as_html(elements: Sequence[Element]) -> str:
+    """The elements as HTML, for a notebook."""
+    return "\n".join(str(_template().module.show(element)) for element in elements)
+
+
+def _template() -> Any:
+    # Its import takes a while. --help need not wait for that.
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("posjax", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.jinja")
