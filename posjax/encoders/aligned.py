@@ -14,12 +14,11 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import ReceptiveField, Stages, small_images_refused
 from posjax.encoders.padding import VALID, Padding
-from posjax.layers import InputTooSmall
+from posjax.layers import Arrays, InputTooSmall
 
 Fields = Mapping[str, ReceptiveField]
 
@@ -59,7 +58,7 @@ class AlignedEncoder(nn.Module):
         """Those of the encoder."""
         return self.encoder.receptive_fields()
 
-    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def __call__(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages {"f1": [n, h1, w1, c1], …} on the shared responses.
 
         Raises:
@@ -68,7 +67,7 @@ class AlignedEncoder(nn.Module):
         with small_images_refused(self, images):
             return self.stages(images, train=train)
 
-    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         images = jnp.asarray(images)
         fields = self.encoder.receptive_fields()
@@ -118,7 +117,7 @@ def _shift(fields: Fields, least: int, sign: int = 1) -> int:
     raise ValueError("padded and unpadded responses of this encoder never lie on the same pixels")
 
 
-def _sizes(encoder: nn.Module, mode: str, images: ArrayLike) -> dict[str, tuple[int, int]]:
+def _sizes(encoder: nn.Module, mode: str, images: Arrays) -> dict[str, tuple[int, int]]:
     """Height and width of the stages under another padding mode, without computing any."""
     module = encoder.clone(padding=Padding(mode), parent=None)
     one = jax.ShapeDtypeStruct((1, *jnp.shape(images)[1:]), jnp.float32)

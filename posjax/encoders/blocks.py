@@ -8,11 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.padding import Padding, PaddingLike
-from posjax.layers import MODES, InputTooSmall, Mode, conv
+from posjax.layers import MODES, Arrays, InputTooSmall, Mode, conv
 
 Stages = dict[str, Float[Array, "n _ _ _"]]
 
@@ -44,7 +44,7 @@ class Conv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[Arrays, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Convolves in `dtype`; the parameters stay in float32."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
-    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def __call__(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """Encodes images into {"f1": [n, h1, w1, c1], …}.
 
         Raises:
@@ -105,7 +105,7 @@ class Backbone(nn.Module):
                 self._head(stages, train=train)
         return stages
 
-    def logits(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
+    def logits(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Array:
         """Class scores [n, num_classes]. In training, dropout takes the rng `dropout`.
 
         Raises:
@@ -117,11 +117,11 @@ class Backbone(nn.Module):
         with small_images_refused(self, images, "scores"):
             return self.scores(images, train=train)
 
-    def scores(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Array:
+    def scores(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Array:
         """The class scores, with the bare error of the layer that finds its map too small."""
         return self._head(self.stages(images, train=train), train=train)
 
-    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         raise NotImplementedError
 
@@ -135,7 +135,7 @@ class Backbone(nn.Module):
 
 @contextlib.contextmanager
 def small_images_refused(
-    encoder: nn.Module, images: Float[ArrayLike, "n h w 3"], method: str = "stages"
+    encoder: nn.Module, images: Float[Arrays, "n h w 3"], method: str = "stages"
 ) -> Iterator[None]:
     """Says which image size would do for `method` where a layer finds its map too small.
 

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from posjax.encoders.blocks import Stages
@@ -22,7 +21,7 @@ from posjax.encoders.padding import VALID, Padding
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import Loaded, load_with_info, weights_path
-from posjax.layers import InputTooSmall
+from posjax.layers import Arrays, InputTooSmall
 
 RANDOM = "random"
 NONE = "none"  # the weights of the pixels
@@ -57,7 +56,7 @@ class Encoder:
     dtype: str = "float32"
     modes: tuple[int, ...] | None = None
 
-    def apply(self, variables: Any, images: Float[ArrayLike, "n h w 3"]) -> Stages:
+    def apply(self, variables: Any, images: Float[Arrays, "n h w 3"]) -> Stages:
         """The stages {"f1": [n, h1, w1, c1], …} of images in [0, 1], which it normalises.
 
         Raises:

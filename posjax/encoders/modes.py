@@ -10,13 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Int
 
 from posjax.encoders.aligned import AlignedEncoder
 from posjax.encoders.blocks import mode_at
 from posjax.encoders.padding import VALID, Padding
-from posjax.layers import Mode, mode_index
+from posjax.layers import Arrays, Mode, mode_index
 
 
 def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers"]:
@@ -28,7 +27,7 @@ def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers
     return np.array([0 if word == VALID else mode_index(word) for word in words], np.int32)
 
 
-def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module:
+def with_modes(module: nn.Module, modes: Int[Arrays, " layers"]) -> nn.Module:
     """An encoder whose layers pad by `modes`, integers as `layer_modes` gives them.
 
     Layers that are `valid` in the encoder's padding stay `valid`, and a `pool_padding` stays too.

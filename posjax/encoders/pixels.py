@@ -2,11 +2,12 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from posjax.encoders.blocks import ReceptiveField, Stages
 from posjax.encoders.padding import PaddingLike
+from posjax.layers import Arrays
 
 PIXELS = "pixels"
 
@@ -30,7 +31,7 @@ class Pixels(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def __call__(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The images as {"f1": [n, h, w, 3]}."""
         return {"f1": jnp.asarray(images, self.dtype)}
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import (
@@ -16,7 +16,7 @@ from posjax.encoders.blocks import (
     mode_at,
 )
 from posjax.encoders.padding import PaddingLike
-from posjax.layers import MODES, BatchNorm, Mode, max_pool
+from posjax.layers import MODES, Arrays, BatchNorm, Mode, max_pool
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -52,7 +52,7 @@ class ResNet(Backbone, kw_only=True):
             head = nn.Dense(self.num_classes)
             setattr(self, "linear" if self.cifar else "fc", head)
 
-    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x = nn.relu(self.bn1(self.conv1(images), train=train, axis_name=self.axis_name))
         stages = {"f1": x}
@@ -120,7 +120,7 @@ class BasicBlock(nn.Module):
         if self.shortcut == "conv":
             self.downsample = _projection(self.width, self.stride, self.dtype)
 
-    def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the two convolutions, then ReLU."""
         how = {"train": train, "axis_name": self.axis_name}
         y = nn.relu(self.bn1(self.conv1(x), **how))
@@ -151,7 +151,7 @@ class Bottleneck(nn.Module):
         if self.shortcut == "conv":
             self.downsample = _projection(4 * self.width, self.stride, self.dtype)
 
-    def __call__(self, x: Float[ArrayLike, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+    def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the three convolutions, then ReLU."""
         how = {"train": train, "axis_name": self.axis_name}
         y = nn.relu(self.bn1(self.conv1(x), **how))

@@ -3,7 +3,6 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import (
@@ -13,7 +12,7 @@ from posjax.encoders.blocks import (
     Stages,
     mode_at,
 )
-from posjax.layers import BatchNorm, max_pool
+from posjax.layers import Arrays, BatchNorm, max_pool
 
 BLOCKS = {
     8: (1, 1, 1, 1, 1),
@@ -60,7 +59,7 @@ class VGG(Backbone, kw_only=True):
             ]
             self.dropout = nn.Dropout(0.5)
 
-    def stages(self, images: Float[ArrayLike, "n h w 3"], *, train: bool = False) -> Stages:
+    def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
         """The stages, with the bare error of the layer that finds its map too small."""
         x, stages = images, {}
         for layer in self.features:
@@ -94,11 +93,11 @@ class VGG(Backbone, kw_only=True):
         return self.classifier[6](x)
 
 
-def _pool(x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+def _pool(x: Float[Arrays, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     return max_pool(x, window=2, stride=2)
 
 
-def adaptive_average(x: Float[ArrayLike, "n h w c"], size: int) -> Float[Array, "n s s c"]:
+def adaptive_average(x: Float[Arrays, "n h w c"], size: int) -> Float[Array, "n s s c"]:
     """`torch.nn.AdaptiveAvgPool2d`: bin i of s covers floor(i·h/s) to ceil((i+1)·h/s)."""
 
     def average(length: int) -> Array:

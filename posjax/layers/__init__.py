@@ -1,5 +1,6 @@
 """Pure functions of arrays: padded convolution, pooling, resizing and normalisation of maps."""
 
+from posjax.layers.arrays import Arrays
 from posjax.layers.conv import conv, conv_widths, max_pool
 from posjax.layers.norm import BatchNorm, batch_statistics
 from posjax.layers.padding import (
@@ -16,6 +17,7 @@ from posjax.layers.resize import interpolation_matrix, resize_bilinear
 
 __all__ = [
     "MODES",
+    "Arrays",
     "BatchNorm",
     "InputTooSmall",
     "Mode",

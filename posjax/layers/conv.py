@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from posjax.layers.arrays import Arrays
 from posjax.layers.padding import (
     InputTooSmall,
     Mode,
@@ -18,9 +18,9 @@ from posjax.layers.padding import (
 
 
 def conv(
-    x: Float[ArrayLike, "n h w c"],
-    kernel: Float[ArrayLike, "kh kw c d"],
-    bias: Float[ArrayLike, " d"] | None = None,
+    x: Float[Arrays, "n h w c"],
+    kernel: Float[Arrays, "kh kw c d"],
+    bias: Float[Arrays, " d"] | None = None,
     *,
     stride: int = 1,
     mode: Mode = "zeros",
@@ -56,7 +56,7 @@ def conv(
 
 
 def max_pool(
-    x: Float[ArrayLike, "n h w c"],
+    x: Float[Arrays, "n h w c"],
     *,
     window: int,
     stride: int,

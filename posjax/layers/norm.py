@@ -3,8 +3,9 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+
+from posjax.layers.arrays import Arrays
 
 
 class BatchNorm(nn.Module):
@@ -21,7 +22,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[ArrayLike, "n h w c"],
+        x: Float[Arrays, "n h w c"],
         *,
         train: bool = False,
         mask: Float[Array, " n"] | None = None,
@@ -47,7 +48,7 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(
-    x: Float[ArrayLike, "n h w c"],
+    x: Float[Arrays, "n h w c"],
     *,
     mask: Float[Array, " n"] | None = None,
     axis_name: str | None = None,
@@ -71,5 +72,5 @@ def batch_statistics(
     return mean, var, count
 
 
-def _at_least_float32(x: ArrayLike) -> Array:
+def _at_least_float32(x: Arrays) -> Array:
     return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))

@@ -9,11 +9,12 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from posjax.layers.arrays import Arrays
+
 Widths = tuple[tuple[int, int], tuple[int, int]]
-Mode = str | Int[ArrayLike, ""]
+Mode = str | Int[Arrays, ""]
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial", "valid")
 # The modes that repeat pixels of the map, by numpy's names.
@@ -62,12 +63,12 @@ def may_be_partial(mode: Mode) -> bool:
     return not isinstance(mode, str) or mode == "partial"
 
 
-def is_partial(mode: Mode) -> bool | Bool[ArrayLike, ""]:
+def is_partial(mode: Mode) -> bool | Bool[Arrays, ""]:
     """Whether `mode` is `partial`; of a mode that is data, an array."""
     return mode == ("partial" if isinstance(mode, str) else MODES.index("partial"))
 
 
-def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Array, "n h2 w2 c"]:
+def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array, "n h2 w2 c"]:
     """Pads a map by `widths` = ((top, bottom), (left, right)) pixels.
 
     One row, padded by two pixels on either side:
@@ -122,7 +123,7 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
 
 
 def _pad_columns(
-    x: Float[ArrayLike, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""]
+    x: Float[Arrays, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""]
 ) -> Float[Array, "n h w2 c"]:
     left, right = _beyond(jnp.asarray(x), widths, mode, axis=2)
     return jnp.concatenate([*left, x, *right], axis=2)

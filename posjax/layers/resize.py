@@ -5,12 +5,13 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
+
+from posjax.layers.arrays import Arrays
 
 
 def resize_bilinear(
-    x: Float[ArrayLike, "n h w c"], size: tuple[int, int], *, align_corners: bool
+    x: Float[Arrays, "n h w c"], size: tuple[int, int], *, align_corners: bool
 ) -> Float[Array, "n h2 w2 c"]:
     """Resizes maps to `size` = (height, width) pixels by bilinear interpolation.
 

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from posjax.layers.arrays import Arrays
 from posjax.layers.padding import Widths
 
 # Tiles in one matrix product: enough to fill it, few enough to stay in a processor's cache.
@@ -22,7 +22,7 @@ def suits_winograd(size: tuple[int, int], kernel_shape: tuple[int, int, int, int
 
 
 def winograd(
-    x: Float[ArrayLike, "n h w c"], kernel: Float[ArrayLike, "3 3 c d"], widths: Widths
+    x: Float[Arrays, "n h w c"], kernel: Float[Arrays, "3 3 c d"], widths: Widths
 ) -> Float[Array, "n h2 w2 d"]:
     """Convolution of stride 1 with a 3x3 kernel, with 16 products where 36 are usual.
 

@@ -10,17 +10,16 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers import InputTooSmall, interpolation_matrix
+from posjax.layers import Arrays, InputTooSmall, interpolation_matrix
 
 _product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 
 def conv_as_matmul(
-    maps: Sequence[Float[ArrayLike, "n _ _ _"]],
-    kernel: Float[ArrayLike, "kh kw c d"],
+    maps: Sequence[Float[Arrays, "n _ _ _"]],
+    kernel: Float[Arrays, "kh kw c d"],
     *,
     size: tuple[int, int],
     padding: int = 0,
@@ -50,7 +49,7 @@ def conv_as_matmul(
 
 
 def _project(
-    x: Float[ArrayLike, "n h w c"], kernel: Float[Array, "kh kw c d"]
+    x: Float[Arrays, "n h w c"], kernel: Float[Array, "kh kw c d"]
 ) -> Float[Array, "nh w kh kw d"]:
     # The rows of all images are one axis: a TPU computes on 128 numbers of an axis at a time, and
     # a batch has fewer images. Maps are widened here and no earlier: where the TPU's compiler sees

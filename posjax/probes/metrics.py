@@ -5,8 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+
+from posjax.layers import Arrays
 
 # A prediction that varies by no more than this, relative to its largest value, is constant: its
 # order is the order of rounding errors. Features of a constant image that should be
@@ -28,8 +29,8 @@ def rounding_of(step: float) -> float:
 
 @functools.partial(jax.jit, static_argnames="rounding")
 def spc(
-    prediction: Float[ArrayLike, "*n h w"],
-    target: Float[ArrayLike, "h w"],
+    prediction: Float[Arrays, "*n h w"],
+    target: Float[Arrays, "h w"],
     rounding: float = ROUNDING,
 ) -> Float[Array, "*n"]:
     """Spearman correlation of each predicted map with the target, in [-1, 1].
@@ -54,21 +55,19 @@ def spc(
     return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
 
 
-def mae(
-    prediction: Float[ArrayLike, "*n h w"], target: Float[ArrayLike, "h w"]
-) -> Float[Array, "*n"]:
+def mae(prediction: Float[Arrays, "*n h w"], target: Float[Arrays, "h w"]) -> Float[Array, "*n"]:
     """Mean absolute error of each predicted map, in the unit of the map."""
     _check_shapes(prediction, target)
     return jnp.mean(jnp.abs(prediction - target), axis=(-2, -1))
 
 
-def _check_shapes(prediction: ArrayLike, target: ArrayLike) -> None:
+def _check_shapes(prediction: Arrays, target: Arrays) -> None:
     if prediction.shape[-2:] != target.shape:
         raise ValueError(f"predictions are {prediction.shape}, the target is {target.shape}")
 
 
 @jax.jit
-def constant_mae(target: Float[ArrayLike, "h w"]) -> Float[Array, ""]:
+def constant_mae(target: Float[Arrays, "h w"]) -> Float[Array, ""]:
     """The MAE of the best constant prediction: that of the map's median."""
     return jnp.mean(jnp.abs(target - jnp.median(target)))
 

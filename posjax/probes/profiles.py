@@ -3,10 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from posjax.layers import InputTooSmall
+from posjax.layers import Arrays, InputTooSmall
 from posjax.probes.metrics import ROUNDING
 
 CELLS = 28  # a side: the size at which the paper's readouts see the features
@@ -19,7 +18,7 @@ def rings() -> Int[np.ndarray, "28 28"]:
     return np.minimum(from_border[:, None], from_border[None, :])
 
 
-def cells(values: Float[ArrayLike, "n h w"]) -> Float[Array, "n 28 28"]:
+def cells(values: Float[Arrays, "n h w"]) -> Float[Array, "n 28 28"]:
     """Means over 28 × 28 cells; pixels that two cells share count by their parts.
 
     Raises:
@@ -31,7 +30,7 @@ def cells(values: Float[ArrayLike, "n h w"]) -> Float[Array, "n 28 28"]:
 
 
 def error_cells(
-    prediction: Float[ArrayLike, "n h w"], target: Float[ArrayLike, "h w"]
+    prediction: Float[Arrays, "n h w"], target: Float[Arrays, "h w"]
 ) -> Float[Array, "n 28 28"]:
     """The absolute error of each prediction in cells.
 
@@ -48,8 +47,8 @@ def ring_means(of_cells: Float[np.ndarray, "*n 28 28"]) -> Float[np.ndarray, "*n
 
 
 def ring_spc(
-    prediction: Float[ArrayLike, "n h w"],
-    target: Float[ArrayLike, "h w"],
+    prediction: Float[Arrays, "n h w"],
+    target: Float[Arrays, "h w"],
     rounding: float = ROUNDING,
 ) -> Float[Array, "n 14"]:
     """Spearman correlation with the target over the cells at each distance to the border.

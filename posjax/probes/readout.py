@@ -3,13 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers import BatchNorm, resize_bilinear
+from posjax.layers import Arrays, BatchNorm, resize_bilinear
 from posjax.probes.conv_as_matmul import conv_as_matmul
 
-Stages = dict[str, Float[ArrayLike, "n _ _ _"]]
+Stages = dict[str, Float[Arrays, "n _ _ _"]]
 Aligned = tuple[Float[Array, "n _ _ _"], ...]
 
 

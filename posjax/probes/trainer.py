@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.layers import interpolation_matrix
+from posjax.layers import Arrays, interpolation_matrix
 from posjax.probes.readout import Aligned, Readout, Stages
 
 Variables = dict[str, Any]
@@ -39,8 +38,8 @@ class State(NamedTuple):
 def fit(
     readout: Readout,
     variables: Variables,
-    batches: Iterable[dict[str, Float[ArrayLike, "_ _ _ _"]]],
-    target: Float[ArrayLike, "h w"],
+    batches: Iterable[dict[str, Float[Arrays, "_ _ _ _"]]],
+    target: Float[Arrays, "h w"],
     *,
     learning_rate: float | optax.Schedule = 0.1,
     momentum: float = 0.9,
@@ -86,7 +85,7 @@ def step_decay(learning_rate: float, epochs: int, steps_per_epoch: int) -> optax
     return optax.piecewise_constant_schedule(learning_rate, {boundary: 0.1} if boundary else None)
 
 
-def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> LowResTarget:
+def target_for(readout: Readout, target: Float[Arrays, "h w"]) -> LowResTarget:
     """Prepares a position map for the loss.
 
     The readout's last step is a linear upsampling U, so with p* the least-squares preimage of the

@@ -6,10 +6,11 @@ from typing import Any
 
 import flax
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from safetensors.numpy import save
 
 from posjax.encoders.weights.torch_names import entries
+from posjax.layers import Arrays
 
 HEADS = frozenset(("fc", "linear", "classifier_6"))
 """The layers that tell classes apart, by their names in the Flax tree."""
@@ -68,6 +69,6 @@ def as_stored(name: str, variables: Mapping[str, Any], dtype: DTypeLike) -> dict
     }
 
 
-def _torch_layout(array: ArrayLike) -> np.ndarray:
+def _torch_layout(array: Arrays) -> np.ndarray:
     axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[np.ndim(array)]
     return np.ascontiguousarray(np.asarray(array).transpose(axes))

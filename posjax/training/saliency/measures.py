@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Num
 
+from posjax.layers import Arrays
 from posjax.training.objective import Measures
 
 BETA_SQUARED = 0.3
@@ -16,7 +16,7 @@ FIGURES = ("f_adaptive", "f_max", "mae", "miou")
 
 
 def saliency_measures(
-    predicted: Float[ArrayLike, "n h w"], salient: Bool[ArrayLike, "n h w"]
+    predicted: Float[Arrays, "n h w"], salient: Bool[Arrays, "n h w"]
 ) -> Measures:
     """What the usual figures are made of, for predictions in [0, 1] and true masks.
 
