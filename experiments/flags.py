@@ -92,7 +92,7 @@ def given(settings: type) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(settings):
         kind = kinds[field.name]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             values |= given(kind)
         elif field.metadata.get("help") and flags.FLAGS[field.name].present:
             values[field.name] = _value(field.name, flags.FLAGS[field.name].value, kind)
@@ -140,7 +140,7 @@ def names() -> list[str]:
 
 def verbose() -> bool:
     """Whether --verbosity was given."""
-    return flags.FLAGS["verbosity"].present
+    return bool(flags.FLAGS["verbosity"].present)
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:

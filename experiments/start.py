@@ -83,7 +83,7 @@ def keep_compiled(folder: str | None) -> None:
         return
     # The programs are many and small. Those that JAX takes for too quick to keep add up to seconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if folder is None and jax.config.jax_compilation_cache_dir:
+    if folder is None and jax.config.values["jax_compilation_cache_dir"]:
         return
     try:
         path = Path(folder).expanduser() if folder else _default_folder()
@@ -105,7 +105,7 @@ def keep_compiled(folder: str | None) -> None:
 
 def _computes_on_cpu() -> bool:
     # JAX may not be asked before the hosts of a job have found each other.
-    platforms = jax.config.jax_platforms
+    platforms = jax.config.values["jax_platforms"]
     if platforms:
         return platforms.split(",")[0] == "cpu"
     return not any(any(Path("/dev").glob(name)) for name in ACCELERATORS)

@@ -26,7 +26,7 @@ def quick_on_cpu(apply: Callable) -> Callable:
 
 
 def _convolve(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
-    x, kernel = inputs
+    x, kernel = map(jnp.asarray, inputs)
     params = equation.params
     widths, strides, ones = params["padding"], params["window_strides"], (1, 1)
     plain = (
@@ -37,8 +37,8 @@ def _convolve(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[Array
     )
     if not plain:
         return None
-    size = tuple(n + sum(pair) - 2 for n, pair in zip(x.shape[1:3], widths, strict=True))
-    if strides == ones and suits_winograd(size, kernel.shape):
+    height, width = (n + sum(p) - 2 for n, p in zip(x.shape[1:3], widths, strict=True))
+    if strides == ones and suits_winograd((height, width), kernel.shape):
         return [winograd(x, kernel, widths)]
     if any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True)):
         padded = jnp.pad(x, ((0, 0), *widths, (0, 0)))

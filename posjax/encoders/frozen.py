@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -64,7 +64,8 @@ class Encoder:
         """
         modes = None if self.modes is None else np.array(self.modes, np.int32)
         network = self.network if modes is None else with_modes(self.network, modes)
-        return network.apply(variables, normalised(jnp.asarray(images), self.normalize))
+        inputs = normalised(jnp.asarray(images), self.normalize)
+        return cast(Stages, network.apply(variables, inputs))
 
     @property
     def margins(self) -> tuple[int, int]:

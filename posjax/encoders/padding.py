@@ -49,13 +49,13 @@ class Padding:
             return text
         modes, at, alignment = text.partition("@")
         mode, *overrides = modes.split("+")
-        pairs = tuple(tuple(override.split("=", 1)) for override in overrides)
-        if any(len(pair) < 2 for pair in pairs) or (at and not alignment):
+        parts = [override.partition("=") for override in overrides]
+        if not all(equals for _, equals, _ in parts) or (at and not alignment):
             raise ValueError(
                 f"padding {text!r} cannot be read; expected MODE[+LAYER=MODE…][@ALIGNMENT], such "
                 "as zeros+features.0=reflect"
             )
-        return cls(mode, pairs, alignment)
+        return cls(mode, tuple((layer, other) for layer, _, other in parts), alignment)
 
     def __str__(self) -> str:
         overrides = "".join(f"+{layer}={mode}" for layer, mode in self.overrides)

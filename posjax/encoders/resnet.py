@@ -126,7 +126,7 @@ class BasicBlock(nn.Module):
         y = nn.relu(self.bn1(self.conv1(x), **how))
         y = self.bn2(self.conv2(y), **how)
         lost = is_valid(self.modes[0]) + self.stride * is_valid(self.modes[1])
-        return nn.relu(y + _shortcut(self, x, lost, y, how))
+        return nn.relu(y + _shortcut(self, jnp.asarray(x), lost, y, how))
 
 
 class Bottleneck(nn.Module):
@@ -157,11 +157,11 @@ class Bottleneck(nn.Module):
         y = nn.relu(self.bn1(self.conv1(x), **how))
         y = nn.relu(self.bn2(self.conv2(y), **how))
         y = self.bn3(self.conv3(y), **how)
-        return nn.relu(y + _shortcut(self, x, int(is_valid(self.mode)), y, how))
+        return nn.relu(y + _shortcut(self, jnp.asarray(x), int(is_valid(self.mode)), y, how))
 
 
 def _mode(block: nn.Module, layer: str) -> Mode:
-    return mode_at(block.padding, f"{block.name.replace('_', '.')}.{layer}")
+    return mode_at(block.padding, f"{str(block.name).replace('_', '.')}.{layer}")
 
 
 def _projection(width: int, stride: int, dtype: DTypeLike) -> list[nn.Module]:

@@ -17,6 +17,6 @@ def normalised(
     images: UInt8[jax.Array, "n h w 3"] | Float[jax.Array, "n h w 3"], statistics: str
 ) -> Float[jax.Array, "n h w 3"]:
     """Images of 8 bits a value, or floats in [0, 1], less the mean and over the deviation."""
-    mean, std = map(np.float32, STATISTICS[statistics])
+    mean, std = (np.array(row, np.float32) for row in STATISTICS[statistics])
     floats = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
     return (floats - mean) / std

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
 from posjax import runtime
-from posjax.encoders import Encoder, normalised, quick_on_cpu, with_modes
+from posjax.encoders import Encoder, Stages, normalised, quick_on_cpu, with_modes
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runtime import Waits
@@ -125,11 +125,13 @@ def encode_step(
     ) -> tuple[dict[str, Array], Bool[Array, " n"]]:
         encoder = network if modes is None else with_modes(network, modes)
         apply = quick_on_cpu(encoder.apply) if platform == "cpu" else encoder.apply
-        stages = apply(variables, normalised(images, normalize))
+        stages = cast(Stages, apply(variables, normalised(images, normalize)))
         # In bfloat16 the weights of the resize would not add up to 1, and would tell the position.
         small = {
             name: resize_bilinear(
-                x.astype(jnp.float32), _stored_size(x.shape[1:3], feature_size), align_corners=True
+                x.astype(jnp.float32),
+                _stored_size((x.shape[1], x.shape[2]), feature_size),
+                align_corners=True,
             ).astype(dtype)
             for name, x in stages.items()
         }
@@ -141,7 +143,7 @@ def encode_step(
 
 def _stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[int, int]:
     smaller = size[0] <= feature_size[0] and size[1] <= feature_size[1]
-    return tuple(size) if smaller else tuple(feature_size)
+    return size if smaller else feature_size
 
 
 # Cached, because a compiled encoder serves all seeds, modes and sources of images.

@@ -26,10 +26,17 @@ RECIPE = 4
 class Rows(Protocol):
     """One stage of n images, [n, h, w, c]. Arrays of indices choose rows."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[n, h, w, c]."""
+        ...
 
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+    @property
+    def dtype(self) -> np.dtype:
+        """That of all values."""
+        ...
+
+    def __getitem__(self, index: np.ndarray, /) -> np.ndarray:
         """The chosen images."""
         ...
 
@@ -125,6 +132,7 @@ def encode(
         return Features(stages, len(source))
     path = folder / f"{_address(encoder, images, options)}{SUFFIX}"
     if not path.exists() and not store.fits(needed):
+        assert store.limit_bytes is not None  # without a limit, everything fits
         progress.note(
             f"the features of {len(images)} images of {source.name} under padding "
             f"{encoder.padding_text} do not fit into the {store.limit_bytes / 1e9:g} GB that "

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -108,7 +109,7 @@ def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _removed_after(temporary), _named_errors(path.parent, size):
         with open(temporary, "wb", buffering=0) as file:
-            _write_at(file, 0, header)
+            _write_at(file, 0, memoryview(header))
             done = 0
             for batch in batches:
                 for name, rows in batch.items():
@@ -160,15 +161,14 @@ def _geometry(layout: Layout) -> tuple[bytes, dict[str, int], int]:
     return header, offsets, end
 
 
-def _bytes_of(rows: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+def _bytes_of(rows: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
 
 
-def _write_at(file, offset: int, data: bytes | np.ndarray) -> None:
+def _write_at(file: io.FileIO, offset: int, data: memoryview) -> None:
     file.seek(offset)
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+    while data:
+        data = data[file.write(data) :]
 
 
 @contextlib.contextmanager

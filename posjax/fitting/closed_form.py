@@ -50,6 +50,7 @@ class Ridge:
         """
         check_images(features.total)
         readout = readouts.readout
+        assert isinstance(readout, LinearReadout)
         shift = runtime.broadcast_object(lambda: _mean(readouts, features))
         images = np.arange(features.total)
         fitted, held_out = (

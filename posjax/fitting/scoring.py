@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def score(
     `devices` are this host's; every host must call this.
     """
     count = len(readouts)
-    parts = [
+    parts: list[tuple[np.ndarray, ...]] = [
         # A host without images has these.
         (
             np.zeros((count, 0), np.float32),
@@ -56,7 +56,7 @@ def score(
     spcs, maes, ring_spcs, ring_maes = (runtime.gather_rows(x, axis=1) for x in local)
     if not _has_profile(readouts.readout):
         return Scores(spcs, maes)
-    error = sum(runtime.all_gather_object(errors)) / features.total
+    error = cast(np.ndarray, sum(runtime.all_gather_object(errors))) / features.total
     return Scores(spcs, maes, ring_spcs, ring_maes, error.astype(np.float32))
 
 

@@ -127,9 +127,10 @@ def batch_rows(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
 def _initial(readouts: Readouts, features: Features) -> Any:
     row = np.arange(min(1, len(features)))  # only sizes matter
     sample = {s: jnp.asarray(a) for s, a in features.rows(row, readouts.stages).items()}
+    seeds = [seed for seed in readouts.seeds if seed is not None]  # all have one
     keys = [
         jax.random.fold_in(jax.random.key(seed), MAPS.index(task.map))
-        for task, seed in zip(readouts.tasks, readouts.seeds, strict=True)
+        for task, seed in zip(readouts.tasks, seeds, strict=True)
     ]
     return _init_step(readouts.readout)(jnp.stack(keys), sample)
 

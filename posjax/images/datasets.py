@@ -3,9 +3,12 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.data_sources.base import BaseDataSource
 
 
 def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
@@ -53,7 +56,7 @@ def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
             "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
             "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
         ) from error
-    _check_format(spec, records.dataset_info)
+    _check_format(spec, cast("BaseDataSource", records).dataset_info)
     return records, split
 
 

@@ -20,14 +20,24 @@ RECIPE = "rgb8, bilinear, float32 / 255; 1"
 class Source(Protocol):
     """A finite sequence of square images, each the same at every reading and in every thread.
 
-    `name` is the spec as given, `keys` has one name per image, `skipped` one (path, reason) per
-    file that was left out. An index out of range raises IndexError, as in any sequence; what
-    reads a broken image raises ValueError with the file's name.
+    An index out of range raises IndexError, as in any sequence; what reads a broken image raises
+    ValueError with the file's name.
     """
 
-    name: str
-    keys: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
+    @property
+    def name(self) -> str:
+        """The spec as given."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """One name per image."""
+        ...
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """One (path, reason) per file that was left out."""
+        ...
 
     def __len__(self) -> int:
         """The number of images."""
@@ -182,7 +192,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _open(file: io.BufferedIOBase, name: str) -> Image.Image:
+def _open(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
     """Reads the header; the ValueError starts with `name` and quotes the first bytes."""
     start = file.read(12)
     file.seek(0)

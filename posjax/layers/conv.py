@@ -38,9 +38,9 @@ def conv(
         ValueError: an unknown mode.
         InputTooSmall: the mode or the kernel does not fit into the map.
     """
-    kernel_size = kernel.shape[:2]
+    size, kernel_size = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
     widths = conv_widths(kernel_size, mode)
-    _check_window(x.shape[1:3], widths, kernel_size)
+    _check_window(size, widths, kernel_size)
     pads_zeros = isinstance(mode, str) and mode in ("zeros", "partial")
     y = lax.conv_general_dilated(
         jnp.asarray(x) if pads_zeros else pad(x, widths, mode),
@@ -50,7 +50,7 @@ def conv(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     if may_be_partial(mode):
-        scale = jnp.asarray(_partial_scale(x.shape[1:3], kernel_size, stride), y.dtype)
+        scale = jnp.asarray(_partial_scale(size, kernel_size, stride), y.dtype)
         y = y * jnp.where(is_partial(mode), scale, 1)
     return y if bias is None else y + bias
 
@@ -79,7 +79,7 @@ def max_pool(
         padded = jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=-jnp.inf)
     else:
         padded = pad(x, widths, mode)
-    _check_window(padded.shape[1:3], ((0, 0), (0, 0)), (window, window))
+    _check_window((padded.shape[1], padded.shape[2]), ((0, 0), (0, 0)), (window, window))
     # A Python scalar as the start lets XLA see a max-pool, which it can differentiate.
     return lax.reduce_window(
         padded, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID"
@@ -90,7 +90,8 @@ def conv_widths(kernel_size: tuple[int, int], mode: Mode) -> Widths:
     """Padding widths of a convolution under `mode`: kernel // 2 on every side, 0 for `valid`."""
     if isinstance(mode, str) and check_mode(mode) == "valid":
         return ((0, 0), (0, 0))
-    return tuple((k // 2, k // 2) for k in kernel_size)
+    rows, columns = (k // 2 for k in kernel_size)
+    return ((rows, rows), (columns, columns))
 
 
 def _check_window(size: tuple[int, int], widths: Widths, window: tuple[int, int]) -> None:

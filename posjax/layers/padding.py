@@ -5,6 +5,7 @@ data: one compiled program then serves every mode that keeps the size.
 """
 
 import functools
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +15,12 @@ from jaxtyping import Array, Bool, Float, Int
 from posjax.layers.arrays import Arrays
 
 Widths = tuple[tuple[int, int], tuple[int, int]]
-Mode = str | Int[Arrays, ""]
+Index = int | np.integer | Int[Arrays, ""]
+Mode = str | Index
 
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial", "valid")
 # The modes that repeat pixels of the map, by numpy's names.
-REPEATING = {
+REPEATING: dict[str, Literal["reflect", "edge", "wrap", "symmetric"]] = {
     "reflect": "reflect",
     "replicate": "edge",
     "circular": "wrap",
@@ -63,7 +65,7 @@ def may_be_partial(mode: Mode) -> bool:
     return not isinstance(mode, str) or mode == "partial"
 
 
-def is_partial(mode: Mode) -> bool | Bool[Arrays, ""]:
+def is_partial(mode: Mode) -> bool | np.bool_ | Bool[Arrays, ""]:
     """Whether `mode` is `partial`; of a mode that is data, an array."""
     return mode == ("partial" if isinstance(mode, str) else MODES.index("partial"))
 
@@ -100,14 +102,14 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
     if (in_words and mode == "valid") or not any(map(any, widths)):
         return jnp.asarray(x)
     if in_words:
-        check_fits(x.shape[1:3], widths, mode)
+        check_fits((x.shape[1], x.shape[2]), widths, mode)
         if mode not in REPEATING:
             return jnp.pad(x, ((0, 0), *widths, (0, 0)))
-        mode = MODES.index(mode)
+    index = MODES.index(mode) if in_words else mode
     # The corners come from the strips. Padding one axis of the map and then the other would make
     # XLA write the map to memory in between.
-    top, bottom = _beyond(jnp.asarray(x), widths[0], mode, axis=1)
-    rows = [_pad_columns(part, widths[1], mode) for part in (*top, x, *bottom)]
+    top, bottom = _beyond(jnp.asarray(x), widths[0], index, axis=1)
+    rows = [_pad_columns(part, widths[1], index) for part in (*top, x, *bottom)]
     return jnp.concatenate(rows, axis=1)
 
 
@@ -123,18 +125,20 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
 
 
 def _pad_columns(
-    x: Float[Arrays, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""]
+    x: Float[Arrays, "n h w c"], widths: tuple[int, int], index: Index
 ) -> Float[Array, "n h w2 c"]:
-    left, right = _beyond(jnp.asarray(x), widths, mode, axis=2)
+    left, right = _beyond(jnp.asarray(x), widths, index, axis=2)
     return jnp.concatenate([*left, x, *right], axis=2)
 
 
 def _beyond(
-    x: Float[Array, "n h w c"], widths: tuple[int, int], mode: int | Int[Array, ""], *, axis: int
+    x: Float[Array, "n h w c"], widths: tuple[int, int], index: Index, *, axis: int
 ) -> tuple[list[Array], list[Array]]:
     """The rows or columns before and behind a map, one by one."""
     tables = _sources(x.shape[axis], widths)
-    pixels, repeats = (t[mode] if isinstance(mode, int) else jnp.asarray(t)[mode] for t in tables)
+    pixels, repeats = (
+        t[index] if isinstance(index, int) else jnp.asarray(t)[index] for t in tables
+    )
     lines = [
         jnp.where(repeats, lax.dynamic_index_in_dim(x, pixels[i], axis), 0)
         for i in range(sum(widths))

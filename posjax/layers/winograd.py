@@ -11,7 +11,7 @@ from posjax.layers.padding import Widths
 TILES = 1568
 
 
-def suits_winograd(size: tuple[int, int], kernel_shape: tuple[int, int, int, int]) -> bool:
+def suits_winograd(size: tuple[int, int], kernel_shape: tuple[int, ...]) -> bool:
     """Whether `winograd` was measured to be faster on a CPU than XLA's convolution of stride 1.
 
     With few channels the transformation of the tiles costs more than it saves. Large maps are

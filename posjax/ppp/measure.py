@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -123,7 +123,7 @@ def surroundings_step(network: nn.Module, normalize: str) -> Callable:
     """The function that gives the stages of whole images."""
 
     def encode_surroundings(variables: Any, images: UInt8[Array, "n h w 3"]) -> encoders.Stages:
-        return network.apply(variables, normalised(images, normalize))
+        return cast(encoders.Stages, network.apply(variables, normalised(images, normalize)))
 
     return encode_surroundings
 
@@ -156,7 +156,8 @@ def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callab
         modes: Int[Array, " layers"] | None,
     ) -> dict[str, tuple[Array, ...]]:
         encoder = network if modes is None else with_modes(network, modes)
-        stages = encoder.apply(variables, normalised(images[:, inside, inside], normalize))
+        crops = normalised(images[:, inside, inside], normalize)
+        stages = cast(encoders.Stages, encoder.apply(variables, crops))
         totals = {k: sums(x, whole[k], strides[k], mask) for k, x in stages.items()}
         return jax.lax.psum(totals, runtime.BATCH_AXIS)
 

@@ -6,7 +6,9 @@ expectation over images leaves what does not depend on them, which only the posi
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -132,7 +134,12 @@ def _t975(freedom: int) -> float:
 
 def _total(parts: Sequence[Sums]) -> Sums:
     names = (field.name for field in dataclasses.fields(Sums))
-    return Sums(*(sum(getattr(part, name) for part in parts) for name in names))
+    return Sums(
+        **{
+            name: functools.reduce(operator.add, [getattr(part, name) for part in parts])
+            for name in names
+        }
+    )
 
 
 def _deviation(sums: Sums) -> float:

@@ -53,7 +53,7 @@ def write_report(
 
     `results` are those of readouts on the same encoders. `settings` are shown by name.
     """
-    sections = {"Settings": [facts(settings)]}
+    sections: dict[str, list[Element]] = {"Settings": [facts(settings)]}
     for name, by_padding in _by_encoder(patterns).items():
         firsts = {
             padding: {stage: pattern.map for stage, pattern in seeds[0].items()}

@@ -70,7 +70,8 @@ def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, "
 def _smooth(values: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
     rows, columns = (_cosines(n) for n in values.shape)
     power = np.square(rows @ values.astype(np.float64) @ columns.T)
-    distance = np.rint(np.hypot(*np.indices(values.shape))).astype(int)
+    down, right = np.indices(values.shape)
+    distance = np.rint(np.hypot(down, right)).astype(int)
     mean_power = np.bincount(distance.flat, power.flat) / np.bincount(distance.flat)
     mean_power[0] = 0
     drawn = rows.T @ (rng.standard_normal(values.shape) * np.sqrt(mean_power[distance])) @ columns

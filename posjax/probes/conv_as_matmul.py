@@ -4,8 +4,9 @@
 response of every offset of the kernel to every pixel; small matrices then shift and sum them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +43,15 @@ def conv_as_matmul(
     kernels = jnp.split(kernel, np.cumsum([x.shape[-1] for x in maps])[:-1], axis=2)
     responses: dict[tuple[int, int], list[Array]] = {}
     for x, part in zip(maps, kernels, strict=True):
-        responses.setdefault(x.shape[1:3], []).append(_project(x, part))
-    return sum(
-        _shift_and_sum(sum(parts), source, size, padding) for source, parts in responses.items()
+        responses.setdefault((x.shape[1], x.shape[2]), []).append(_project(x, part))
+    return _sum(
+        _shift_and_sum(_sum(parts), source, size, padding) for source, parts in responses.items()
     )
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    # The sum is an array, because there is one map at least.
+    return cast(Array, sum(arrays))
 
 
 def _project(

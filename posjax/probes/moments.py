@@ -102,7 +102,7 @@ def moments(sums: Sums, count: int) -> Moments:
             f"the Gram matrix of {columns} columns is not finite: features beyond 1e18 are too "
             "large to be squared in float32"
         )
-    return Moments(count, gram, sums.total)
+    return Moments(count, gram, np.asarray(sums.total))
 
 
 def upsampling_factors(readout: Readout) -> list[tuple[np.ndarray, np.ndarray]]:

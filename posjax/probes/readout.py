@@ -1,5 +1,7 @@
 """PosENet: the readout that is trained to predict a position map from an encoder's stages."""
 
+from typing import TYPE_CHECKING
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -36,6 +38,10 @@ class Readout(nn.Module):
     padding: int = 0
     feature_size: tuple[int, int] = (28, 28)
     map_size: tuple[int, int] = (224, 224)
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # flax makes it, unlike what checkers think of dataclasses
 
     def __post_init__(self):
         """Refuses a readout that cannot exist."""
@@ -85,18 +91,18 @@ class Readout(nn.Module):
     ) -> Float[Array, "n h2 w2"]:
         """The response at `response_size`, in (0, 1); `mask`, `axis_name` as in `BatchNorm`."""
         channels = sum(x.shape[-1] for x in features)
-        x = features
+        maps, size = features, self.feature_size
         for layer in range(1, self.depth + 1):
-            width = channels if layer < self.depth else 1
-            size = self.feature_size if layer == 1 else x[0].shape[1:3]
+            is_last = layer == self.depth
+            width = 1 if is_last else channels
             convolution = ReadoutConv(
                 width, self.kernel_size, self.padding, size, name=f"conv{layer}"
             )
-            x = convolution(x)
+            x = convolution(maps)
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
-            x = (nn.relu(x),) if layer < self.depth else x
-        return nn.sigmoid(x[..., 0])
+            maps, size = (x if is_last else nn.relu(x),), (x.shape[1], x.shape[2])
+        return nn.sigmoid(maps[0][..., 0])
 
     @nn.nowrap
     def upsample(self, response: Float[Array, "n h w"]) -> Float[Array, "n h2 w2"]:

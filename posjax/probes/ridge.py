@@ -20,7 +20,7 @@ Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, sections 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -40,6 +40,10 @@ class LinearReadout(Readout):
 
     Attributes as those of `Readout`; `depth` is 1.
     """
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # flax makes it, unlike what checkers think of dataclasses
 
     def __post_init__(self):
         """Refuses a readout that cannot exist."""
@@ -102,7 +106,9 @@ def fit_ridge(
     errors = np.stack([_error(held_out, goals, *solution) for solution in solutions])
     best = errors.argmin(axis=0)
 
-    whole = Moments(*(a + b for a, b in zip(fitted, held_out, strict=True)))
+    whole = Moments(
+        fitted.count + held_out.count, fitted.gram + held_out.gram, fitted.total + held_out.total
+    )
     weights = np.empty((len(level), len(targets)))
     bias, error = np.empty((2, len(targets)))
     chosen = np.unique(best)
@@ -116,7 +122,7 @@ def fit_ridge(
     kernel = weights.T.reshape(len(targets), readout.kernel_size, readout.kernel_size, -1, 1)
     bias -= np.einsum("tijcd,c->t", kernel, shift.astype(np.float64))
     conv = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)[:, None]}
-    path = np.float64(penalties)
+    path = np.array(penalties, np.float64)
     return Ridge({"params": {"conv1": conv}}, path, errors, path[best], error)
 
 

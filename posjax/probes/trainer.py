@@ -24,8 +24,8 @@ class LowResTarget(NamedTuple):
     are equal.
     """
 
-    target: Float[Array, "h w"]
-    constant: Float[Array, ""]
+    target: Float[Arrays, "h w"]
+    constant: Float[Arrays, ""]
 
 
 class State(NamedTuple):
@@ -173,7 +173,7 @@ def check_finite(
         rate = learning_rate(step_number) if callable(learning_rate) else learning_rate
         raise FloatingPointError(
             f"the loss of readout {names[readout]} is {losses[step, readout]} at step "
-            f"{step_number} with learning rate {float(rate):g}: lower the learning rate, or look "
+            f"{step_number} with learning rate {float(np.asarray(rate)):g}: lower the learning rate, or look "
             "for features that are not finite"
         )
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -57,7 +58,9 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
     fields = varying(probes)
     first.set_yticks(range(len(probes)), [plain(label(probe, fields)) for probe in probes])
     first.set_ylim(len(probes) - 0.45, -0.55)
-    legend = [(short(name), Patch(facecolor=tint)) for name, tint in zip(sets, tints, strict=True)]
+    legend: list[tuple[str, Artist]] = [
+        (short(name), Patch(facecolor=tint)) for name, tint in zip(sets, tints, strict=True)
+    ]
     if metric == "mae":
         for summary in summaries:
             panels[summary.map].axvline(summary.mae_constant, **_CONSTANT)
@@ -200,9 +203,10 @@ def gallery(
     # The sheet is shown pixel by pixel, below its headings and beside the scale.
     (height, width), side, right = sheet.shape[:2], 4, 58
     above = 12 + 14 * max(text.count("\n") + 1 for text in headings)
-    full = np.array([width + side + right, height + above + side])
-    figure = Figure(figsize=full / _GALLERY_DPI, dpi=_GALLERY_DPI)
-    axes = figure.add_axes(np.array([side, side, width, height]) / np.tile(full, 2))
+    full = (width + side + right, height + above + side)
+    inches = (full[0] / _GALLERY_DPI, full[1] / _GALLERY_DPI)
+    figure = Figure(figsize=inches, dpi=_GALLERY_DPI)
+    axes = figure.add_axes(_part(full, side, side, width, height))
     axes.imshow(sheet, extent=(0, width, height, 0), interpolation="nearest")
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
     axes.spines[:].set_visible(False)
@@ -210,11 +214,18 @@ def gallery(
     axes.set_xticks(middles, headings, fontsize=9)
     axes.set_yticks([])
     tall = min(height, 240)
-    place = np.array([side + width + 14, side + height - tall, 10, tall]) / np.tile(full, 2)
-    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), COLOUR_MAP)
+    place = _part(full, side + width + 14, side + height - tall, 10, tall)
+    scale = ScalarMappable(Normalize(0, 1), COLOUR_MAP)
     bar = figure.colorbar(scale, cax=figure.add_axes(place), ticks=[0, 0.5, 1])
     bar.ax.tick_params(labelsize=8)
     return figure
+
+
+def _part(
+    full: tuple[int, int], left: int, bottom: int, width: int, height: int
+) -> tuple[float, float, float, float]:
+    """A rectangle of pixels, in parts of the full width and height."""
+    return left / full[0], bottom / full[1], width / full[0], height / full[1]
 
 
 def _cell(picture: UInt8[np.ndarray, "h w *rgb"]) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from typing import TypedDict
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.typing import LineStyleType
 from PIL import Image
 
 from posjax.report.formatting import distinct, label, varying
@@ -28,8 +30,15 @@ COLOURS = {
 }
 COLOUR_MAP = matplotlib.colormaps["viridis"]
 DPI = 120
-_LINES = ("-", ":", "-.", (0, (5, 1)))
+_LINES: tuple[LineStyleType, ...] = ("-", ":", "-.", (0, (5, 1)))
 _LARGE = 150_000  # bytes of a PNG file
+
+
+class Style(TypedDict):
+    """How a line is drawn."""
+
+    color: str
+    linestyle: LineStyleType
 
 
 def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]]:
@@ -53,14 +62,14 @@ def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str,
     return figure, panels
 
 
-def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, dict[str, object]]:
+def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, Style]:
     """The colour of each probe's padding mode, and a line style for each other difference."""
     others = varying(probes)[1:]
     modes = {probe: re.split("[+@]", probe.padding)[0] for probe in probes}
     rest = {p: f"{p.padding.removeprefix(modes[p])} {label(p, others)}" for p in probes}
     kinds = distinct(rest.values())
     lines = {kind: _LINES[i % len(_LINES)] for i, kind in enumerate(kinds)}
-    return {p: {"color": COLOURS[modes[p]], "linestyle": lines[rest[p]]} for p in probes}
+    return {p: Style(color=COLOURS[modes[p]], linestyle=lines[rest[p]]) for p in probes}
 
 
 def add_legend(figure: Figure, entries: Sequence[tuple[str, Artist]]) -> None:
@@ -93,6 +102,7 @@ def _in_256_colours(image: Image.Image) -> Image.Image:
     greys = np.repeat(np.linspace(0, 255, 16, dtype=np.uint8)[:, None], 3, axis=1)
     fixed = np.concatenate([shades, greys])
     fitted = image.quantize(256 - len(fixed), Image.Quantize.FASTOCTREE).getpalette()
+    assert fitted is not None  # `quantize` makes a palette
     palette = Image.new("P", (1, 1))
     palette.putpalette([*fixed.ravel().tolist(), *fitted])
     return image.quantize(palette=palette, dither=Image.Dither.NONE)

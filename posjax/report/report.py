@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -84,7 +85,7 @@ def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
 
 
 def _bars(summaries: Sequence[Summary]) -> list[Element]:
-    captions = {
+    captions: dict[Literal["spc", "mae"], str] = {
         "spc": "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some"
         " have none, and the mean is that of the others.",
         "mae": "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",

@@ -76,9 +76,8 @@ def penalties(results: Sequence[Result]) -> list[Element]:
     """The penalties that were chosen and their errors: a row per readout."""
     fields = varying([result.probe for result in results])
     seed_column = ["seed"] if any(result.probe.seeded for result in results) else []
-    rows = []
-    for result in results:
-        path = result.path
+    rows, paths = [], [result.path for result in results if result.path is not None]
+    for result, path in zip(results, paths, strict=True):
         for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
             at_end = path.chosen[i] in (path.penalties.min(), path.penalties.max())
             variance = task_map(task, result.map_size).var()
@@ -92,7 +91,7 @@ def penalties(results: Sequence[Result]) -> list[Element]:
                     *(number(float(error), 4) for error in errors),
                 ]
             )
-    tried = listed(f"{penalty:g}" for penalty in results[0].path.penalties)
+    tried = listed(f"{penalty:g}" for penalty in paths[0].penalties)
     text = (
         "The penalty on the squared weights is in units of the mean variance of a feature. Tried:"
         f" {tried}. Chosen: the one with the smallest mean squared error on every fifth training"

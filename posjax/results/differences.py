@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from posjax.encoders import Padding
 from posjax.probes.controls import SELECTIVITY
-from posjax.results.intervals import bootstrap_mean
+from posjax.results.intervals import bootstrap_defined, bootstrap_mean
 from posjax.results.records import Key, ProbeSpec, Result, readouts
 
 RowsBySeed = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
@@ -125,7 +125,7 @@ def _subtract(
                     n_images=mae.shape[1],
                     spc=bootstrap_mean(spc),
                     spc_undefined=int(np.isnan(spc).sum()),
-                    mae=bootstrap_mean(mae),
+                    mae=bootstrap_defined(mae),
                 )
             )
     return differences

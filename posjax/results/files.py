@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,9 @@ def save_result(path: Path, result: Result) -> None:
         "test_images": list(result.scores),
     }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, about=json.dumps(about), **arrays)
+    # Any: numpy's stub has it that one of the names may be `allow_pickle`.
+    contents: dict[str, Any] = {"about": json.dumps(about), **arrays}
+    np.savez_compressed(buffer, **contents)
     write_atomically(path, buffer.getvalue())
 
 
@@ -67,8 +70,8 @@ def load_result(path: Path) -> Result:
 
 
 def _scores(arrays: Mapping[str, np.ndarray], i: int) -> Scores:
-    names = [f"{i}.{field.name}" for field in dataclasses.fields(Scores)]
-    return Scores(*(arrays.get(name) for name in names))
+    keys = {field.name: f"{i}.{field.name}" for field in dataclasses.fields(Scores)}
+    return Scores(**{name: arrays[key] for name, key in keys.items() if key in arrays})
 
 
 def write_csv(path: Path, records: Sequence[Record]) -> None:

@@ -29,6 +29,18 @@ def bootstrap_mean(
     return float(np.nanmean(values, dtype=np.float64)), float(low), float(high)
 
 
+def bootstrap_defined(values: Float[np.ndarray, "seeds images"]) -> tuple[float, float, float]:
+    """As `bootstrap_mean`, of values that are not all NaN.
+
+    Raises:
+        ValueError: they are.
+    """
+    interval = bootstrap_mean(values)
+    if interval is None:
+        raise ValueError("no value is defined")
+    return interval
+
+
 def bootstrap_rings(
     values: Float[np.ndarray, "seeds images rings"], resamples: int = 500
 ) -> Float[np.ndarray, "3 rings"]:

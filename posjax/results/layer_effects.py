@@ -34,7 +34,7 @@ def layer_effects(results: Sequence[Result]) -> list[LayerEffect]:
     pairs: dict[tuple[str, str], None] = {}
     for row in layer_differences(results):
         padding = Padding.parse(row.probe.padding)
-        if row.spc is None or len(padding.overrides) > 1:
+        if row.spc is None or len(padding.overrides) != 1:
             continue
         ((layer, to),) = padding.overrides
         base = padding.mode

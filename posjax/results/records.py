@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from posjax.probes import constant_mae
 from posjax.probes.controls import Task, task_map
 from posjax.probes.scores import PenaltyPath, Scores
-from posjax.results.intervals import bootstrap_mean
+from posjax.results.intervals import bootstrap_defined, bootstrap_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def to_records(result: Result) -> list[Record]:
     for test_images, scores in result.scores.items():
         for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
             spc, spc_low, spc_high = bootstrap_mean(scores.spc[i : i + 1]) or (None, None, None)
-            mae, mae_low, mae_high = bootstrap_mean(scores.mae[i : i + 1])
+            mae, mae_low, mae_high = bootstrap_defined(scores.mae[i : i + 1])
             constant = float(constant_mae(task_map(task, result.map_size)))
             rows.append(
                 Record(

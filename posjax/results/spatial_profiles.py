@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float
 
-from posjax.probes.scores import Scores
 from posjax.results.intervals import bootstrap_rings
 from posjax.results.records import Key, ProbeSpec, Result, readouts
 
@@ -32,16 +31,16 @@ def profiles(results: Iterable[Result]) -> list[Profile]:
 
     Results whose maps are too small for a profile are left out.
     """
-    groups: dict[Key, list[tuple[Scores, int]]] = {}
+    groups: dict[Key, list[tuple[np.ndarray, ...]]] = {}
     for key, _, i, scores in readouts(results):
-        if scores.error is not None and not key[0].control:
-            groups.setdefault(key, []).append((scores, i))
-    return [
-        Profile(
-            *key,
-            bootstrap_rings(np.stack([scores.ring_spc[i] for scores, i in seeds])),
-            bootstrap_rings(np.stack([scores.ring_mae[i] for scores, i in seeds])),
-            np.mean([scores.error[i] for scores, i in seeds], axis=0),
+        spc, mae, error = scores.ring_spc, scores.ring_mae, scores.error
+        if spc is None or mae is None or error is None or key[0].control:
+            continue
+        groups.setdefault(key, []).append((spc[i], mae[i], error[i]))
+    profiles = []
+    for key, seeds in groups.items():
+        spc, mae, error = (np.stack(parts) for parts in zip(*seeds, strict=True))
+        profiles.append(
+            Profile(*key, bootstrap_rings(spc), bootstrap_rings(mae), error.mean(axis=0))
         )
-        for key, seeds in groups.items()
-    ]
+    return profiles

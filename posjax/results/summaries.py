@@ -8,7 +8,7 @@ import numpy as np
 from posjax.probes import constant_mae
 from posjax.probes.controls import task_map
 from posjax.probes.scores import Scores
-from posjax.results.intervals import bootstrap_mean
+from posjax.results.intervals import bootstrap_defined, bootstrap_mean
 from posjax.results.records import Key, ProbeSpec, Result, readouts
 
 
@@ -38,8 +38,8 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
     Results of one probe may be several, each with other seeds.
     """
     groups: dict[Key, list[tuple[Result, int, Scores]]] = {}
-    for key, *row in readouts(results):
-        groups.setdefault(key, []).append(tuple(row))
+    for key, result, i, scores in readouts(results):
+        groups.setdefault(key, []).append((result, i, scores))
     summaries = []
     for (probe, name, test_images), rows in groups.items():
         spc, mae = (
@@ -48,7 +48,7 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
         )
         first, i, _ = rows[0]
         constant = float(constant_mae(task_map(first.tasks[i], first.map_size)))
-        error = bootstrap_mean(mae)
+        error = bootstrap_defined(mae)
         summaries.append(
             Summary(
                 probe=probe,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from posjax import encoders, runtime
-from posjax.encoders import PIXELS, RANDOM
+from posjax.encoders import RANDOM
 from posjax.features import Store
 from posjax.fitting import closed_form
 from posjax.results import Record, Result, to_records
@@ -155,7 +155,7 @@ def _read_weights(
     digests: dict[tuple[str, str], str] = {}
     statistics, notes = set(), []
     for condition in chosen:
-        if condition.encoder == PIXELS or condition.weights == RANDOM:
+        if condition.padding is None or condition.weights == RANDOM:
             continue
         path = encoders.weights_path(condition.weights, condition.encoder, condition.padding.mode)
         if (path, condition.encoder) in digests:

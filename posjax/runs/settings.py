@@ -40,7 +40,7 @@ class Settings(ReadoutSettings):
         ".npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding "
         "mode and the encoder. Each of a comma list is probed.",
     )
-    paddings: tuple[str | Padding, ...] = setting(
+    paddings: tuple[Padding, ...] = setting(
         ("zeros", "reflect", "replicate", "circular", "valid"),
         f"Padding modes, of {', '.join(layers.MODES)}. zeros+features.0=reflect gives a layer "
         "another mode, zeros+each=reflect stands for every layer in its turn; zeros@cropped and "

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def sum_over_devices(tree: Any) -> Any:
 
     def add(array: jax.Array) -> np.ndarray:
         shards = (np.asarray(shard.data, np.float64) for shard in array.addressable_shards)
-        return sum(shard.reshape(array.shape[1:]) for shard in shards)
+        return cast(np.ndarray, sum(shard.reshape(array.shape[1:]) for shard in shards))
 
     # Leaf by leaf, because every host receives the parts of all.
     return jax.tree.map(lambda array: sum(all_gather_object(add(array))), tree)

@@ -19,7 +19,7 @@ def matmul_precision() -> str:
     `bfloat16`, `tensorfloat32` and `float32` are JAX's other names of them. An algorithm that JAX
     was told in their place keeps its name.
     """
-    told = jax.config.jax_default_matmul_precision
+    told = jax.config.values["jax_default_matmul_precision"]
     try:
         return jax.lax.Precision(told).name.lower()
     except ValueError:

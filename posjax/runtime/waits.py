@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Waits:
                 batch = next(rest, end)
             if batch is end:
                 return
-            yield batch
+            yield cast(T, batch)
 
     def __str__(self) -> str:
         return (

@@ -1,11 +1,14 @@
 """Random crops and flips that add no border to an image."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key, Num
+
+Kind = TypeVar("Kind", jax.Array, np.ndarray)
 
 
 class Windows(NamedTuple):
@@ -41,7 +44,7 @@ def crop(images: Num[Array, "n h w c"], windows: Windows, margin: int) -> Num[Ar
     return jax.vmap(one)(images, *windows)
 
 
-def central(images: Num[Array, "n h w c"], margin: int) -> Num[Array, "n h2 w2 c"]:
+def central(images: Num[Kind, "n h w c"], margin: int) -> Num[Kind, "n h2 w2 c"]:
     """The window in the middle of each image, `margin` pixels smaller: at the scale of crops."""
     before, after = margin // 2, margin - margin // 2
     return images[:, before : images.shape[1] - after, before : images.shape[2] - after]

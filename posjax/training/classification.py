@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -30,8 +30,8 @@ class CrossEntropy:
     module: nn.Module
     smoothing: float = 0.0
 
-    trained: ClassVar = ("loss", "accuracy")
-    tested: ClassVar = ("loss", "accuracy", "correct", "count")
+    trained = ("loss", "accuracy")
+    tested = ("loss", "accuracy", "correct", "count")
 
     def losses(
         self, logits: Float[Array, "n classes"], targets: Int[Array, " n"], smoothing: float = 0.0

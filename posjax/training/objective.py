@@ -1,7 +1,7 @@
 """What a network learns: one step of training it on an objective, and of its evaluation."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -111,7 +111,7 @@ def evaluate_step(
     targets: Num[Array, "n ..."],
 ) -> Measures:
     """The loss, without label smoothing, and the measures of each image."""
-    logits = objective.module.apply(variables, images, method="logits")
+    logits = cast(Array, objective.module.apply(variables, images, method="logits"))
     return {"loss": objective.losses(logits, targets), **objective.measures(logits, targets)}
 
 

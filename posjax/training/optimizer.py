@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import flax
 import jax
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from posjax.training.settings import OptimizerSettings
@@ -55,8 +55,8 @@ def optimizer(settings: OptimizerSettings, steps_per_epoch: int) -> optax.Gradie
 
 
 def _kernels(params: Any) -> Any:
-    flat = flax.traverse_util.flatten_dict(params)
-    return flax.traverse_util.unflatten_dict({path: path[-1] == "kernel" for path in flat})
+    flat = flatten_dict(params)
+    return unflatten_dict({path: path[-1] == "kernel" for path in flat})
 
 
 def cross_entropy(

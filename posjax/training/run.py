@@ -89,11 +89,12 @@ def _run(
     }
     Workdir(settings.workdir).claim(settings.identity(), about)
     say(_plan(settings, datasets, about["devices"], len(networks)))
-    feeds = [open_feed(d) for d in (datasets.train, datasets.test)] if rest else []
-    for network in rest:
-        if not _train_locked(network, task, datasets, feeds, devices, should_stop):
-            return False
-        task.write_table(settings.workdir)
+    if rest:
+        feeds = (open_feed(datasets.train), open_feed(datasets.test))
+        for network in rest:
+            if not _train_locked(network, task, datasets, feeds, devices, should_stop):
+                return False
+            task.write_table(settings.workdir)
     say(task.write_table(settings.workdir))
     say(f"weights: {settings.workdir}/*/{WEIGHTS}")
     return True
@@ -132,7 +133,7 @@ def _train_locked(
     network: Network,
     task: Task,
     datasets: Datasets,
-    feeds: list[Feed],
+    feeds: tuple[Feed, Feed],
     devices: tuple[jax.Device, ...],
     should_stop: Callable[[], bool],
 ) -> bool:
@@ -163,7 +164,7 @@ def _train(
     network: Network,
     task: Task,
     datasets: Datasets,
-    feeds: list[Feed],
+    feeds: tuple[Feed, Feed],
     devices: tuple[jax.Device, ...],
     should_stop: Callable[[], bool],
 ) -> Trained:

@@ -30,7 +30,7 @@ class OptimizerSettings:
         "a cosine.",
         choices=SCHEDULES,
     )
-    warmup_epochs: float | None = setting(
+    warmup_epochs: float = setting(
         None,
         "Epochs in which the learning rate rises to its peak.",
         at_least=0,
@@ -59,7 +59,7 @@ class OptimizerSettings:
     def __post_init__(self):
         """Refuses values out of range, by the name of the field."""
         check_fields(self)
-        if self.warmup_epochs is None:
+        if self.warmup_epochs is None:  # the default
             object.__setattr__(self, "warmup_epochs", self.epochs / 6)
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
@@ -80,7 +80,7 @@ class TrainingSettings:
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
     )
-    paddings: tuple[str | Padding, ...] = setting(
+    paddings: tuple[Padding, ...] = setting(
         (Padding("zeros"),),
         "Padding modes; an encoder is trained under each.",
         parse=Padding.parse,

@@ -139,7 +139,7 @@ class _Run:
         job, objective = self.job, self.job.objective
         state, sums = self._on_host()
         figures = {name: float(sums[name] / sums["count"]) for name in objective.trained}
-        figures["learning_rate"] = float(self.rates(self.step - 1))
+        figures["learning_rate"] = float(np.asarray(self.rates(self.step - 1)))
         if epoch + 1 == job.settings.epochs or (epoch + 1) % job.evaluate_every == 0:
             measures = evaluate(job, state.variables, test_images, should_stop)
             if measures is None:
@@ -196,7 +196,7 @@ def check_finite(loss: Any, variables: Any, step: int, rates: optax.Schedule) ->
         return
     raise FloatingPointError(
         f"the loss or the weights are not finite, seen after step {step} with learning rate "
-        f"{float(rates(step - 1)):g} (loss {float(loss):g}): lower the learning rate"
+        f"{float(np.asarray(rates(step - 1))):g} (loss {float(loss):g}): lower the learning rate"
     )
 
 

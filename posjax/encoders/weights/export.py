@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-import flax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 from safetensors.numpy import save
 
@@ -26,7 +26,7 @@ def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
         KeyError: the variables are of another encoder.
     """
-    leaves = flax.traverse_util.flatten_dict(dict(variables))
+    leaves = cast(dict[tuple[str, ...], Arrays], flatten_dict(dict(variables)))
     classes = [leaf.shape[-1] for path, leaf in leaves.items() if path[1] in HEADS]
     expected = entries(name, classes[0] if classes else None)
     if {path for path, _ in expected.values()} != leaves.keys():

@@ -156,8 +156,10 @@ def _read_torch_stream(content: bytes) -> StateDict:
         raise ValueError("written on a big-endian machine: load it and save it again on another")
     checkpoint, storages = unpickle(stream)
     tensors = _state_dict(checkpoint)
-    data = {}
-    for key in unpickle(stream)[0]:
+    keys, data = unpickle(stream)[0], {}
+    if not isinstance(keys, list):
+        raise ValueError(f"its storages are named by a {type(keys).__name__}, expected a list")
+    for key in keys:
         size = int.from_bytes(stream.read(8), "little")
         if size != storages[key].size:
             raise ValueError(f"storage {key!r} has {size} values, expected {storages[key].size}")

@@ -79,7 +79,9 @@ def _fetch(name: str) -> tuple[str, Pin]:
     """
     # It takes a while to import, and most runs never need it.
     import huggingface_hub
-    from huggingface_hub.errors import HTTPError
+
+    # The hub takes it from one HTTP library or another, by its version.
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
     repo = f"timm/{name}.tv_in1k"
     pin = PINNED[name] or _recorded(name)
@@ -104,7 +106,7 @@ def _fetch(name: str) -> tuple[str, Pin]:
 
 def _pin_of(commit: str | None, etag: str | None, url: str) -> Pin:
     # For large files the hub's entity tag is the SHA-256 under which they are stored.
-    if not (commit and re.fullmatch("[0-9a-f]{64}", etag or "")):
+    if not commit or not etag or not re.fullmatch("[0-9a-f]{64}", etag):
         raise ValueError(
             f"the hub names no commit and SHA-256 of {url}, but {commit!r} and {etag!r}"
         )

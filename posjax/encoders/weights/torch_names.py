@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping
+from typing import cast
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from posjax.encoders.factory import create
 
@@ -43,9 +44,7 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     if any(problems.values()):
         lists = [f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
         raise ValueError(f"these are not the weights of {name}; " + "; ".join(lists))
-    return flax.traverse_util.unflatten_dict(
-        {path: _flax_layout(arrays[key]) for key, (path, _) in expected.items()}
-    )
+    return unflatten_dict({path: _flax_layout(arrays[key]) for key, (path, _) in expected.items()})
 
 
 def _torchvision_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -80,7 +79,8 @@ def entries(name: str, num_classes: int | None) -> dict[str, tuple[tuple[str, ..
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     tree = jax.eval_shape(encoder.init, jax.random.key(0), images)
     entries = {}
-    for path, leaf in flax.traverse_util.flatten_dict(tree).items():
+    leaves = cast(dict[tuple[str, ...], jax.ShapeDtypeStruct], flatten_dict(tree))
+    for path, leaf in leaves.items():
         _, *modules, kind = path
         key = ".".join(modules).replace("_", ".") + "." + _LEAVES[kind]
         # Kernels: height, width, in, out → out, in, height, width; or in, out → out, in.

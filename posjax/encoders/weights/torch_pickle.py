@@ -8,6 +8,7 @@ import io
 import math
 import pickletools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, cast
 
 import numpy as np
 
@@ -62,7 +63,8 @@ class Tensor:
             return np.empty(self.shape, dtype)
         array = np.ndarray(
             self.shape,
-            dtype.newbyteorder(order),
+            # numpy refuses any other word
+            dtype.newbyteorder(cast(Literal["little", "big"], order)),
             buffer=data,
             offset=(storage.view_start + self.offset) * dtype.itemsize,
             strides=[stride * dtype.itemsize for stride in self.strides],
@@ -91,7 +93,7 @@ def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
     storages: dict[str, Storage] = {}
     stack: list = []
     marks: list[int] = []
-    memo: dict[int, object] = {}
+    memo: dict[object, object] = {}
 
     def since(start: int) -> list:
         items = stack[start:]
@@ -141,7 +143,7 @@ def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
                 items = since(marks.pop())
                 _add(stack[-1], items)
             case "GLOBAL":
-                stack.append(_Global(argument.replace(" ", ".")))
+                stack.append(_Global(str(argument).replace(" ", ".")))
             case "STACK_GLOBAL":
                 stack.append(_Global(".".join(since(-2))))
             case "REDUCE":

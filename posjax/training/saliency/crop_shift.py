@@ -205,13 +205,13 @@ def _measure(
     size = int(network.about["image_size"])
     step = measure_shifts(network.module, normalize, size, settings.step, tuple(devices))
     copies = runtime.replicate(network.variables, devices)
-    parts, shown = [], None
+    parts, shown = [], []
     for images in batches(source, settings.batch_size):
         shards, _ = runtime.shard_batch(images, settings.batch_size, devices)
         part = runtime.unshard(step(copies, shards), len(images))
         maps = part.pop("maps")
         if not np.isfinite(maps).all():
             raise ValueError(f"networks: {network.title} predicts NaN or infinity")
-        shown = maps[:SHOWN] if shown is None else shown
+        shown = shown or [maps[:SHOWN]]
         parts.append(part)
-    return {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}, shown
+    return {name: np.concatenate([part[name] for part in parts]) for name in FIGURES}, shown[0]

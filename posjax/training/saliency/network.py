@@ -1,7 +1,7 @@
 """Saliency: an encoder with a light decoder learns where the salient objects are."""
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -36,6 +36,10 @@ class SaliencyNetwork(nn.Module):
     padding: Padding = Padding("zeros")
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # flax makes it, unlike what checkers think of dataclasses
 
     def setup(self):
         """The encoder's parameters are those of `create(name)`, under `encoder`."""
@@ -91,8 +95,8 @@ class SaliencyObjective:
     module: nn.Module
     smoothing: float = 0.0
 
-    trained: ClassVar = ("loss", "mae")
-    tested: ClassVar = ("loss", "f_adaptive", "f_max", "mae", "miou", "empty", "count")
+    trained = ("loss", "mae")
+    tested = ("loss", "f_adaptive", "f_max", "mae", "miou", "empty", "count")
 
     def losses(
         self,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -58,7 +58,7 @@ def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Call
 
     def predict(variables: Any, images: Array, row: int, column: int) -> Array:
         window = images[:, row : row + size, column : column + size]
-        return network.apply(variables, normalised(window, normalize))
+        return cast(Array, network.apply(variables, normalised(window, normalize)))
 
     def measure(variables: Any, images: UInt8[Array, "n h w 3"]) -> dict[str, Array]:
         still = predict(variables, images, step, step)

@@ -75,7 +75,7 @@ def as_text(rows: Iterable[Row]) -> str:
 def _groups(workdir: Path) -> dict[tuple[str, str], dict[int, Mapping[str, np.ndarray]]]:
     """The measures of every encoder, padding mode and seed, and those of the prior, of seed 0."""
     groups: dict[tuple[str, str], dict[int, Mapping[str, np.ndarray]]] = {}
-    prior = {}
+    prior: Mapping[str, np.ndarray] = {}
     for path in sorted(workdir.glob(f"*/{MEASURES}")):
         if not (path.parent / WEIGHTS).exists():
             continue  # its training is being written

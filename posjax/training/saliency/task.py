@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 
 from posjax.encoders import Padding
@@ -96,10 +96,7 @@ class Saliency:
     def files(self, model: TrainedModel) -> dict[str, bytes]:
         """The encoder's weights, the whole network, and the measures of every test image."""
         settings, variables, about = model.settings, model.trained.variables, model.about()
-        flat = {
-            key: np.asarray(array)
-            for key, array in flax.traverse_util.flatten_dict(variables, sep="/").items()
-        }
+        flat = {key: np.asarray(array) for key, array in flatten_dict(variables, sep="/").items()}
         encoder = {kind: tree["encoder"] for kind, tree in variables.items()}
         dtype = np.dtype(settings.weights_dtype)
         wide = SaliencyObjective(SaliencyNetwork(settings.encoder, model.padding))
@@ -107,7 +104,9 @@ class Saliency:
         prior = {f"prior_{name}": array for name, array in _prior(model).items()}
         key = {name: about[name] for name in ("encoder", "padding")} | {"seed": model.job.seed}
         content = io.BytesIO()
-        np.savez_compressed(content, about=json.dumps(key), **measures, **prior)
+        # Any: numpy's stub has it that one of the names may be `allow_pickle`.
+        arrays: dict[str, Any] = {"about": json.dumps(key), **measures, **prior}
+        np.savez_compressed(content, **arrays)
         return {
             NETWORK: safetensors_bytes(flat, {"network": "saliency", **about}),
             MEASURES: content.getvalue(),
@@ -144,7 +143,7 @@ def load_network(path: Path) -> tuple[SaliencyNetwork, Any, dict[str, str]]:
     if about.get("network") != "saliency":
         raise ValueError(f"{path} is no {NETWORK} of experiments.train_dense")
     network = SaliencyNetwork(about["encoder"], Padding.parse(about["padding"]))
-    return network, flax.traverse_util.unflatten_dict(flat), about
+    return network, unflatten_dict(flat), about
 
 
 def _open_train(settings: SaliencySettings) -> Masked:
@@ -156,6 +155,7 @@ def _open_test(settings: SaliencySettings) -> Masked:
     if settings.test_images is not None:
         return _masked(settings, "test_images", slice(settings.num_test), settings.num_test)
     first, count = settings.num_train, settings.num_test
+    assert first is not None  # the settings see to it
     return _masked(settings, "num_train", slice(first, count and first + count), count)
 
 
@@ -165,6 +165,7 @@ def _masked(settings: SaliencySettings, argument: str, part: slice, count: int |
     spec, masks = (
         (settings.test_images, settings.test_masks) if test else (settings.images, settings.masks)
     )
+    assert spec is not None  # nobody asks for test images that are not named
     size = settings.image_size + settings.optimizer.crop_margin
     try:
         masked = open_masked(spec, masks, size=size, part=part, manual_dir=settings.manual_dir)
