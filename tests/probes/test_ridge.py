@@ -126,7 +126,7 @@ def test_the_closed_form_is_the_least_squares_solution(shape):
             np.testing.assert_allclose(kernel.reshape(len(MAPS), -1), weights.T, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     n=st.integers(1, 7),
     channels=st.sampled_from([2, 7]),
