@@ -263,7 +263,7 @@ def test_targets_of_another_size_are_refused():
 
 
 def test_a_deeper_linear_readout_is_refused():
-    with pytest.raises(ValueError, match="depth 1, actual 2"):
+    with pytest.raises(ValueError, match="depth 1, not 2"):
         LinearReadout(depth=2)
 
 
