@@ -3,7 +3,16 @@
 from posjax.encoders.blocks import ReceptiveField, Stages
 from posjax.encoders.cpu import quick_on_cpu
 from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
-from posjax.encoders.frozen import DTYPES, NONE, NORMALIZATIONS, RANDOM, Encoder, frozen, stage_shapes
+from posjax.encoders.frozen import (
+    DTYPES,
+    NONE,
+    NORMALIZATIONS,
+    RANDOM,
+    Encoder,
+    frozen,
+    read_weights,
+    stage_shapes,
+)
 from posjax.encoders.modes import layer_modes, with_modes
 from posjax.encoders.padding import EACH, VALID, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS
