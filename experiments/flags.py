@@ -65,7 +65,11 @@ def _default_text(field: dataclasses.Field, paper: Defaults, demo: Defaults) -> 
     standard = paper.get(field.name, field.default)
     other = demo.get(field.name, field.metadata["demo"])
     text = _as_text(standard)
-    return text if other in (NOT_GIVEN, standard) else f"{text}, in the demonstration {_as_text(other)}"
+    return (
+        text
+        if other in (NOT_GIVEN, standard)
+        else f"{text}, in the demonstration {_as_text(other)}"
+    )
 
 
 def _as_text(value: Any) -> str:
@@ -73,7 +77,9 @@ def _as_text(value: Any) -> str:
         return "required"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def given(settings: type) -> dict[str, Any]:

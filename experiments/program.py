@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import app, logging
@@ -34,7 +35,7 @@ def main(
         chosen = "paper" if any(name in given for name in CHOOSES_PAPER) else "demo"
         given.setdefault("preset", chosen)
         is_demo = given["preset"] == "demo"
-        values = {"workdir": f"runs/{program}", **(demo if is_demo else paper), **given}
+        values = {"workdir": Path(f"runs/{program}"), **(demo if is_demo else paper), **given}
         values["controls"] = _controls(values, demo=is_demo)
         settings = flags.build(runs.Settings, values, is_demo)
         unused = sorted(given.keys() & set(settings.unused()))
@@ -96,8 +97,8 @@ def start_program(run: Callable[[], object]) -> None:
 def with_flags(message: str, names: list[str]) -> str:
     """A message in which arguments of these names are written as flags: `--maps: 'X' is unknown`.
 
-    A name is an argument where the message begins with it, or where `=` follows it.
+    A name is an argument where the message begins with it, or where `=` or "was" follows it.
     """
     name = rf"({'|'.join(map(re.escape, names))})"
     message = re.sub(rf"^{name}\b(?!-)", r"--\1", message)
-    return re.sub(rf"(?<![\w./-]){name}(?==)", r"--\1", message)
+    return re.sub(rf"(?<![\w./-]){name}(?==| was )", r"--\1", message)

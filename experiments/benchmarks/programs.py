@@ -14,8 +14,8 @@ from posjax.features import encode_step
 from posjax.fitting import FEATURE_SIZE, closed_form, scoring, sgd
 from posjax.ppp import measure as ppp
 from posjax.probes import LinearReadout, Readout
-from posjax.probes.ridge import no_sums
-from posjax.probes.trainer import Target, optimizer, step_decay
+from posjax.probes.moments import no_sums
+from posjax.probes.trainer import LowResTarget, optimizer, step_decay
 from posjax.training import objective as networks
 from posjax.training.saliency.shift import shift_step
 
@@ -74,7 +74,7 @@ def train_readouts(readout: Readout, stages: Stages, count: int, per_image: int 
     variables, batch = begin_readouts(readout, stages, count).result(), _count(stages)
     state = training.State(variables, jax.eval_shape(jax.vmap(tx.init), variables["params"]))
     common, images = (
-        Target(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
+        LowResTarget(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
         for rows in ((count,), (batch, per_image))
     )
     step = sgd.readout_step(readout, tx, tuple(range(per_image)))

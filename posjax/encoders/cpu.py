@@ -1,6 +1,6 @@
-"""Encoders on a CPU: other ways for convolutions that XLA is slow at there.
+"""Encoders on a CPU: faster ways for convolutions that XLA is slow at.
 
-The step that encodes puts them in, in one line; nothing else knows of them.
+The step that encodes calls `quick_on_cpu`; nothing else uses it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ _NHWC = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 
 
 def quick_on_cpu(apply: Callable) -> Callable:
-    """Returns `apply`, a function of arrays, with its convolutions as a CPU computes them quickly.
+    """Returns `apply`, a function of arrays, with convolutions that are fast on a CPU.
 
-    Wide 3x3 convolutions go by `winograd`. Where a kernel is larger than its map, the map is padded
-    first: for a convolution with padding of its own XLA takes twenty times as long.
+    3x3 convolutions of many channels become `winograd`. Where a kernel is larger than its map, the
+    map is padded first: XLA takes twenty times as long for a convolution that pads.
     """
     return interpret(apply, {lax.conv_general_dilated_p: _convolve})
 

@@ -70,7 +70,7 @@ def create(
     if name not in _MAKERS:
         raise ValueError(f"encoder {name!r} is unknown; expected one of {', '.join(names())}")
     if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes must be 1 or more, found {num_classes}")
+        raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
     if isinstance(padding, str | Padding):
         padding = check_padding(name, Padding.parse(padding))
     if isinstance(pool_padding, str) and pool_padding != "lowest":
@@ -112,8 +112,7 @@ def check_padding(name: str, padding: Padding) -> Padding:
     if unknown or not layers:
         what = f"names {', '.join(unknown)}" if unknown else "has an alignment"
         raise ValueError(
-            f"padding {padding} {what}; layers of {name} that pad are "
-            f"{', '.join(layers) or 'none'}"
+            f"padding {padding} {what}; layers of {name} that pad are {', '.join(layers) or 'none'}"
         )
     return padding
 

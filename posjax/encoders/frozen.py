@@ -87,7 +87,7 @@ class Encoder:
         """
         if self.modes is None:
             return _shapes(self.network, size + sum(self.margins))
-        # The network knows integers, which cannot tell what fits.
+        # The network knows the modes as integers, for which nothing checks what fits.
         return stage_shapes(self.name, self.padding, size, self.pool_padding)
 
     def with_padding_as_data(self) -> "Encoder":
@@ -140,7 +140,9 @@ def frozen(
         ("dtype", dtype, DTYPES),
     ):
         if value not in known:
-            raise ValueError(f"{argument}: {value!r} is unknown; expected one of {', '.join(known)}")
+            raise ValueError(
+                f"{argument}: {value!r} is unknown; expected one of {', '.join(known)}"
+            )
     if name == PIXELS:
         statistics = "none" if normalize == "encoder" else normalize
         return Encoder(name, create(name), {}, None, NONE, normalize=statistics)
@@ -169,7 +171,7 @@ def read_weights(name: str, weights: str, padding: Padding, seed: int) -> Loaded
     if weights == RANDOM:
         return _random_weights(name, seed)
     path = weights_path(weights, name, padding.mode)
-    # A file that was written anew is read anew.
+    # A file that was overwritten is read again.
     stamp = Path(path).stat() if Path(path).is_file() else None
     return _file_weights(name, path, stamp and (stamp.st_mtime_ns, stamp.st_size))
 
@@ -193,7 +195,7 @@ def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded
 
 @functools.cache
 def _init(name: str) -> Callable[[jax.Array], Any]:
-    # Zero padding fits every image, and no padding mode has parameters of its own.
+    # Zero padding fits every image, and padding modes have no parameters.
     encoder = create(name)
     # It runs once: optimising it would take longer than running it.
     quick = {"xla_backend_optimization_level": 1}
@@ -233,7 +235,8 @@ def stage_shapes(
         # for all mixtures. An ablation of single layers has dozens of mixtures.
         with contextlib.suppress(InputTooSmall):
             plain = [Padding(mode) for mode in sorted(padding.modes)]
-            return [_shapes(create_frozen(name, one, pool_padding), side) for one in plain][0]
+            shapes = [_shapes(create_frozen(name, one, pool_padding), side) for one in plain]
+            return shapes[0]
     return _shapes(create_frozen(name, padding, pool_padding), side)
 
 

@@ -22,9 +22,9 @@ _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def interpret(fn: Callable, rules: Mapping[Primitive, Rule]) -> Callable:
     """Returns `fn` with each operation computed by the rule of its primitive, if there is one.
 
-    Functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with derivative rules of their
-    own are interpreted too, and lose these rules. Loops and branches stay as they are. `fn` takes
-    and returns pytrees of arrays.
+    Functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom derivatives are
+    interpreted too, and lose the custom derivatives. Loops and branches stay as they are.
+    `fn` takes and returns pytrees of arrays.
     """
 
     def interpreted(*args: Any) -> Any:

@@ -22,7 +22,7 @@ from posjax.layers import Mode, mode_index
 def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers"]:
     """The integer of each layer's mode under `padding`, in the order of `layers_that_pad`.
 
-    Layers that are `valid` stay so in words, and get a 0 that is never read.
+    Layers that are `valid` get a 0 that is never read: they stay `valid` in words.
     """
     words = [padding(layer) for layer in layers_that_pad(module)]
     return np.array([0 if word == VALID else mode_index(word) for word in words], np.int32)
@@ -31,8 +31,8 @@ def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers
 def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module:
     """An encoder whose layers pad by `modes`, integers as `layer_modes` gives them.
 
-    Layers that are `valid` in the encoder's own padding stay `valid`, and a pool with a padding
-    of its own keeps it. To be called where the encoder is traced: the integers may be tracers.
+    Layers that are `valid` in the encoder's padding stay `valid`, and a `pool_padding` stays too.
+    To be called where the encoder is traced: the integers may be tracers.
 
     Raises:
         ValueError: there is not one mode for each layer that pads.
@@ -41,7 +41,7 @@ def with_modes(module: nn.Module, modes: Int[ArrayLike, " layers"]) -> nn.Module
         return module.clone(encoder=with_modes(module.encoder, modes))
     modes, layers = jnp.asarray(modes), layers_that_pad(module)
     if modes.shape != (len(layers),):
-        raise ValueError(f"modes must be [{len(layers)}], one for each layer, found {modes.shape}")
+        raise ValueError(f"modes must be [{len(layers)}], one for each layer, not {modes.shape}")
 
     def mode(layer: str) -> Mode:
         fixed = mode_at(module.padding, layer) == VALID

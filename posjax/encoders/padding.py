@@ -67,7 +67,7 @@ class Padding:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers with a mode of their own."""
+        """The layers with another mode."""
         return tuple(layer for layer, _ in self.overrides)
 
     @property

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import (
@@ -86,7 +86,7 @@ class VGG(Backbone, kw_only=True):
         return stages
 
     def _head(self, stages: Stages, *, train: bool) -> Array:
-        x = _adaptive_average(_pool(stages["f5"]), POOLED)
+        x = adaptive_average(_pool(stages["f5"]), POOLED)
         # PyTorch flattens channels first.
         x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
         for dense in (self.classifier[0], self.classifier[3]):
@@ -98,7 +98,7 @@ def _pool(x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     return max_pool(x, window=2, stride=2)
 
 
-def _adaptive_average(x: Float[ArrayLike, "n h w c"], size: int) -> Float[Array, "n s s c"]:
+def adaptive_average(x: Float[ArrayLike, "n h w c"], size: int) -> Float[Array, "n s s c"]:
     """`torch.nn.AdaptiveAvgPool2d`: bin i of s covers floor(i·h/s) to ceil((i+1)·h/s)."""
 
     def average(length: int) -> Array:

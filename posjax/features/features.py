@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from posjax import runtime
 from posjax.encoders import Encoder
 from posjax.features import store as storage
-from posjax.features.encoding import Batch, EncodingOptions, encode_batches, layout_bytes
+from posjax.features.encoding import Batch, EncodingOptions, encode_batches
 from posjax.features.store import SUFFIX, Layout, Store
 from posjax.images import Source, select
 from posjax.runtime import Waits, progress
@@ -118,7 +117,7 @@ def encode(
     """
     images = select(source, runtime.local_range(len(source)))
     layout = options.layout(encoder, len(images), size)
-    needed = layout_bytes(layout)
+    needed = storage.file_bytes(layout)
     folder = store.folder(needed)
     waits = Waits() if waits is None else waits
     if folder is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -51,7 +52,7 @@ class StageFile:
         rows = np.empty((len(index), size), np.uint8)
         starts = [*np.flatnonzero(np.diff(index, prepend=-2) != 1), len(index)]
         with self._lock:
-            for start, stop in zip(starts, starts[1:], strict=False):
+            for start, stop in itertools.pairwise(starts):
                 self._file.seek(self.offset + int(index[start]) * size)
                 self._read_into(memoryview(rows[start:stop].reshape(-1)))
         return rows.view(self.dtype).reshape(len(index), *self.shape[1:])
@@ -78,6 +79,23 @@ class Store:
     limit_bytes: int | None = None
     memory_bytes: int = 0
 
+    def check(self) -> None:
+        """Makes the folder of `cache_dir` where there is none.
+
+        Raises:
+            OSError: it cannot be made or written to; names it.
+        """
+        if self.cache_dir is None:
+            return
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.cache_dir, os.W_OK | os.X_OK):
+                raise PermissionError("no permission to write")
+        except OSError as error:
+            raise OSError(
+                f"cache_dir={self.cache_dir} cannot take features ({error}): choose another"
+            ) from error
+
     def folder(self, size: int) -> Path | None:
         """The folder for stages of so many bytes, or None for the memory."""
         if self.cache_dir is not None:
@@ -100,12 +118,15 @@ def read(path: Path) -> dict[str, StageFile]:
     """
     try:
         with open(path, "rb") as file:
-            about = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("it does not begin with a header")
+            about = json.loads(file.read(length))
         layout = {
             name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(about["dtype"]))
             for name, shape in about["stages"].items()
         }
-        header, offsets, size = _geometry(layout)
+        _, offsets, size = _geometry(layout)
         if path.stat().st_size != size:
             raise ValueError(f"{path.stat().st_size} bytes, expected {size}")
         return {name: StageFile(path, layout[name], offsets[name]) for name in layout}
@@ -150,6 +171,11 @@ def writing(path: Path) -> Iterator[bool]:
         yield path.exists()
 
 
+def file_bytes(layout: Layout) -> int:
+    """The size of the file of a layout."""
+    return _geometry(layout)[2]
+
+
 def disk_usage(folder: Path) -> int:
     """Bytes of all files in a folder, at any depth; 0 where there is none."""
     total = 0
@@ -164,7 +190,8 @@ def disk_usage(folder: Path) -> int:
 def damaged(path: Path, reason: object) -> ValueError:
     """What to raise where a file is not what was written."""
     return ValueError(
-        f"the features in {path} are damaged ({reason}): delete that file to encode the images again"
+        f"the features in {path} are damaged ({reason}): delete that file to encode the images "
+        "again"
     )
 
 

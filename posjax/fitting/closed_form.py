@@ -14,16 +14,16 @@ from posjax.features import Features
 from posjax.fitting.spec import Fitted, Readouts
 from posjax.probes import LinearReadout
 from posjax.probes.controls import task_map
-from posjax.probes.readout import Stages
-from posjax.probes.ridge import (
+from posjax.probes.moments import (
     Compensated,
     Moments,
     add_images,
     columns_of,
-    fit_ridge,
     moments,
     no_sums,
 )
+from posjax.probes.readout import Stages
+from posjax.probes.ridge import fit_ridge
 from posjax.probes.scores import PenaltyPath
 from posjax.runtime import progress
 
@@ -37,9 +37,7 @@ class Ridge:
 
     batch_size: int = 32
 
-    def fit(
-        self, readouts: Readouts, features: Features, devices: Sequence[jax.Device]
-    ) -> Fitted:
+    def fit(self, readouts: Readouts, features: Features, devices: Sequence[jax.Device]) -> Fitted:
         """Fits a linear readout to each task.
 
         Every fifth image is held out to choose the penalties; then all images are fitted. Neither

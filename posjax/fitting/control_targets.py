@@ -17,7 +17,7 @@ from posjax.probes.controls import (
     image_permutation,
     task_map,
 )
-from posjax.probes.trainer import Target, target_for
+from posjax.probes.trainer import LowResTarget, target_for
 
 
 def per_image(tasks: Sequence[Task]) -> list[int]:
@@ -25,37 +25,39 @@ def per_image(tasks: Sequence[Task]) -> list[int]:
     return [i for i, task in enumerate(tasks) if task.control == IMAGE_SHUFFLED]
 
 
-def common_targets(readout: Readout, tasks: Sequence[Task]) -> Target:
+def common_targets(readout: Readout, tasks: Sequence[Task]) -> LowResTarget:
     """The targets of r tasks as the loss needs them: [r, h, w] and [r]."""
     targets = [_target(readout, task) for task in tasks]
-    return Target(*(np.stack(parts) for parts in zip(*targets, strict=True)))
+    return LowResTarget(*(np.stack(parts) for parts in zip(*targets, strict=True)))
 
 
-def image_targets(readout: Readout, tasks: Sequence[Task], rows: Int[np.ndarray, " n"]) -> Target:
+def image_targets(
+    readout: Readout, tasks: Sequence[Task], rows: Int[np.ndarray, " n"]
+) -> LowResTarget:
     """The targets of single training images: [n, o, h, w] and [n, o].
 
     o is the number of tasks that `per_image` names.
     """
     maps = [tasks[i].map for i in per_image(tasks)]
-    preimages = np.zeros((len(rows), len(maps), *readout.response_size), np.float32)
-    residuals = np.zeros((len(rows), len(maps)), np.float32)
+    low_res = np.zeros((len(rows), len(maps), *readout.response_size), np.float32)
+    constants = np.zeros((len(rows), len(maps)), np.float32)
     for i, row in enumerate(rows.tolist()):
         for j, name in enumerate(maps):
-            preimages[i, j], residuals[i, j] = _image_target(readout, name, row % ORDERS)
-    return Target(preimages, residuals)
+            low_res[i, j], constants[i, j] = _image_target(readout, name, row % ORDERS)
+    return LowResTarget(low_res, constants)
 
 
-def merged(common: Target, images: Target, indices: Sequence[int]) -> Target:
+def merged(common: LowResTarget, images: LowResTarget, indices: Sequence[int]) -> LowResTarget:
     """The targets of r tasks for each of n images: [r, n, h, w] and [r, n].
 
     The tasks `indices` get the targets of `images` in place of the common ones.
     """
-    n = images.residual.shape[0]
-    preimage, residual = (jnp.repeat(part[:, None], n, axis=1) for part in common)
+    n = images.constant.shape[0]
+    target, constant = (jnp.repeat(part[:, None], n, axis=1) for part in common)
     index = np.asarray(indices, int)
-    return Target(
-        preimage.at[index].set(jnp.moveaxis(images.preimage, 1, 0)),
-        residual.at[index].set(jnp.moveaxis(images.residual, 1, 0)),
+    return LowResTarget(
+        target.at[index].set(jnp.moveaxis(images.target, 1, 0)),
+        constant.at[index].set(jnp.moveaxis(images.constant, 1, 0)),
     )
 
 
@@ -83,13 +85,13 @@ def put_back(
 
 # Cached, because encoders, seeds and epochs share the targets.
 @functools.lru_cache(maxsize=256)
-def _target(readout: Readout, task: Task) -> Target:
-    return Target(*map(np.asarray, target_for(readout, task_map(task, readout.map_size))))
+def _target(readout: Readout, task: Task) -> LowResTarget:
+    return LowResTarget(*map(np.asarray, target_for(readout, task_map(task, readout.map_size))))
 
 
 @functools.lru_cache(maxsize=8 * ORDERS)
-def _image_target(readout: Readout, name: str, row: int) -> Target:
+def _image_target(readout: Readout, name: str, row: int) -> LowResTarget:
     values = task_map(Task(name), readout.map_size)
     target = np.empty(values.size, np.float32)
     target[image_permutation(values.size, TRAINING, row)] = values.ravel()
-    return Target(*map(np.asarray, target_for(readout, target.reshape(values.shape))))
+    return LowResTarget(*map(np.asarray, target_for(readout, target.reshape(values.shape))))

@@ -19,8 +19,8 @@ from posjax.fitting.spec import Fitted, Readouts
 from posjax.probes import MAPS, Readout
 from posjax.probes.readout import Stages
 from posjax.probes.trainer import (
+    LowResTarget,
     State,
-    Target,
     check_finite,
     optimizer,
     step_decay,
@@ -92,7 +92,9 @@ class SGD:
     ) -> Iterator[tuple[int, tuple]]:
         """The number of rows of each batch, and what the step takes: targets, stages and mask."""
         count = features.total
-        orders = [rows for e in range(self.epochs) for rows in batch_rows(count, self.batch_size, e)]
+        orders = [
+            rows for e in range(self.epochs) for rows in batch_rows(count, self.batch_size, e)
+        ]
         local = [runtime.local_indices(rows) for rows in orders]
         # All steps have one shape: that of the largest share that any host has of a batch.
         hosts = runtime.hosts()
@@ -152,11 +154,15 @@ def readout_step(
     """
 
     def train_readouts(
-        states: State, common: Target, images: Target, stages: Stages, mask: Float[Array, " n"]
+        states: State,
+        common: LowResTarget,
+        images: LowResTarget,
+        stages: Stages,
+        mask: Float[Array, " n"],
     ) -> tuple[State, Float[Array, " r"]]:
         aligned = readout.align(stages)
 
-        def one(args: tuple[State, Target]) -> tuple[State, Array]:
+        def one(args: tuple[State, LowResTarget]) -> tuple[State, Array]:
             state, target = args
             return train_step(readout, tx, state, aligned, target, mask, runtime.BATCH_AXIS)
 

@@ -53,13 +53,18 @@ def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
             "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
             "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
         ) from error
-    info = records.dataset_info
+    _check_format(spec, records.dataset_info)
+    return records, split
+
+
+def _check_format(spec: str, info: Any) -> None:
+    import tensorflow_datasets as tfds
+
     if info.file_format.value != "array_record":
         # Slices of a split, such as train[:10%], are silently ignored in the parquet format.
         raise ValueError(f"{spec}: prepared as {info.file_format.value}, not as array_record")
     features = dict(info.features.items())
     feature = features.get("image")
     if not isinstance(feature, tfds.features.Image) or feature.np_dtype == np.float32:
-        found = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
-        raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {found}")
-    return records, split
+        known = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+        raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {known}")

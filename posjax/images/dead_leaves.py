@@ -36,7 +36,7 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size 
     bare = np.ones(size * size, bool)
     layer = _FIRST_LAYER
     while bare.any():
-        radii, centres, colours = _draw_leaves(layer, size, rng)
+        radii, centres, colours = draw_leaves(layer, size, rng)
         leaf, first, after = _bare_spans(bare, *_spans(radii, centres, size))
         # A loop over leaves or spans would take ten times as long as one flat list of pixels.
         lengths = after - first
@@ -52,7 +52,7 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size 
     return image.reshape(size, size, 3)
 
 
-def _draw_leaves(
+def draw_leaves(
     count: int, size: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 3"]]:
     """Radii (by inversion of their distribution), (y, x) centres, both in pixels, and colours."""
@@ -95,7 +95,7 @@ def _bare_spans(
     first: Int[np.ndarray, "m"],
     after: Int[np.ndarray, "m"],
 ) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-    """The spans that hold a bare pixel, found by running sums; near the end hardly any does."""
+    """The spans that hold a bare pixel, by running sums; near the end hardly any does."""
     sums = np.concatenate([[0], np.cumsum(bare)])
     kept = np.flatnonzero(sums[after] > sums[first])
     return leaf[kept], first[kept], after[kept]

@@ -1,4 +1,4 @@
-"""Kept images: each is made, decoded or drawn, when it is first asked for, and never again."""
+"""Kept images: each is decoded or drawn at its first use, and never again."""
 
 import math
 import os
@@ -16,15 +16,15 @@ from jaxtyping import UInt8
 from posjax.images.loader import EightBit, Source, read_pixels
 
 _LOCKS = 64
-# Errors of file systems that cannot reserve room; they tell that they are full on writing.
+# Errors of file systems that cannot reserve room; a full disk shows on writing.
 _CANNOT_RESERVE = (EOPNOTSUPP, EINVAL, ENOSYS)
 
 
 class Kept(EightBit):
     """A source whose images are made once, however often they are read and by how many threads.
 
-    Each is made when it is first asked for, and kept with 8 bits a value. One that cannot be read
-    is not kept: the next time it is read again, and raises again.
+    Each is made at its first use, and kept with 8 bits a value. One that cannot be read is not
+    kept: it is read again the next time, and raises again.
     """
 
     def __init__(self, source: Source, size: int, folder: Path | None = None):
@@ -40,7 +40,7 @@ class Kept(EightBit):
         shape = (len(source), *self.shape)
         self._images = np.empty(shape, np.uint8) if folder is None else _File(folder, shape)
         self._made = np.zeros(len(source), bool)
-        # One for each image would be too many: images that share one are made in turn.
+        # One lock for each image would be too many. Images that share one are made in turn.
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     @property
@@ -79,7 +79,7 @@ class Kept(EightBit):
     def _make(self, number: int) -> UInt8[np.ndarray, "size size 3"]:
         image = read_pixels(self.source, number)
         if image.shape != self.shape:
-            raise ValueError(f"{self.keys[number]}: expected {self.shape}, found {image.shape}")
+            raise ValueError(f"{self.keys[number]}: expected {self.shape}, not {image.shape}")
         return image
 
     def digest(self) -> str:
@@ -98,7 +98,7 @@ class _File:
             self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
         try:
-            # A full disk is found now, not when half of the images are made.
+            # A full disk shows now, not when half of the images are made.
             os.posix_fallocate(self.descriptor, 0, max(needed, 1))
         except OSError as error:
             if error.errno not in _CANNOT_RESERVE:

@@ -30,7 +30,7 @@ def open_labelled(
 ) -> Labelled:
     """Opens a folder of class folders, or `tfds:NAME[:SPLIT]` with a feature `label`.
 
-    Of a folder, the classes are its own folders in the order of their names, as in torchvision's
+    The classes of a folder are its subfolders in the order of their names, as in torchvision's
     `ImageFolder`; images may lie deeper. The other arguments are those of `open_source`.
 
     Raises:

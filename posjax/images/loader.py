@@ -15,6 +15,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 # Part of every digest: raise it when a change gives other pixels for the same bytes.
 RECIPE = "rgb8, bilinear, float32 / 255; 1"
 
+
 @runtime_checkable
 class Source(Protocol):
     """A finite sequence of square images, each the same at every reading and in every thread.
@@ -52,7 +53,7 @@ class EightBit:
         raise NotImplementedError
 
     def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        """One image: float32 RGB in [0, 1], a multiple of 1/255 everywhere."""
+        """One image: float32 RGB in [0, 1], each value a multiple of 1/255."""
         return self.pixels(index).astype(np.float32) / np.float32(255)
 
 
@@ -76,7 +77,7 @@ def to_bytes(image: Float[np.ndarray, "h w 3"], name: str) -> UInt8[np.ndarray, 
     """
     lowest, highest = image.min(), image.max()
     if not (lowest >= 0 and highest <= 1):
-        raise ValueError(f"{name}: expected values in [0, 1], found {lowest} to {highest}")
+        raise ValueError(f"{name}: expected values in [0, 1], not {lowest} to {highest}")
     return np.rint(image * 255).astype(np.uint8)
 
 
@@ -94,7 +95,7 @@ def batches(
     """
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads start at 1, got {batch_size} and {threads}")
-    # It brings orbax with it and takes a while to import, which --help need not wait for.
+    # Its import takes a while, because it imports orbax. --help need not wait for that.
     import grain
 
     options = grain.ReadOptions(
@@ -182,7 +183,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _open(file: io.BufferedIOBase, name: str) -> Image.Image:
-    """Reads the header; ValueError starts with `name` and says what was found instead."""
+    """Reads the header; the ValueError starts with `name` and quotes the first bytes."""
     start = file.read(12)
     file.seek(0)
     expected = f"expected one of {', '.join(FORMATS)}"

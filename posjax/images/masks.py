@@ -19,12 +19,12 @@ HALF = 127
 class Masked(NamedTuple):
     """Images and their masks: 0 to 255, from the surroundings to what is salient.
 
-    `of` is the number of all images that they are a part of.
+    `total` is the number of all images, of which these may be a part.
     """
 
     source: Source
     masks: UInt8[np.ndarray, "n size size"]
-    of: int
+    total: int
 
 
 def open_masked(
@@ -42,8 +42,8 @@ def open_masked(
 
     Raises:
         ValueError: as `open_source`; an image without a mask, or the other way round; masks where
-            the dataset has its own; a dataset without them; masks without a salient pixel; a part
-            that holds no image.
+            the dataset has some already; a dataset without them; masks without a salient pixel; a
+            part that holds no image.
     """
     if not images.startswith("tfds:") and not Path(images).expanduser().is_dir():
         raise ValueError(f"no folder {images!r}; images with masks are a folder, or tfds:NAME")
@@ -51,21 +51,26 @@ def open_masked(
     order = sorted(range(len(source)), key=lambda index: _place(source, index))
     chosen = order[part]
     if not chosen:
-        raise ValueError(f"{images} has {len(source)} images: none is left of those asked for")
+        raise ValueError(f"{images} has {len(source)} images: part={part} holds none")
     if images.startswith("tfds:"):
         if masks:
-            raise ValueError(f"{images} has masks of its own: leave those in {masks} out")
+            raise ValueError(f"{images} has masks already: leave those in {masks} out")
         pixels = _of_dataset(images, chosen, size, manual_dir)
         return _checked(Masked(select(source, chosen), pixels, len(source)), images)
     if not masks:
-        raise ValueError(
-            f"{images} needs masks, --masks or --test_masks: a folder with the images' names"
-        )
-    drawn = open_source(masks, size=size)
+        raise ValueError(f"{images} needs masks: a folder of files with the names of its images")
+    pixels = _of_folder(source, images, chosen, open_source(masks, size=size))
+    return _checked(Masked(select(source, chosen), pixels, len(source)), masks)
+
+
+def _of_folder(
+    source: Source, images: str, chosen: list[int], drawn: Source
+) -> UInt8[np.ndarray, "n size size"]:
+    masks = drawn.name
     by_name = {_stem(key): index for index, key in enumerate(drawn.keys)}
     names = [_stem(key) for key in source.keys]
-    for found, where in ((names, images), ([_stem(key) for key in drawn.keys], masks)):
-        if len(set(found)) < len(found):
+    for stems, where in ((names, images), ([_stem(key) for key in drawn.keys], masks)):
+        if len(set(stems)) < len(stems):
             raise ValueError(f"{where}: two files have the same name but for their ending")
     alone = sorted(by_name.keys() ^ set(names))
     if alone:
@@ -74,8 +79,7 @@ def open_masked(
             f"of their name, such as {alone[0]}"
         )
     pixels = read_bytes(select(drawn, [by_name[names[index]] for index in chosen]))
-    grey = np.ascontiguousarray(pixels[..., 0])
-    return _checked(Masked(select(source, chosen), grey, len(source)), masks)
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def _checked(masked: Masked, where: str) -> Masked:
@@ -88,7 +92,7 @@ def _checked(masked: Masked, where: str) -> Masked:
 
 
 def _place(source: Source, index: int) -> tuple[str, int]:
-    # Of a dataset the keys end in numbers: they stand in its own order.
+    # The keys of a dataset end in numbers, so it is sorted by index, not by name.
     return ("", index) if source.name.startswith("tfds:") else (source.keys[index], index)
 
 

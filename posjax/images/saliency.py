@@ -43,11 +43,11 @@ class _Pairs(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         return {
-            split: self._generate_examples(self._found(dl_manager, split), split)
+            split: self._generate_examples(self._path_of(dl_manager, split), split)
             for split in self.URLS
         }
 
-    def _found(self, dl_manager: tfds.download.DownloadManager, split: str) -> Path:
+    def _path_of(self, dl_manager: tfds.download.DownloadManager, split: str) -> Path:
         """The folder that holds a split's two folders, or the archive of it."""
         url = self.URLS[split]
         # The folder's absence is an assertion of TFDS: to us it means that nothing is there.
@@ -60,18 +60,18 @@ class _Pairs(tfds.core.GeneratorBasedBuilder):
                 return manual
         return Path(dl_manager.download(url))
 
-    def _generate_examples(self, found: Path, split: str) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, path: Path, split: str) -> Iterator[tuple[str, dict]]:
         with contextlib.ExitStack() as stack:
-            root: Folder = found
-            if found.is_file():
-                if not zipfile.is_zipfile(found):
-                    raise ValueError(f"{found} is no zip archive, or is cut off")
-                root = zipfile.Path(stack.enter_context(zipfile.ZipFile(found)))
-            images, masks = (_files(found, root, name) for name in self.FOLDERS[split])
+            root: Folder = path
+            if path.is_file():
+                if not zipfile.is_zipfile(path):
+                    raise ValueError(f"{path} is no zip archive, or is cut off")
+                root = zipfile.Path(stack.enter_context(zipfile.ZipFile(path)))
+            images, masks = (_files(path, root, name) for name in self.FOLDERS[split])
             alone = sorted(images.keys() ^ masks.keys())
             if alone:
                 raise ValueError(
-                    f"{found}: {len(alone)} images or masks have no counterpart of their name, "
+                    f"{path}: {len(alone)} images or masks have no counterpart of their name, "
                     f"such as {alone[0]}"
                 )
             for name in sorted(images):
@@ -79,7 +79,7 @@ class _Pairs(tfds.core.GeneratorBasedBuilder):
                     name,
                     {
                         "image": io.BytesIO(images[name].read_bytes()),
-                        "mask": _mask(found, masks[name]),
+                        "mask": _mask(path, masks[name]),
                         "name": name,
                     },
                 )
@@ -123,23 +123,23 @@ class PascalS(_Pairs):
     MANUAL_DOWNLOAD_INSTRUCTIONS = _ADDRESSES.format(URLS["test"])
 
 
-def _files(found: Path, root: Folder, folder: str) -> dict[str, Folder]:
+def _files(path: Path, root: Folder, folder: str) -> dict[str, Folder]:
     """The files of a folder by their names without ending."""
     place = root / folder
     if not place.is_dir():
-        raise ValueError(f"{found} has no folder {folder}")
+        raise ValueError(f"{path} has no folder {folder}")
     entries = [e for e in place.iterdir() if e.is_file() and not e.name.startswith(_IGNORED)]
     files = {Path(entry.name).stem: entry for entry in entries}
     if len(files) < len(entries):
-        raise ValueError(f"{found}: two files of {folder} have the same name")
+        raise ValueError(f"{path}: two files of {folder} have the same name")
     if not files:
-        raise ValueError(f"{found}: the folder {folder} is empty")
+        raise ValueError(f"{path}: the folder {folder} is empty")
     return files
 
 
-def _mask(found: Path, file: Folder) -> Image.Image:
+def _mask(path: Path, file: Folder) -> Image.Image:
     try:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             return image.convert("L")
     except OSError as error:
-        raise ValueError(f"{found}: the mask {file.name} cannot be read: {error}") from error
+        raise ValueError(f"{path}: the mask {file.name} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Selections: some of the images of a source are a source of their own."""
+"""Selections: a source of some of the images of another source."""
 
 import hashlib
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ def open_source(
     size: int,
     limit: int | None = None,
     seed: int = 0,
-    skip_bad: bool = False,
+    skip_bad_images: bool = False,
     manual_dir: Path | None = None,
 ) -> Source:
     """Opens a source of images of size × size pixels, float32 RGB in [0, 1] of 8 bits a value.
@@ -48,16 +48,16 @@ def open_source(
         size: height and width in pixels. Images from files are resized, see `loader.load`;
             generators draw at this size.
         limit: number of images. Required for endless sources; where a finite one has more, a
-            random sample is taken and kept in order, for a cut would keep the first classes only.
+            random sample is taken and kept in order, because the first images may be of one class.
         seed: of the sample and of the generators. Image i of a generator depends on (seed, i)
             alone, so two seeds share no image, and a larger limit only appends.
-        skip_bad: leave out the files of a folder that are no images, after decoding them all, and
-            list them in `skipped`, in place of refusing the folder.
+        skip_bad_images: decode all files of a folder, leave out those that are no images, and list
+            them in `skipped`, in place of refusing the folder.
         manual_dir: where archives for a `tfds:` dataset lie that were downloaded by hand; by
             default in downloads/manual under TFDS_DATA_DIR.
 
-    A folder's files are told apart by their headers when it is opened; hidden names (`.name`) are
-    ignored, links are followed. Damage behind the header is found on reading.
+    The headers of a folder's files are read when it is opened; hidden names (`.name`) are
+    ignored, links are followed. Damage behind the header shows on reading.
 
     Raises:
         ValueError: the spec names nothing; `size`, `limit` or `seed` is out of range, or `limit`
@@ -76,7 +76,7 @@ def open_source(
         return _generated(spec, size, limit, seed)
     if spec.startswith("tfds:"):
         return _tfds(spec, size, limit, seed, manual_dir)
-    return _folder(spec, size, limit, seed, skip_bad)
+    return _folder(spec, size, limit, seed, skip_bad_images)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class _Images(EightBit):
 
     @cached_property
     def _digest(self) -> str:
-        # Once, for it reads every file, and every encoder asks for it.
+        # Cached, because it reads every file, and every encoder uses it.
         total = hashlib.sha256()
         for part in (RECIPE.encode(), str(self.size).encode(), *self.content()):
             # Hashing each part first keeps ("ab", "c") apart from ("a", "bc").
@@ -150,7 +150,7 @@ _GENERATORS = {
 }
 
 
-def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad: bool) -> Source:
+def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images: bool) -> Source:
     root = Path(spec).expanduser()
     if not spec or not root.exists():
         raise ValueError(f"no folder {spec!r}; a source of images is one of {SPECS}")
@@ -161,10 +161,10 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad: bool) 
         raise ValueError(f"{spec} is a folder without files")
 
     with ThreadPool(_THREADS) as pool:
-        problems = pool.map(partial(_problem, root, whole=skip_bad), names, chunksize=64)
+        problems = pool.map(partial(_problem, root, whole=skip_bad_images), names, chunksize=64)
     bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
-    if bad and not skip_bad:
-        raise ValueError(f"{spec}: {_summary(bad)}--skip_bad_images leaves such files out")
+    if bad and not skip_bad_images:
+        raise ValueError(f"{spec}: {_summary(bad)}skip_bad_images=True leaves such files out")
     good = [name for name, problem in zip(names, problems, strict=True) if not problem]
     if not good:
         raise ValueError(f"{spec}: no image is left, {_summary(bad)}")
@@ -185,17 +185,17 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad: bool) 
     )
 
 
-def _files(folder: Path, around: frozenset[Path] = frozenset()) -> Iterator[Path]:
+def _files(folder: Path, parents: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """All files at any depth, through links; ValueError where links run in a circle."""
     real = folder.resolve()
-    if real in around:
-        raise ValueError(f"{folder} links back to {real}, a folder around it")
+    if real in parents:
+        raise ValueError(f"{folder} links back to {real}, a parent of it")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _files(Path(entry.path), around | {real})
+                yield from _files(Path(entry.path), parents | {real})
             else:
                 yield Path(entry.path)
 
@@ -226,7 +226,7 @@ def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarr
     if limit is None:
         return np.arange(count)
     if limit > count:
-        raise ValueError(f"{spec} has {count} images, {limit} were asked for")
+        raise ValueError(f"{spec} has {count} images, fewer than {limit}")
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 

@@ -1,4 +1,4 @@
-"""The ground floor: padded convolution, pooling, resizing and normalisation of maps."""
+"""Pure functions of arrays: padded convolution, pooling, resizing and normalisation of maps."""
 
 from posjax.layers.conv import conv, conv_widths, max_pool
 from posjax.layers.norm import BatchNorm, batch_statistics

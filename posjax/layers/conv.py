@@ -29,10 +29,10 @@ def conv(
 
     `mode` is a word of `MODES`, or an integer array as `pad` takes it. The geometry is that of
     explicit padding and a VALID convolution, for every mode and stride: the SAME padding of XLA
-    puts the odd row of a strided convolution on the other side. `zeros` in words is the
-    convolution's own padding. Under `partial` the response before the bias is scaled by (taps of
-    the kernel) / (taps inside the map): partial convolution based padding, Liu et al. 2018 (arXiv
-    1811.11718), equation 4.
+    puts the odd row of a strided convolution on the other side. Under `zeros` in words, the zeros
+    are a parameter of XLA's convolution. Under `partial` the response before the bias is scaled by
+    (taps of the kernel) / (taps inside the map): partial convolution based padding, Liu et al. 2018
+    (arXiv 1811.11718), equation 4.
 
     Raises:
         ValueError: an unknown mode.
@@ -66,9 +66,9 @@ def max_pool(
     """Maximum over `window` x `window` pixels, the map padded by `padding` on every side.
 
     `mode` is a padding mode, in words or as an integer array, or `lowest`, which pads with −inf as
-    `torch.nn.MaxPool2d` does. Windows that are not full at the bottom and right are left out, as
-    in PyTorch (`ceil_mode=False`). Partial convolution has no counterpart for pooling: `partial`
-    pads zeros, which after a ReLU is the same as `lowest`.
+    `torch.nn.MaxPool2d` does. Incomplete windows at the bottom and right are dropped, as in PyTorch
+    (`ceil_mode=False`). Pooling under `partial` pads zeros, which after a ReLU is the same as
+    `lowest`.
 
     Raises:
         ValueError: an unknown mode.

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 class BatchNorm(nn.Module):
     """`torch.nn.BatchNorm2d`: ε 1e-5, running momentum 0.1, unbiased running variance.
 
-    flax's own keeps the biased variance. In training, `mask` tells the rows that count, and
-    `axis_name` the devices over which the statistics are taken. Parameters `scale`, `bias`;
+    `flax.linen.BatchNorm` keeps the biased variance. In training, rows with mask 0 do not count,
+    and the statistics are taken over all devices of `axis_name`. Parameters `scale`, `bias`;
     batch_stats `mean`, `var`. Statistics are computed in float32 or wider.
     """
 
@@ -52,7 +52,7 @@ def batch_statistics(
     mask: Float[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
-    """Mean, biased variance, and the number of pixels behind them, over rows with mask 1.
+    """Mean, biased variance and the number of pixels, over the rows with mask 1.
 
     With `axis_name` the sums run over all devices of that axis, so that the statistics are those
     of the global batch.

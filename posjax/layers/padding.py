@@ -84,8 +84,8 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Arr
     `numpy.pad` (`edge` is replicate, `wrap` is circular). Like PyTorch, a mode mirrors or wraps
     once at most.
 
-    A `mode` that is an integer array, see `mode_index`, may be traced. Whether the map is large
-    enough for it is then for the caller to check, by `check_fits`.
+    A `mode` that is an integer array, see `mode_index`, may be traced. The caller must then check
+    by `check_fits` that the map is large enough.
 
     Raises:
         ValueError: an unknown mode or a negative width.
@@ -95,7 +95,7 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Arr
     if in_words:
         check_mode(mode)
     if min(min(pair) for pair in widths) < 0:
-        raise ValueError(f"padding widths must not be negative, found {widths}")
+        raise ValueError(f"padding widths must not be negative, not {widths}")
     if (in_words and mode == "valid") or not any(map(any, widths)):
         return jnp.asarray(x)
     if in_words:
@@ -103,8 +103,8 @@ def pad(x: Float[ArrayLike, "n h w c"], widths: Widths, mode: Mode) -> Float[Arr
         if mode not in REPEATING:
             return jnp.pad(x, ((0, 0), *widths, (0, 0)))
         mode = MODES.index(mode)
-    # The corners come from the strips. If they came from the map that is padded along one axis,
-    # XLA would write that map to memory before it pads the other axis.
+    # The corners come from the strips. Padding one axis of the map and then the other would make
+    # XLA write the map to memory in between.
     top, bottom = _beyond(jnp.asarray(x), widths[0], mode, axis=1)
     rows = [_pad_columns(part, widths[1], mode) for part in (*top, x, *bottom)]
     return jnp.concatenate(rows, axis=1)
@@ -117,7 +117,7 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
         if length < smallest:
             raise InputTooSmall(
                 f"{mode} padding by {pair} pixels needs a map of {axis} {smallest} or more, "
-                f"found {length}"
+                f"not {length}"
             )
 
 
@@ -147,7 +147,7 @@ def _sources(
 ) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"]]:
     """For each mode, the pixels that stand beyond the border, and whether it repeats any.
 
-    Modes that the map is too small for get pixels that mean nothing.
+    Modes that need a larger map get arbitrary pixels.
     """
     before, after = widths
     pixels = np.zeros((len(MODES), before + after), np.int32)

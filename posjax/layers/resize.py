@@ -39,7 +39,7 @@ def interpolation(
         ValueError: a size below 1.
     """
     if source < 1 or target < 1:
-        raise ValueError(f"sizes must be 1 pixel or more, found {source} -> {target}")
+        raise ValueError(f"sizes must be 1 pixel or more, not {source} -> {target}")
     index = np.arange(target)
     if align_corners:
         position = index * (source - 1) / (target - 1) if target > 1 else np.zeros(1)
@@ -67,7 +67,7 @@ def interpolation_matrix(
 
 
 def _read(x: Array, axis: int, low: np.ndarray, high: np.ndarray, fraction: np.ndarray) -> Array:
-    """Shrinks a map along one axis. It reads few lines of the map, where a product reads all."""
+    """Shrinks a map along one axis. Only the lines that count are read; a product reads all."""
     weight = jnp.expand_dims(jnp.asarray(fraction, x.dtype), [a for a in range(4) if a != axis])
     before, after = (jnp.take(x, pixels, axis=axis) for pixels in (low, high))
     return before * (1 - weight) + after * weight

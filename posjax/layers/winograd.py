@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering: fewer products, for the backend that lacks it."""
+"""Convolution by Winograd's minimal filtering: fewer products, for CPUs."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -14,8 +14,8 @@ TILES = 1568
 def suits_winograd(size: tuple[int, int], kernel_shape: tuple[int, int, int, int]) -> bool:
     """Whether `winograd` was measured to be faster on a CPU than XLA's convolution of stride 1.
 
-    Many channels are worth the tiles' transformation; large maps are limited by memory, and of
-    small ones too much is completed to whole tiles.
+    With few channels the transformation of the tiles costs more than it saves. Large maps are
+    limited by memory, and small maps waste much of their last tiles.
     """
     kh, kw, *channels = kernel_shape
     return (kh, kw) == (3, 3) and min(channels) >= 128 and min(size) >= 14 and max(size) <= 112
@@ -26,12 +26,11 @@ def winograd(
 ) -> Float[Array, "n h2 w2 d"]:
     """Convolution of stride 1 with a 3x3 kernel, with 16 products where 36 are usual.
 
-    The map is padded with `widths` zeros.
+    The map is padded with `widths` zeros. The error in float32 is that of the direct sum.
 
     F(2x2, 3x3) of Lavin and Gray 2016 (arXiv 1509.09308): tiles of 4x4 pixels, two pixels apart,
-    give 2x2 responses each. Its error in float32 is that of the direct sum. Pixels of one colour
-    give responses that are equal bit for bit, wherever in a tile they lie: no position comes from
-    rounding.
+    give 2x2 responses each. On a constant map all responses are equal bit for bit, so rounding
+    encodes no position.
     """
     height, width = (
         length + sum(pair) - 2 for length, pair in zip(x.shape[1:3], widths, strict=True)
@@ -41,7 +40,7 @@ def winograd(
     taps = [_transform_taps([rows[j][a] for j in range(3)]) for a in range(4)]
 
     def respond(image: Float[Array, "h w c"]) -> Float[Array, "h2 w2 d"]:
-        # What completes the last tiles reaches no response that is kept.
+        # An odd size is padded to whole tiles. The extra responses are cropped below.
         (top, bottom), (left, right) = widths
         image = jnp.pad(image, ((top, bottom + height % 2), (left, right + width % 2), (0, 0)))
         products = [

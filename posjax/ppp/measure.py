@@ -49,7 +49,7 @@ def crop_geometry(name: str, crop: int) -> Geometry:
 def check_count(images: int) -> None:
     """Raises ValueError where there are too few images for an interval."""
     if images < PARTS:
-        raise ValueError(f"num_train: PPP needs {PARTS} images or more, found {images}")
+        raise ValueError(f"num_train: PPP needs {PARTS} images or more, not {images}")
 
 
 def patterns(
@@ -62,8 +62,8 @@ def patterns(
 ) -> list[dict[str, Pattern]]:
     """PPP of every stage, for encoders that differ in nothing but their padding mode.
 
-    `source` gives images of `geometry.image_size`. The features within the true surroundings are the
-    same under every mode that keeps the size, and are computed once.
+    `source` gives images of `geometry.image_size`. The features within the true surroundings are
+    the same under every mode that keeps the size, and are computed once.
 
     Raises:
         ValueError: there are fewer images than parts, or encoders with other weights.

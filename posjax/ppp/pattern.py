@@ -6,7 +6,6 @@ expectation over images leaves what does not depend on them, which only the posi
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -54,17 +53,22 @@ class Jackknife:
 class Pattern:
     """PPP at one stage, in units of the standard deviation of the stage's features.
 
-    `map` is |E D|, the mean over channels; `magnitude` its mean over the units, which holds what so
-    few images leave by chance: about √(2 Var D / π n). `strength` is without that: the square root
-    of (mean over units of (E D)², less the mean of Var D / n, 0 at least). `snr` is the ratio of
-    the pattern to what differs from image to image, `strength` over the square root of the mean
-    over units of Var D; it is NaN where no D varies, as under `valid`.
+    `map` is |E D|, the mean over channels. `magnitude` is its mean over units; chance adds about
+    √(2 Var D / π n) to it. `strength` is free of that: the square root of (mean over units of
+    (E D)², less the mean of Var D / n, 0 at least). `snr` is `strength` over the square root of the
+    mean over units of Var D; it is NaN where no D varies, as under `valid`.
     """
 
     map: Float[np.ndarray, "h w"]
     magnitude: Jackknife
     strength: Jackknife
     snr: Jackknife
+
+
+Patterns = dict[tuple[str, str, int | None], dict[str, Pattern]]
+"""By encoder, padding and seed, the pattern of each stage."""
+
+SCORES = ("magnitude", "strength", "snr")
 
 
 def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
@@ -77,7 +81,7 @@ def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
         ValueError: there are fewer than two parts.
     """
     if len(parts) < 2:
-        raise ValueError(f"an interval needs 2 parts of the images or more, found {len(parts)}")
+        raise ValueError(f"an interval needs 2 parts of the images or more, not {len(parts)}")
     whole = _total(parts)
     left_out = [_total([*parts[:i], *parts[i + 1 :]]) for i in range(len(parts))]
     scale = _deviation(whole)
@@ -85,7 +89,7 @@ def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
         map=np.abs(whole.difference).mean(axis=-1) / whole.count / scale,
         magnitude=_jackknife(_magnitude, whole, left_out),
         strength=_jackknife(_strength, whole, left_out),
-        snr=_jackknife(functools.partial(_snr, rounding=rounding), whole, left_out),
+        snr=_jackknife(lambda sums: _snr(sums, rounding), whole, left_out),
     )
 
 
@@ -106,6 +110,12 @@ def over_seeds(estimates: Sequence[Jackknife]) -> tuple[float, float, float]:
     return whole.value, whole.value - half, whole.value + half
 
 
+def score_interval(estimates: Sequence[Jackknife]) -> tuple[float, float, float]:
+    """As `over_seeds`, of a score that is never below 0."""
+    value, low, high = over_seeds(estimates)
+    return value, max(low, 0.0), high
+
+
 def _jackknife(
     statistic: Callable[[Sums], float], whole: Sums, left_out: Sequence[Sums]
 ) -> Jackknife:
@@ -121,11 +131,8 @@ def _t975(freedom: int) -> float:
 
 
 def _total(parts: Sequence[Sums]) -> Sums:
-    return Sums(*(sum(values[1:], values[0]) for values in zip(*map(_values, parts), strict=True)))
-
-
-def _values(part: Sums) -> tuple:
-    return tuple(getattr(part, field.name) for field in dataclasses.fields(Sums))
+    names = (field.name for field in dataclasses.fields(Sums))
+    return Sums(*(sum(getattr(part, name) for part in parts) for name in names))
 
 
 def _deviation(sums: Sums) -> float:

@@ -1,4 +1,4 @@
-"""A run of PPP: patterns of every encoder and padding mode, beside what readouts find."""
+"""A run of PPP: patterns of every encoder and padding mode, beside the scores of readouts."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from posjax.encoders import PIXELS, VALID
 from posjax.images import Kept, Source
 from posjax.ppp.measure import Geometry, check_count, crop_geometry, patterns
-from posjax.ppp.report import SCORES, Patterns, as_text, score_interval, write_report
+from posjax.ppp.pattern import SCORES, Patterns, score_interval
 from posjax.runs.conditions import conditions, load_encoder
 from posjax.runs.image_sets import ImagePlan, open_training
 from posjax.runs.run import Prepared, prepare
@@ -33,6 +33,9 @@ def run(
     Raises:
         ValueError: settings, images, weights or a workdir that do not fit together.
     """
+    # matplotlib comes with it. --help need not wait for that.
+    from posjax.ppp.report import text_tables, write_report
+
     names = _check(settings)
     prepared = prepare(settings)
     check_count(len(prepared.sets.train))
@@ -47,7 +50,7 @@ def run(
     scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
     columns = ("encoder", "weights", "padding", "seed", "stage", *scores)
     write_rows(settings.workdir / "ppp.csv", columns, _rows(settings, measured))
-    say(as_text(measured))
+    say(text_tables(measured))
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
     facts = _facts(prepared, places)
@@ -68,9 +71,9 @@ def _check(settings: Settings) -> list[str]:
         )
     names = [name for name in settings.encoder if name != PIXELS]
     if not names:
-        raise ValueError("encoder: PPP needs an encoder that pads, found pixels")
+        raise ValueError("encoder: PPP needs an encoder that pads, not pixels")
     if len(settings.weights) > 1:
-        raise ValueError(f"weights: PPP takes one, found {', '.join(settings.weights)}")
+        raise ValueError(f"weights: PPP takes one, not {', '.join(settings.weights)}")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Control tasks: what a readout draws where there is no position to be read.
+"""Control tasks: what a readout draws where the features carry no position.
 
 A readout that draws a position map well may do so because the features carry position, or because
 it can learn any map. Hewitt and Liang 2019 (arXiv 1909.03368) train the same readout on targets
@@ -15,7 +15,7 @@ from posjax.probes.position_maps import MAPS, position_map
 SHUFFLED, SMOOTH, IMAGE_SHUFFLED = "shuffled_map", "smooth_map", "image_shuffled_maps"
 SELECTIVITY = (SHUFFLED, SMOOTH)
 SEED = 20200430  # of all control maps, in every run
-TRAINING, TESTING = 0, 1  # streams of permutations: no test image shares one with a training image
+TRAINING, TESTING = 0, 1  # streams of permutations: training and test images share none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Task:
     `shuffled_map`: the map's pixels in one random order, the same for every image. `smooth_map`: a
     random map with as much power at every frequency as the map, in any direction, the same for
     every image; it has nothing in common with the five position maps. `image_shuffled_maps`: the
-    map's pixels in an order of their own for every image, which nothing can predict: the floor.
+    map's pixels in another random order for every image, which nothing can predict: the floor.
     """
 
     map: str
@@ -55,8 +55,7 @@ def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"
     raise ValueError(f"control {task.control!r} is unknown; expected one of {known}")
 
 
-# Orders of images' own: as many as no readout could tell apart, and few enough to keep.
-ORDERS = 1024
+ORDERS = 1024  # of image_shuffled_maps: more than a readout could learn, few enough to keep
 
 
 def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, " pixels"]:

@@ -8,8 +8,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-# A prediction that varies by no more than this, relative to its largest value, is constant: what is
-# left of its order is the order of rounding errors. Features of a constant image that should be
+# A prediction that varies by no more than this, relative to its largest value, is constant: its
+# order is the order of rounding errors. Features of a constant image that should be
 # equal differ by about ten rounding steps of float32 (strided convolutions on a CPU); the BatchNorm
 # of a readout can make a hundred times as many of them.
 ROUNDING = 1024 * float(jnp.finfo(jnp.float32).eps)
@@ -42,12 +42,12 @@ def spc(
     goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
     flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
-    # Few images at a time: the ranking of a whole batch would need several times its memory. Two,
-    # because XLA sorts on one core of a CPU, and can do two sorts that do not meet at once.
+    # Two images at a time: ranking a whole batch at once would need several times its memory, and
+    # XLA runs two independent sorts in parallel on a CPU.
     at_once = min(2, len(flat))
     filled = jnp.concatenate([flat, flat[: len(flat) % max(at_once, 1)]])
     values = lax.map(
-        lambda several: jnp.stack([_correlation(_centred_ranks(p), goal_ranks) for p in several]),
+        lambda pair: jnp.stack([_correlation(_centred_ranks(p), goal_ranks) for p in pair]),
         filled.reshape(-1, max(at_once, 1), goal.size),
     ).reshape(-1)[: len(flat)]
     undefined = _constant(flat, rounding) | _constant(goal, ROUNDING) | jnp.isnan(flat).any(axis=1)

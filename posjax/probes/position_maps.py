@@ -22,7 +22,7 @@ def position_map(name: str, size: int | tuple[int, int]) -> Float[np.ndarray, "h
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 2:
-        raise ValueError(f"a position map needs 2 pixels a side or more, found {height}x{width}")
+        raise ValueError(f"a position map needs 2 pixels a side or more, not {height}x{width}")
     y, x = np.arange(height)[:, None], np.arange(width)[None, :]
     if name == "H":
         values = x / (width - 1)

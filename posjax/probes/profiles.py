@@ -62,15 +62,15 @@ def ring_spc(
     # Cells over equal pixels of the target differ by rounding where pixels are shared.
     goal_ranks = _ranks_in_rings(goal, rounding=1e-6 * jnp.max(jnp.abs(goal)))
 
-    def of_one(value: Float[Array, " m"]) -> Float[Array, " 14"]:
+    def score(value: Float[Array, " m"]) -> Float[Array, " 14"]:
         ranks = _ranks_in_rings(value)
         covariance = members @ (ranks * goal_ranks)
         return covariance / jnp.sqrt((members @ ranks**2) * (members @ goal_ranks**2))
 
     # One image at a time: each needs all pairs of its cells.
-    found = lax.map(of_one, values)
+    scores = lax.map(score, values)
     undefined = _constant_in_rings(values, rounding) | _constant_in_rings(goal[None], ROUNDING)
-    return jnp.where(undefined, jnp.nan, found)
+    return jnp.where(undefined, jnp.nan, scores)
 
 
 def _ranks_in_rings(
@@ -97,7 +97,7 @@ def _members() -> Float[np.ndarray, "14 m"]:
 
 def _areas(length: int) -> Float[np.ndarray, "28 n"]:
     if length < CELLS:
-        raise InputTooSmall(f"{CELLS} cells a side need as many pixels, found {length}")
+        raise InputTooSmall(f"{CELLS} cells a side need as many pixels, not {length}")
     edges = np.arange(CELLS + 1) * (length / CELLS)
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

@@ -43,7 +43,7 @@ class Readout(nn.Module):
         super().__post_init__()
         if self.depth < 1 or self.kernel_size < 1 or self.padding < 0:
             raise ValueError(
-                "a readout needs depth >= 1, kernel_size >= 1 and padding >= 0, found "
+                "a readout needs depth >= 1, kernel_size >= 1 and padding >= 0, not "
                 f"{self.depth}, {self.kernel_size}, {self.padding}"
             )
         if min(self.response_size) < 1:

@@ -18,11 +18,15 @@ from posjax.probes.readout import Aligned, Readout, Stages
 Variables = dict[str, Any]
 
 
-class Target(NamedTuple):
-    """A position map as the loss needs it: see `target_for`."""
+class LowResTarget(NamedTuple):
+    """A position map as the loss needs it, at the size of the response: see `target_for`.
 
-    preimage: Float[Array, "h w"]
-    residual: Float[Array, ""]
+    `target` is what the response is compared with, `constant` the error that remains where both
+    are equal.
+    """
+
+    target: Float[Array, "h w"]
+    constant: Float[Array, ""]
 
 
 class State(NamedTuple):
@@ -82,7 +86,7 @@ def step_decay(learning_rate: float, epochs: int, steps_per_epoch: int) -> optax
     return optax.piecewise_constant_schedule(learning_rate, {boundary: 0.1} if boundary else None)
 
 
-def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> Target:
+def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> LowResTarget:
     """Prepares a position map for the loss.
 
     The readout's last step is a linear upsampling U, so with p* the least-squares preimage of the
@@ -97,22 +101,22 @@ def target_for(readout: Readout, target: Float[ArrayLike, "h w"]) -> Target:
         raise ValueError(f"the target is {target.shape}, the readout predicts {readout.map_size}")
     rows, columns = _upsampling(readout)
     inverse_rows, inverse_columns = _inverses(readout)
-    preimage = inverse_rows @ target @ inverse_columns.T
-    residual = np.mean((rows @ preimage @ columns.T - target) ** 2)
-    return Target(jnp.asarray(preimage, jnp.float32), jnp.asarray(residual, jnp.float32))
+    low_res = inverse_rows @ target @ inverse_columns.T
+    constant = np.mean((rows @ low_res @ columns.T - target) ** 2)
+    return LowResTarget(jnp.asarray(low_res, jnp.float32), jnp.asarray(constant, jnp.float32))
 
 
 def squared_error(
-    readout: Readout, response: Float[Array, "n h w"], target: Target
+    readout: Readout, response: Float[Array, "n h w"], target: LowResTarget
 ) -> Float[Array, " n"]:
     """Mean squared error per image at the map's size, computed at the response's size."""
     rows, columns = (
         jnp.asarray(u.T @ u / u.shape[0], response.dtype) for u in _upsampling(readout)
     )
-    difference = response - target.preimage
+    difference = response - target.target
     product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     smoothed = product("hi,nij,jw->nhw", rows, difference, columns)
-    return jnp.sum(smoothed * difference, axis=(1, 2)) + target.residual
+    return jnp.sum(smoothed * difference, axis=(1, 2)) + target.constant
 
 
 def train_step(
@@ -120,7 +124,7 @@ def train_step(
     tx: optax.GradientTransformation,
     state: State,
     features: Aligned,
-    target: Target,
+    target: LowResTarget,
     mask: Float[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> tuple[State, Float[Array, ""]]:

@@ -1,7 +1,5 @@
-"""Figures: scores with their intervals, losses, and predicted maps side by side."""
+"""Figures: scores with their intervals, losses, predicted maps, and what differs by place."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -9,7 +7,6 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,28 +16,15 @@ from PIL import Image
 
 from posjax.probes import position_map
 from posjax.probes.controls import Task
-from posjax.results import ProbeSpec, Result, Summary
+from posjax.probes.profiles import CELLS, RINGS
 from posjax.report.formatting import distinct, label, short, varying
+from posjax.report.panels import COLOUR_MAP, DPI, add_legend, line_styles, panels_by_map, plain
+from posjax.results import Profile, Result, Summary
 
-# Okabe & Ito's colours, which colour-blind readers tell apart, without the yellow.
-COLOURS = {
-    "zeros": "#000000",
-    "reflect": "#E69F00",
-    "replicate": "#56B4E9",
-    "circular": "#009E73",
-    "symmetric": "#0072B2",
-    "partial": "#D55E00",
-    "valid": "#CC79A7",
-    "none": "#808080",
-}
 _CONSTANT = {"color": "0.35", "linewidth": 1, "linestyle": "--"}
-_LINES = ("-", ":", "-.", (0, (5, 1)))
-COLOUR_MAP = matplotlib.colormaps["viridis"]
-DPI = 120
 _SPANS = 200  # points of a loss curve
 _CELL, _GAP = 112, 6  # pixels: a picture of the gallery, and the space to the next
 _GALLERY_DPI = 100
-_LARGE = 150_000  # bytes of a PNG file
 
 
 def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
@@ -58,34 +42,33 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
     sets = distinct(summary.test_images for summary in summaries)
     # Tints, so that an interval stands out from its bar.
     tints = 0.3 + 0.7 * COLOUR_MAP(np.linspace(0.3, 0.9, len(sets)))[:, :3]
-    colours = dict(zip(sets, tints, strict=True))
     thickness = 0.8 / max(1, len(sets))
     figure, panels = panels_by_map(maps, height=1 + len(probes) * max(0.3, 0.15 * len(sets)))
     for summary in summaries:
-        offset = (sets.index(summary.test_images) - (len(sets) - 1) / 2) * thickness
-        y = probes.index(summary.probe) + offset
-        _bar(panels[summary.map], y, thickness, summary, metric, colours[summary.test_images])
-    first = panels[maps[0]]
-    fields = varying(probes)
-    first.set_yticks(range(len(probes)), [_plain(label(probe, fields)) for probe in probes])
-    first.set_ylim(len(probes) - 0.45, -0.55)
+        i = sets.index(summary.test_images)
+        y = probes.index(summary.probe) + (i - (len(sets) - 1) / 2) * thickness
+        _bar(panels[summary.map], y, thickness, summary, metric, tints[i])
     for panel in panels.values():
         panel.axvline(0, color="black", linewidth=0.8)
         panel.spines["left"].set_visible(False)
         panel.tick_params(axis="y", length=0)
         panel.grid(visible=False, axis="y")
-    legend = [(short(name), Patch(facecolor=colour)) for name, colour in colours.items()]
-    if metric == "spc":
-        lows = [summary.spc[1] for summary in summaries if summary.spc]
-        first.set_xlim(-1.02 if min(lows, default=0) < -0.1 else min(0, *lows, 0) - 0.02, 1.02)
-        figure.supxlabel("SPC (higher is better)", fontsize=9)
-    else:
+    first = panels[maps[0]]
+    fields = varying(probes)
+    first.set_yticks(range(len(probes)), [plain(label(probe, fields)) for probe in probes])
+    first.set_ylim(len(probes) - 0.45, -0.55)
+    legend = [(short(name), Patch(facecolor=tint)) for name, tint in zip(sets, tints, strict=True)]
+    if metric == "mae":
         for summary in summaries:
             panels[summary.map].axvline(summary.mae_constant, **_CONSTANT)
         first.set_xlim(left=0)
         first.xaxis.set_major_locator(MaxNLocator(4))
         legend.append(("best constant", Line2D([], [], **_CONSTANT)))
-        figure.supxlabel("MAE (lower is better)", fontsize=9)
+    else:
+        low = min((summary.spc[1] for summary in summaries if summary.spc), default=0)
+        first.set_xlim(-1.02 if low < -0.1 else min(low, 0) - 0.02, 1.02)
+    better = {"spc": "SPC (higher is better)", "mae": "MAE (lower is better)"}
+    figure.supxlabel(better[metric], fontsize=9)
     add_legend(figure, legend)
     return figure
 
@@ -115,13 +98,21 @@ def losses(results: Sequence[Result]) -> Figure:
     """
     maps = distinct(name for result in results for name in result.maps)
     probes = distinct(result.probe for result in results)
-    styles = line_styles(probes)
+    styles, fields = line_styles(probes), varying(probes)
     figure, panels = panels_by_map(maps, height=2.9)
     for name, panel in panels.items():
         for probe in probes:
-            curves = [curve for result in results for curve in _curves(result, probe, name)]
+            curves = [
+                result.losses[:, i]
+                for result in results
+                for i, task in enumerate(result.tasks)
+                if result.probe == probe and task == Task(name)
+            ]
             if curves:
-                panel.plot(*_spans(np.mean(curves, axis=0)), linewidth=1.2, **styles[probe])
+                parts = np.array_split(np.mean(curves, axis=0), min(_SPANS, len(curves[0])))
+                steps = np.array_split(np.arange(1, len(curves[0]) + 1), len(parts))
+                x, y = ([part.mean() for part in values] for values in (steps, parts))
+                panel.plot(x, y, linewidth=1.2, **styles[probe])
         panel.axhline(position_map(name, results[0].map_size).var(), **_CONSTANT)
     first = panels[maps[0]]
     first.set_yscale("log")
@@ -130,42 +121,62 @@ def losses(results: Sequence[Result]) -> Figure:
     first.yaxis.set_minor_locator(NullLocator())
     first.set_ylabel("mean squared error", fontsize=9)
     figure.supxlabel("training step", fontsize=9)
-    fields = varying(probes)
     legend = [(label(probe, fields), Line2D([], [], **styles[probe])) for probe in probes]
     add_legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
     return figure
 
 
-def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, dict[str, object]]:
-    """The colour of each probe's padding, and a kind of line by what else tells it apart."""
-    others = varying(probes)[1:]
-    modes = {probe: re.split("[+@]", probe.padding)[0] for probe in probes}
+def profiles(rows: Sequence[Profile], metric: Literal["spc", "mae"]) -> Figure:
+    """Scores by distance to the nearest border with their 95 % intervals, a panel per map.
 
-    def kind(probe: ProbeSpec) -> str:
-        return f"{probe.padding.removeprefix(modes[probe])} {label(probe, others)}"
+    Raises:
+        ValueError: there are no profiles.
+    """
+    probes = distinct(row.probe for row in rows)
+    styles, fields = line_styles(probes), varying(probes)
+    figure, panels = panels_by_map(distinct(row.map for row in rows), height=2.9)
+    distances = (np.arange(RINGS) + 0.5) / CELLS
+    for row in rows:
+        mean, low, high = getattr(row, metric)
+        panel, style = panels[row.map], styles[row.probe]
+        panel.plot(distances, mean, linewidth=1.2, **style)
+        panel.fill_between(distances, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    first = panels[rows[0].map]
+    first.set_xlim(0, 0.5)
+    first.xaxis.set_major_locator(MaxNLocator(3))
+    first.set_ylabel(metric.upper(), fontsize=9)
+    figure.supxlabel("distance to the nearest border, sides of the image", fontsize=9)
+    add_legend(figure, [(label(p, fields), Line2D([], [], **styles[p])) for p in probes])
+    return figure
 
-    kinds = distinct(map(kind, probes))
-    lines = {shape: _LINES[i % len(_LINES)] for i, shape in enumerate(kinds)}
-    return {
-        probe: {"color": COLOURS[modes[probe]], "linestyle": lines[kind(probe)]} for probe in probes
-    }
 
-
-def _curves(result: Result, probe: ProbeSpec, name: str) -> list[Float[np.ndarray, " steps"]]:
-    if result.probe != probe:
-        return []
-    return [result.losses[:, i] for i, task in enumerate(result.tasks) if task == Task(name)]
-
-
-def _spans(
-    curve: Float[np.ndarray, " steps"],
-) -> tuple[Float[np.ndarray, " spans"], Float[np.ndarray, " spans"]]:
-    steps = np.arange(1, curve.size + 1)
-    spans = max(1, min(_SPANS, curve.size))
-    return tuple(
-        np.array([part.mean() for part in np.array_split(values, spans)])
-        for values in (steps, curve)
+def errors(rows: Sequence[Profile]) -> Figure:
+    """The mean absolute error in cells: a row per probe, a column per map, each with its scale."""
+    probes = distinct(row.probe for row in rows)
+    fields = varying(probes)
+    return grid_of_maps(
+        {label(p, fields): {row.map: row.error for row in rows if row.probe == p} for p in probes}
     )
+
+
+def grid_of_maps(maps: Mapping[str, Mapping[str, Float[np.ndarray, "_ _"]]]) -> Figure:
+    """Maps by the names of their row and column; each column has a colour scale of its own."""
+    rows, columns = list(maps), list(next(iter(maps.values())))
+    size = (1.6 * len(columns) + 0.8, 1.55 * len(rows) + 0.6)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    for j, column in enumerate(columns):
+        top = max(float(maps[row][column].max()) for row in rows) or 1.0
+        for i, row in enumerate(rows):
+            drawn = panels[i, j].imshow(maps[row][column], vmin=0, vmax=top, cmap=COLOUR_MAP)
+            panels[i, j].set(xticks=[], yticks=[])
+            if j == 0:
+                panels[i, j].set_ylabel(row, fontsize=9)
+        panels[0, j].set_title(column, fontsize=10)
+        bar = figure.colorbar(drawn, ax=panels[:, j], location="bottom", shrink=0.9, pad=0.01)
+        bar.ax.tick_params(labelsize=7)
+        bar.ax.xaxis.set_major_locator(MaxNLocator(3))
+    return figure
 
 
 def gallery(
@@ -181,116 +192,33 @@ def gallery(
     Raises:
         ValueError: the map is unknown; an array of predictions has not k maps.
     """
-    target = _coloured(np.rint(position_map(name, images.shape[1:3]) * 255).astype(np.uint8))
-    columns = [
-        images,
-        [target] * len(images),
-        *([_coloured(one) for one in several] for several in predictions.values()),
-    ]
-    step = _CELL + _GAP
-    sheet = np.full((len(images) * step - _GAP, len(columns) * step - _GAP, 3), 255, np.uint8)
-    for x, column in enumerate(columns):
-        for y, (picture, _) in enumerate(zip(column, images, strict=True)):
-            cell = Image.fromarray(picture).resize((_CELL, _CELL), Image.Resampling.BILINEAR)
-            sheet[y * step : y * step + _CELL, x * step : x * step + _CELL] = cell
-    headings = ["image", f"{name}: target", *predictions]
-    headings = [heading.replace(", ", "\n") for heading in headings]
-    figure, axes = _sheet(sheet, top=12 + 14 * max(text.count("\n") + 1 for text in headings))
-    axes.set_xticks(
-        [x * step + _CELL / 2 for x in range(len(columns))],
-        [_plain(heading) for heading in headings],
-        fontsize=9,
-    )
+    target = np.rint(position_map(name, images.shape[1:3]) * 255).astype(np.uint8)
+    columns = {"image": images, f"{name}: target": [target] * len(images), **predictions}
+    rows = [np.hstack([_cell(p) for p in row]) for row in zip(*columns.values(), strict=True)]
+    sheet = np.vstack(rows)[:-_GAP, :-_GAP]
+    headings = [plain(heading.replace(", ", "\n")) for heading in columns]
+    # The sheet is shown pixel by pixel, below its headings and beside the scale.
+    (height, width), side, right = sheet.shape[:2], 4, 58
+    above = 12 + 14 * max(text.count("\n") + 1 for text in headings)
+    full = np.array([width + side + right, height + above + side])
+    figure = Figure(figsize=full / _GALLERY_DPI, dpi=_GALLERY_DPI)
+    axes = figure.add_axes(np.array([side, side, width, height]) / np.tile(full, 2))
+    axes.imshow(sheet, extent=(0, width, height, 0), interpolation="nearest")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
+    axes.spines[:].set_visible(False)
+    middles = np.arange(len(columns)) * (_CELL + _GAP) + _CELL / 2
+    axes.set_xticks(middles, headings, fontsize=9)
     axes.set_yticks([])
+    tall = min(height, 240)
+    place = np.array([side + width + 14, side + height - tall, 10, tall]) / np.tile(full, 2)
+    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), COLOUR_MAP)
+    bar = figure.colorbar(scale, cax=figure.add_axes(place), ticks=[0, 0.5, 1])
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 
-def _coloured(values: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    return COLOUR_MAP(values, bytes=True)[..., :3]
-
-
-def _sheet(pixels: UInt8[np.ndarray, "h w 3"], top: int) -> tuple[Figure, Axes]:
-    """A figure that shows the pixels one to one under `top` pixels, and the scale beside them."""
-    height, width = pixels.shape[:2]
-    side, right = 4, 58
-    full = np.array([width + side + right, height + top + side])
-    figure = Figure(figsize=full / _GALLERY_DPI, dpi=_GALLERY_DPI)
-    box = np.array([side, side, width, height]) / np.tile(full, 2)
-    axes = figure.add_axes(box)
-    axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
-    axes.spines[:].set_visible(False)
-    bar = np.array([side + width + 14, side, 10, min(height, 240)]) / np.tile(full, 2)
-    bar[1] = box[1] + box[3] - bar[3]
-    scale = ScalarMappable(matplotlib.colors.Normalize(0, 1), COLOUR_MAP)
-    figure.colorbar(scale, cax=figure.add_axes(bar), ticks=[0, 0.5, 1]).ax.tick_params(labelsize=8)
-    return figure, axes
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, in 256 colours where more would make it large."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    content = _encoded(image)
-    return content if len(content) < _LARGE else _encoded(_in_256_colours(image))
-
-
-def _in_256_colours(image: Image.Image) -> Image.Image:
-    # Shades of their own for maps and text: a palette fitted to photographs would band the maps.
-    shades = COLOUR_MAP(np.linspace(0, 1, 96), bytes=True)[:, :3]
-    greys = np.repeat(np.linspace(0, 255, 16, dtype=np.uint8)[:, None], 3, axis=1)
-    own = np.concatenate([shades, greys])
-    fitted = image.quantize(256 - len(own), Image.Quantize.FASTOCTREE).getpalette()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*own.ravel().tolist(), *fitted])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
-
-
-def _encoded(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]]:
-    """A row of panels with common axes, by map; `height` in inches, for all but the legend."""
-    if not maps:
-        raise ValueError("there is nothing to draw: no results")
-    width = min(4.5, max(2.1, 9.5 / len(maps)))
-    figure = Figure(figsize=(1.6 + width * len(maps), height), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, len(maps), sharex=True, sharey=True, squeeze=False)[0]
-    for name, panel in zip(maps, panels, strict=True):
-        panel.set_title(name, fontsize=10)
-        panel.grid(color="0.9", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
-    return figure, dict(zip(maps, panels, strict=True))
-
-
-def add_legend(figure: Figure, entries: Sequence[tuple[str, Patch | Line2D]]) -> None:
-    """A legend above the panels, in as many rows as it needs."""
-    names = [_plain(name) for name, _ in entries]
-    widths = [0.65 + 0.07 * len(name) for name in names]  # inches, about
-    in_a_row = (
-        len(names)
-        if sum(widths) < figure.get_figwidth()
-        else max(1, int(figure.get_figwidth() / max(widths)))
-    )
-    rows = -(-len(names) // in_a_row)
-    columns = -(-len(names) // rows)
-    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
-    figure.legend(
-        [mark for _, mark in entries],
-        names,
-        loc="outside upper left",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-    )
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib takes for what it is: no formula, and no label to be left out."""
-    return f" {text}".replace("$", r"\$") if text.startswith("_") else text.replace("$", r"\$")
+def _cell(picture: UInt8[np.ndarray, "h w *rgb"]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A picture at the size of a cell, maps in colour, with the gap to the next cells in white."""
+    colours = picture if picture.ndim == 3 else COLOUR_MAP(picture, bytes=True)[..., :3]
+    image = Image.fromarray(colours).resize((_CELL, _CELL), Image.Resampling.BILINEAR)
+    return np.pad(np.asarray(image), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)

@@ -13,45 +13,44 @@ T = TypeVar("T")
 def varying(probes: Sequence[ProbeSpec]) -> tuple[str, ...]:
     """The fields that tell the probes apart: `padding`, and the others that differ.
 
-    Without those that the encoder and the control say already, as the stages of several encoders.
+    Without those that follow from the encoder and the control, as the stages of several encoders.
     """
-    names = [field.name for field in dataclasses.fields(ProbeSpec) if field.name != "padding"]
+    given = ("encoder", "control")
 
     def count_different(*fields: str) -> int:
         return len({tuple(getattr(probe, field) for field in fields) for probe in probes})
 
-    told = ("encoder", "control")
-    differ = [
-        name
-        for name in names
-        if (
-            count_different(name) > 1
-            if name in told
-            else count_different(name, *told) > count_different(*told)
-        )
-    ]
-    return ("padding", *differ)  # `control` is the last field
+    def differs(name: str) -> bool:
+        if name in given:
+            return count_different(name) > 1
+        return count_different(name, *given) > count_different(*given)
+
+    names = [field.name for field in dataclasses.fields(ProbeSpec) if field.name != "padding"]
+    return ("padding", *filter(differs, names))
 
 
 def label(probe: ProbeSpec, fields: Sequence[str]) -> str:
     """A probe by some of its fields: `reflect, depth 3`. Most need no name."""
-    told = []
+    parts = []
     for field in fields:
-        value = str(getattr(probe, field)).replace("_", " ")
+        value = words(str(getattr(probe, field)))
         # Pixels have no padding and no weights, and results are no controls.
         if value not in ("", "none"):
             named = field in ("depth", "kernel_size", "readout_padding")
-            told.append(f"{field.replace('_', ' ')} {value}" if named else value)
+            parts.append(f"{words(field)} {value}" if named else value)
     # The control of pixels is the encoder of that name.
-    return ", ".join(distinct(told)) or probe.encoder
+    return ", ".join(distinct(parts)) or probe.encoder
+
+
+def words(name: str) -> str:
+    """The words of a name: `kernel size` for `kernel_size`."""
+    return name.replace("_", " ")
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """A score without its leading zero, as `.931`, `-.050` or `1.000`; never a negative zero."""
-    text = f"{value:.{decimals}f}"
-    if not text.strip("-0."):
-        text = text.lstrip("-")
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+    """A score without its leading zero, as `.931`, `−.050` or `1.000`; never a negative zero."""
+    text = f"{value:z.{decimals}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
 
 
 def estimate(value: Interval | None, n_values: int, decimals: int = 3) -> str:
@@ -63,7 +62,7 @@ def estimate(value: Interval | None, n_values: int, decimals: int = 3) -> str:
 
 
 def short(name: str, width: int = 40) -> str:
-    """The end of a name that is longer than `width` characters, for a path tells most there."""
+    """The end of a name that is longer than `width` characters: a path's end says the most."""
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 

@@ -1,14 +1,17 @@
-"""What a run found: report.html with its figures."""
+"""The report of a run: its sections with their tables and figures."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
-from posjax.report import figures, glossary, layers, map_figures, page, tables
+from posjax.report import figures, glossary, layers, tables
 from posjax.report.formatting import batches, distinct, label, varying
+from posjax.report.page import Element, Heading, Page, Picture, facts
+from posjax.report.panels import png
 from posjax.results import (
-    Difference,
     LayerEffect,
     ProbeSpec,
     Profile,
@@ -21,7 +24,6 @@ from posjax.results import (
     selectivities,
     summarise,
 )
-from posjax.runtime import write_atomically
 
 GALLERY_COLUMNS = 7
 GALLERY_PROBES = 21  # more of them would only make the page heavy
@@ -29,7 +31,7 @@ GALLERY_PROBES = 21  # more of them would only make the page heavy
 
 def write_report(
     workdir: Path,
-    facts: Mapping[str, str],
+    settings: Mapping[str, str],
     results: Sequence[Result],
     *,
     title: str,
@@ -37,84 +39,97 @@ def write_report(
 ) -> Path:
     """Writes `workdir`/report.html and the figures that it shows to `workdir`/figures.
 
-    The page needs no other file. Every file is written whole or not at all, over one of the same
-    name.
-
-    Args:
-        workdir: an existing folder.
-        facts: the settings that bear on the results, by name.
-        results: what is there so far; may be empty.
-        title: the page's, in plain text, as all texts.
-        notes: what a reader should know before the numbers; shown as a list at the top.
-
-    Returns:
-        The path of the page.
+    The page needs no other file. `settings` are those that bear on the results, by name; `notes`
+    are shown as a list at the top; `results` may be empty. All texts are plain.
 
     Raises:
         OSError: a file cannot be written.
     """
-    sections = {"Settings": page.facts(facts)}
-    if results:
-        sections |= _sections(workdir, results)
-    else:
+    if not results:
         notes = (*notes, "There are no results yet.")
-    path = workdir / "report.html"
-    opening = glossary.opening(notes, results)
-    write_atomically(path, page.document(title, opening, sections).encode())
-    return path
+    sections = {"Settings": [facts(settings)], **(_sections(results) if results else {})}
+    return Page(title, sections, *glossary.introduction(results), notes).write(workdir)
 
 
-def _sections(workdir: Path, results: Sequence[Result]) -> dict[str, str]:
+def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
     summaries = tables.results_first(summarise(results))
     effects = layer_effects(results)
     # Many single layers have a section of their own, and would fill up the figures.
     single_layers = {effect.source.probe for effect in effects if effect.layer}
     measured = [r for r in results if not r.probe.control and r.probe not in single_layers]
     probes = {result.probe for result in measured}
-    between = [row for row in _between_paddings(results) if row.probe not in single_layers]
+    # Control maps are there for selectivity: no padding is expected to draw them better.
+    between = [
+        row
+        for row in paired_differences(results)
+        if row.probe.control not in (*SELECTIVITY, IMAGE_SHUFFLED)
+        and row.probe not in single_layers
+    ]
     weights, selective = between_weights(measured), selectivities(results)
-    where = profiles(measured)
     closed_form = any(result.path for result in results)
     sections = {
-        "Scores": _bars(workdir, [s for s in summaries if s.probe in probes]),
+        "Scores": _bars([row for row in summaries if row.probe in probes]),
         "Tables": tables.scores(summaries),
         "Differences between paddings": tables.differences(between),
         "Differences between weights": weights and tables.differences(weights, "set of weights"),
-        "Layer by layer": effects and _layers(workdir, effects),
+        "Layer by layer": effects and _layers(effects),
         "Selectivity": selective and tables.selectivity(selective),
-        "Where in the image": where and _where(workdir, where),
-        "Predicted maps": _galleries(workdir, measured),
-        "Penalties": closed_form and tables.penalties(results),
-        "Training": not closed_form and _losses(workdir, measured),
+        "Where in the image": _profiles(profiles(measured)),
+        "Predicted maps": _galleries(measured),
+        "Penalties": tables.penalties(results) if closed_form else [],
+        "Training": [] if closed_form else [_losses(measured)],
         "Beside the paper": tables.beside_paper(summaries),
     }
-    return {heading: content for heading, content in sections.items() if content}
+    return {heading: elements for heading, elements in sections.items() if elements}
 
 
-def _between_paddings(results: Sequence[Result]) -> list[Difference]:
-    # Control maps are there for selectivity: no padding is expected to draw them better.
-    left_out = (*SELECTIVITY, IMAGE_SHUFFLED)
-    return [row for row in paired_differences(results) if row.probe.control not in left_out]
+def _bars(summaries: Sequence[Summary]) -> list[Element]:
+    captions = {
+        "spc": "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some"
+        " have none, and the mean is that of the others.",
+        "mae": "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
+    }
+    return [
+        _picture(metric, figures.bars(summaries, metric), caption)
+        for metric, caption in captions.items()
+    ]
 
 
-def _bars(workdir: Path, summaries: Sequence[Summary]) -> str:
-    spc = _picture(
-        workdir,
-        "spc",
-        figures.bars(summaries, "spc"),
-        "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some have"
-        " none, and the mean is that of the others.",
-    )
-    mae = _picture(
-        workdir,
-        "mae",
-        figures.bars(summaries, "mae"),
-        "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
-    )
-    return spc + mae
+def _layers(effects: Sequence[LayerEffect]) -> list[Element]:
+    elements = layers.tables(effects)
+    for i, (key, group) in enumerate(layers.by_figure(effects).items(), 1):
+        probe, mode, other, test_images = key
+        caption = (
+            f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
+            f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
+        )
+        name = f"layers-{i}-{probe.encoder}-{mode}-{other}-{_slug(test_images)}"
+        elements.append(_picture(name, layers.figure(group), caption))
+    return elements
 
 
-def _galleries(workdir: Path, results: Sequence[Result]) -> str:
+def _profiles(rows: Sequence[Profile]) -> list[Element]:
+    elements: list[Element] = []
+    for i, (test_images, group) in enumerate(tables.by_test_images(rows).items(), 1):
+        elements.append(Heading(f"Test images {test_images}"))
+        place = f"{i}-{_slug(test_images)}"
+        for metric in ("spc", "mae"):
+            caption = (
+                f"{metric.upper()} over the pixels at each distance to the nearest border, in 14"
+                " rings; bands are 95 % intervals. Rings on which the prediction or the map is"
+                " constant have no SPC."
+            )
+            drawn = figures.profiles(group, metric)
+            elements.append(_picture(f"profile-{metric}-{place}", drawn, caption))
+        caption = (
+            "Mean absolute error at every place: the content loss of the paper's equation 4 and"
+            " Figure 7. Each map has a scale of its own."
+        )
+        elements.append(_picture(f"errors-{place}", figures.errors(group), caption))
+    return elements
+
+
+def _galleries(results: Sequence[Result]) -> list[Element]:
     firsts: dict[ProbeSpec, Result] = {}
     for result in results:
         firsts.setdefault(result.probe, result)
@@ -124,78 +139,34 @@ def _galleries(workdir: Path, results: Sequence[Result]) -> str:
     text = f"The first test images, and what the readout{of_seed} draws on each of them."
     if len(firsts) > len(shown):
         text += f" The first {len(shown)} of {len(firsts)} probes."
-    parts = [page.paragraph(text)]
-    sets = distinct(name for result in shown for name in result.galleries)
-    maps = distinct(name for result in shown for name in result.maps)
-    for i, test_images in enumerate(sets, 1):
-        parts.append(page.heading(f"Test images {test_images}"))
-        for name in maps:
-            having = [r for r in shown if name in r.maps and test_images in r.galleries]
-            for j, several in enumerate(batches(having, GALLERY_COLUMNS), 1):
+    elements: list[Element] = [text]
+    for i, test_images in enumerate(distinct(t for r in shown for t in r.galleries), 1):
+        elements.append(Heading(f"Test images {test_images}"))
+        having = [result for result in shown if test_images in result.galleries]
+        for name in distinct(name for result in shown for name in result.maps):
+            group = [result for result in having if name in result.maps]
+            for j, row in enumerate(batches(group, GALLERY_COLUMNS), 1):
+                galleries = {label(r.probe, fields): (r, r.galleries[test_images]) for r in row}
                 predictions = {
-                    label(r.probe, fields): r.galleries[test_images].predictions[
-                        distinct(r.maps).index(name)
-                    ]
-                    for r in several
+                    key: gallery.predictions[distinct(result.maps).index(name)]
+                    for key, (result, gallery) in galleries.items()
                 }
-                images = several[0].galleries[test_images].images
-                stem = "-".join(("gallery", str(i), _slug(test_images), name, str(j)))
-                drawn = figures.gallery(name, images, predictions)
-                parts.append(_picture(workdir, stem, drawn, f"{name} on {test_images}."))
-    return "\n".join(parts)
+                drawn = figures.gallery(name, row[0].galleries[test_images].images, predictions)
+                stem = f"gallery-{i}-{_slug(test_images)}-{name}-{j}"
+                elements.append(_picture(stem, drawn, f"{name} on {test_images}."))
+    return elements
 
 
-def _where(workdir: Path, rows: Sequence[Profile]) -> str:
-    parts = []
-    for i, (test_images, several) in enumerate(tables.by_test_images(rows).items(), 1):
-        parts.append(page.heading(f"Test images {test_images}"))
-        for metric, what in (("spc", "SPC"), ("mae", "MAE")):
-            caption = (
-                f"{what} over the pixels at each distance to the nearest border, in 14 rings;"
-                " bands are 95 % intervals. Rings on which the prediction or the map is constant"
-                " have no SPC."
-            )
-            stem = f"profile-{metric}-{i}-{_slug(test_images)}"
-            parts.append(_picture(workdir, stem, map_figures.profiles(several, metric), caption))
-        caption = (
-            "Mean absolute error over seeds and images at every place: the content loss of the"
-            " paper's equation 4 and Figure 7. Each map has a scale of its own."
-        )
-        stem = f"errors-{i}-{_slug(test_images)}"
-        parts.append(_picture(workdir, stem, map_figures.errors(several), caption))
-    return "\n".join(parts)
-
-
-def _layers(workdir: Path, rows: Sequence[LayerEffect]) -> str:
-    parts = []
-    for i, ((probe, mode, other, test_images), several) in enumerate(
-        layers.by_figure(rows).items(), 1
-    ):
-        stem = f"layers-{i}-{probe.encoder}-{mode}-{other}-{_slug(test_images)}"
-        caption = (
-            f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
-            f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
-        )
-        parts.append(_picture(workdir, stem, layers.figure(several), caption))
-    return layers.table(rows) + "\n".join(parts)
-
-
-def _losses(workdir: Path, results: Sequence[Result]) -> str:
-    return _picture(
-        workdir,
-        "losses",
-        figures.losses(results),
+def _losses(results: Sequence[Result]) -> Picture:
+    caption = (
         "Training losses, means over seeds and over up to 200 spans of steps; dashed: the loss of"
-        " the best constant, the variance of the map.",
+        " the best constant, the variance of the map."
     )
+    return _picture("losses", figures.losses(results), caption)
 
 
-def _picture(workdir: Path, stem: str, figure: figures.Figure, caption: str) -> str:
-    content = figures.png(figure)
-    path = workdir / "figures" / f"{stem}.png"
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, content)
-    return page.picture(content, caption)
+def _picture(name: str, figure: Figure, caption: str) -> Picture:
+    return Picture(name, png(figure), caption)
 
 
 def _slug(name: str) -> str:

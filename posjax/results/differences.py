@@ -1,7 +1,7 @@
 """Paired differences: what another padding, task or set of weights changes, on the same images."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +11,8 @@ from posjax.probes.controls import SELECTIVITY
 from posjax.results.intervals import bootstrap_mean
 from posjax.results.records import Key, ProbeSpec, Result, readouts
 
-Rows = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
-ScoresByKey = dict[Key, Rows]
+RowsBySeed = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
+"""By seed, SPC and MAE of every image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Difference:
     """Scores of `probe` less those of the same probe under `reference`: a padding, or a control.
 
     Means over the seeds that both have and all images, with 95 % intervals as those of
-    `records.Summary`; SPC only of the pairs in which both have one: `spc_undefined` counts the
+    `summaries.Summary`; SPC only of the pairs in which both have one: `spc_undefined` counts the
     others, and `spc` is None where no pair is left.
     """
 
@@ -47,13 +47,12 @@ def paired_differences(results: Sequence[Result], reference: str | None = None) 
     if not modes:
         return []
     reference = reference or ("zeros" if "zeros" in modes else modes[0])
-
-    def twins(probe: ProbeSpec) -> dict[str, ProbeSpec]:
+    references = {}
+    for probe in _probes(results):
         _, at, alignment = probe.padding.partition("@")
         padding = reference + at + alignment
-        return {padding: dataclasses.replace(probe, padding=padding)}
-
-    return _less(_by_seed(results), twins)
+        references[probe] = {padding: dataclasses.replace(probe, padding=padding)}
+    return _subtract(results, references)
 
 
 def between_weights(results: Sequence[Result]) -> list[Difference]:
@@ -61,16 +60,11 @@ def between_weights(results: Sequence[Result]) -> list[Difference]:
 
     In the order in which probes, maps and test images first appear; without controls.
     """
-    probes = [result.probe for result in results if not result.probe.control]
-    # Pixels have none.
-    first = next((probe.weights for probe in probes if probe.weights != "none"), None)
-
-    def twins(probe: ProbeSpec) -> dict[str, ProbeSpec]:
-        if probe.control or first is None:
-            return {}
-        return {first: dataclasses.replace(probe, weights=first)}
-
-    return _less(_by_seed(results), twins)
+    # Pixels have no weights.
+    probes = [probe for probe in _probes(results) if not probe.control and probe.weights != "none"]
+    first = probes[0].weights if probes else ""
+    references = {probe: {first: dataclasses.replace(probe, weights=first)} for probe in probes}
+    return _subtract(results, references)
 
 
 def layer_differences(results: Sequence[Result]) -> list[Difference]:
@@ -79,14 +73,12 @@ def layer_differences(results: Sequence[Result]) -> list[Difference]:
     In the order in which probes, maps and test images first appear; without controls. Probes
     without a counterpart are skipped.
     """
-
-    def twins(probe: ProbeSpec) -> dict[str, ProbeSpec]:
-        if probe.control or "+" not in probe.padding:
-            return {}
-        mode = Padding.parse(probe.padding).mode
-        return {mode: dataclasses.replace(probe, padding=mode)}
-
-    return _less(_by_seed(results), twins)
+    references = {}
+    for probe in _probes(results):
+        if not probe.control and "+" in probe.padding:
+            mode = Padding.parse(probe.padding).mode
+            references[probe] = {mode: dataclasses.replace(probe, padding=mode)}
+    return _subtract(results, references)
 
 
 def selectivities(results: Sequence[Result]) -> list[Difference]:
@@ -94,24 +86,31 @@ def selectivities(results: Sequence[Result]) -> list[Difference]:
 
     Selectivity of Hewitt and Liang 2019 (arXiv 1909.03368): `reference` is the control task.
     """
-    return _less(
-        _by_seed(results),
-        lambda probe: {
-            control: dataclasses.replace(probe, control=control)
-            for control in SELECTIVITY
-            if not probe.control
-        },
-    )
+    references = {
+        probe: {control: dataclasses.replace(probe, control=control) for control in SELECTIVITY}
+        for probe in _probes(results)
+        if not probe.control
+    }
+    return _subtract(results, references)
 
 
-def _less(scores: ScoresByKey, twins: Callable[[ProbeSpec], dict[str, ProbeSpec]]) -> list[Difference]:
-    """Each probe's scores less those of its twins, which are given by what they are called."""
+def _probes(results: Sequence[Result]) -> list[ProbeSpec]:
+    return list(dict.fromkeys(probe for (probe, _, _), *_ in readouts(results)))
+
+
+def _subtract(
+    results: Sequence[Result], references: Mapping[ProbeSpec, Mapping[str, ProbeSpec]]
+) -> list[Difference]:
+    """The scores of each probe less those of its references, by what each of them is called."""
+    scores: dict[Key, RowsBySeed] = {}
+    for key, result, i, both in readouts(results):
+        scores.setdefault(key, {})[result.seeds[i]] = both.spc[i], both.mae[i]
     differences = []
     for (probe, name, test_images), rows in scores.items():
-        for reference, twin in twins(probe).items():
-            others = scores.get((twin, name, test_images), {})
+        for reference, other in references.get(probe, {}).items():
+            others = scores.get((other, name, test_images), {})
             seeds = [seed for seed in rows if seed in others]
-            if probe == twin or not seeds:
+            if probe == other or not seeds:
                 continue
             spc, mae = (
                 np.stack([rows[seed][i] - others[seed][i] for seed in seeds]) for i in (0, 1)
@@ -130,10 +129,3 @@ def _less(scores: ScoresByKey, twins: Callable[[ProbeSpec], dict[str, ProbeSpec]
                 )
             )
     return differences
-
-
-def _by_seed(results: Iterable[Result]) -> ScoresByKey:
-    scores: ScoresByKey = {}
-    for key, result, i, both in readouts(results):
-        scores.setdefault(key, {})[result.seeds[i]] = both.spc[i], both.mae[i]
-    return scores

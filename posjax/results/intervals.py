@@ -14,27 +14,19 @@ def bootstrap_mean(
 
     Each of the resamples draws seeds with replacement, and images with replacement, the same ones
     for all its seeds: every seed was measured on the same images, so what an image adds is shared
-    (Owen 2007, the pigeonhole bootstrap). NaN is left out, resamples without a defined value are
-    drawn anew; None where nothing is defined. The resamples are the same on every call.
+    (Owen 2007, the pigeonhole bootstrap). NaN is left out, a resample without a defined value is
+    replaced by another; None where nothing is defined. The resamples are the same on every call.
     """
-    defined = ~np.isnan(values)
-    if not defined.any():
+    if np.isnan(values).all():
         return None
-    known = np.where(defined, values, 0).astype(np.float64)
-    images = values.shape[1]
     rng = np.random.default_rng(0)
-    means = []
+    means: list[float] = []
     while (left := resamples - len(means)) > 0:
-        chunk = min(left, max(1, CHUNK // images))
-        # How often each is drawn is all that a mean needs to know of a resample.
-        of_seeds, of_images = (
-            rng.multinomial(n, np.full(n, 1 / n), size=chunk).astype(float) for n in values.shape
-        )
-        totals = np.sum((of_seeds @ known) * of_images, axis=1)
-        counts = np.sum((of_seeds @ defined) * of_images, axis=1)
-        means.extend(totals[counts > 0] / counts[counts > 0])
+        chunk = min(left, max(1, CHUNK // values.shape[1]))
+        drawn = _resampled_means(values[:, :, None], rng, chunk)[:, 0]
+        means.extend(drawn[~np.isnan(drawn)])
     low, high = np.quantile(means, (0.025, 0.975))
-    return float(known.sum() / defined.sum()), float(low), float(high)
+    return float(np.nanmean(values, dtype=np.float64)), float(low), float(high)
 
 
 def bootstrap_rings(
@@ -44,20 +36,27 @@ def bootstrap_rings(
 
     A resample that draws no defined value of a ring is left out there.
     """
-    defined = ~np.isnan(values)
-    known = np.where(defined, values, 0).astype(np.float64)
-    rng = np.random.default_rng(0)
+    bounds = np.full((3, values.shape[2]), np.nan)
+    defined = ~np.isnan(values).all(axis=(0, 1))
+    means = _resampled_means(values[:, :, defined], np.random.default_rng(0), resamples)
+    bounds[0, defined] = np.nanmean(values[:, :, defined], axis=(0, 1), dtype=np.float64)
+    bounds[1:, defined] = np.nanquantile(means, (0.025, 0.975), axis=0)
+    return bounds
+
+
+def _resampled_means(
+    values: Float[np.ndarray, "seeds images rings"], rng: np.random.Generator, resamples: int
+) -> Float[np.ndarray, "resamples rings"]:
+    """Means over seeds and images that are drawn with replacement; NaN where none is defined."""
+    # How often each is drawn is all that a mean needs to know of a resample.
     of_seeds, of_images = (
         rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
         for n in values.shape[:2]
     )
+    defined = ~np.isnan(values)
     totals, counts = (
-        np.einsum("ks,ki,sir->kr", of_seeds, of_images, x, optimize=True) for x in (known, defined)
+        np.einsum("ks,ki,sir->kr", of_seeds, of_images, part, optimize=True)
+        for part in (np.where(defined, values, 0).astype(np.float64), defined.astype(np.float64))
     )
     with np.errstate(invalid="ignore"):
-        means = totals / counts
-        whole = known.sum(axis=(0, 1)) / defined.sum(axis=(0, 1))
-    bounds = np.full((2, values.shape[2]), np.nan)
-    there = defined.any(axis=(0, 1))
-    bounds[:, there] = np.nanquantile(means[:, there], (0.025, 0.975), axis=0)
-    return np.concatenate([whole[None], bounds])
+        return totals / counts

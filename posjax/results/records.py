@@ -144,5 +144,3 @@ def to_records(result: Result) -> list[Record]:
                 )
             )
     return rows
-
-

@@ -1,6 +1,7 @@
 """Runs: settings, the conditions that a run compares, the plan, the workdir and the run."""
 
+from posjax.runs.readout_settings import ReadoutSettings
 from posjax.runs.run import run
-from posjax.runs.settings import ReadoutSettings, Settings
+from posjax.runs.settings import Settings
 
 __all__ = ["ReadoutSettings", "Settings", "run"]

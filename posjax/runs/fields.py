@@ -1,4 +1,4 @@
-"""Settings as dataclass fields: one definition gives the flag, its default, its help and its check."""
+"""Settings as dataclass fields: one definition gives flag, default, help and check."""
 
 import dataclasses
 import math
@@ -29,7 +29,13 @@ def setting(
             several times in place of a comma list; `default_text=`, the default in words; and
             `result=False` where the field does not determine the results.
     """
-    about = {"help": help, "demo": demo, "choices": tuple(choices), "at_least": at_least, **metadata}
+    about = {
+        "help": help,
+        "demo": demo,
+        "choices": tuple(choices),
+        "at_least": at_least,
+        **metadata,
+    }
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -52,7 +58,7 @@ def check_fields(settings: Any) -> None:
             object.__setattr__(settings, field.name, parsed)
         if about["choices"]:
             check_known(field.name, several, about["choices"])
-        for one in several if not isinstance(several[:1], str) else ():
+        for one in several:
             _check_range(field.name, one, about)
 
 

@@ -89,7 +89,7 @@ def _open(settings: Settings, name: str, size: int, *, train: bool) -> Source:
             size=size,
             limit=limit,
             seed=TRAIN_SEED if train else TEST_SEED,
-            skip_bad=settings.skip_bad_images,
+            skip_bad_images=settings.skip_bad_images,
             manual_dir=settings.manual_dir,
         )
     except ValueError as error:

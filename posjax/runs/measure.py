@@ -20,7 +20,7 @@ from posjax.probes.controls import Task
 from posjax.probes.metrics import rounding_of
 from posjax.results import Gallery, ProbeSpec, Result
 from posjax.runs.image_sets import ImageSets
-from posjax.runs.settings import ReadoutSettings
+from posjax.runs.readout_settings import ReadoutSettings
 from posjax.runs.workdir import Workdir
 from posjax.runtime import Waits
 
@@ -138,8 +138,8 @@ def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> Fe
     def features(source: Source) -> Features:
         return encode(probe.encoder, source, probe.size, store, options, waits)
 
-    tests = {name: features(source) for name, source in probe.sets.tests.items()}
-    return FeatureSets(features(probe.sets.train), tests)
+    train = features(probe.sets.train)
+    return FeatureSets(train, {k: features(source) for k, source in probe.sets.tests.items()})
 
 
 @contextlib.contextmanager

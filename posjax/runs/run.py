@@ -44,6 +44,8 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     # that it is missing.
     from posjax.report import text_table, write_report
 
+    store = _store(settings)
+    store.check()
     prepared = prepare(settings)
     runtime.check_same(settings.identity() | {"precision": runtime.matmul_precision()})
     runtime.check_same(prepared.about)
@@ -54,7 +56,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
         say(f"note: {note}")
     # With PyTorch installed its import takes more than a second. Devices encode meanwhile.
     threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
-    resources = Resources(prepared.devices, _store(settings))
+    resources = Resources(prepared.devices, store)
     results = _measure_all(settings, prepared, resources, workdir)
     if runtime.is_first():
         facts = prepared.plan.facts
@@ -155,9 +157,7 @@ def _read_weights(
     for condition in chosen:
         if condition.encoder == PIXELS or condition.weights == RANDOM:
             continue
-        path = encoders.weights_path(
-            condition.weights, condition.encoder, condition.padding.mode
-        )
+        path = encoders.weights_path(condition.weights, condition.encoder, condition.padding.mode)
         if (path, condition.encoder) in digests:
             continue
         encoder = load_encoder(settings, condition)

@@ -14,7 +14,8 @@ from posjax.runtime.devices import (
     unshard,
 )
 from posjax.runtime.files import write_atomically, write_rows
-from posjax.runtime.hosts import (
+from posjax.runtime.locks import locked
+from posjax.runtime.multihost import (
     all_gather_object,
     broadcast_object,
     check_same,
@@ -27,7 +28,6 @@ from posjax.runtime.hosts import (
     local_indices,
     local_range,
 )
-from posjax.runtime.locks import locked
 from posjax.runtime.precision import matmul_precision, rounding_step
 from posjax.runtime.stopping import stop_requests
 from posjax.runtime.waits import Waits

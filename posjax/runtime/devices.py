@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from posjax.runtime.compiler import compiler_options
-from posjax.runtime.hosts import all_gather_object, check_same, hosts
+from posjax.runtime.multihost import all_gather_object, check_same, hosts
 
 BATCH_AXIS = "devices"
 """The name of the mapped axis, for collectives."""

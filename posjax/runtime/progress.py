@@ -4,7 +4,7 @@ import sys
 
 from tqdm import tqdm
 
-from posjax.runtime.hosts import is_first
+from posjax.runtime.multihost import is_first
 
 
 def bar(total: int, what: str, unit: str) -> tqdm:

@@ -1,4 +1,4 @@
-"""What PyTorch computed with the numbers that `numbered` draws from its names."""
+"""Encoders to compile, and what PyTorch computes with the parameters that `numbered` draws."""
 
 import functools
 from pathlib import Path
@@ -17,7 +17,6 @@ def recorded():
 @pytest.fixture(scope="session")
 def encode():
     """Stages by a jitted encoder as numpy arrays, or some of them, the later ones left out."""
-
     # Each network is compiled for few images: little optimisation is the quickest.
     quick = {"xla_backend_optimization_level": 0}
 
@@ -45,10 +44,22 @@ def matches(recorded):
                 sorted({0, 1, 2, s // 3, s // 2, s - 2, s - 1} & {*range(s)})
                 for s in (height, width)
             )
-            found = stages[stage][np.ix_(range(n), ys, xs, np.arange(8) * (channels // 8))]
-            np.testing.assert_allclose(found, recorded[f"{case}.{stage}"], rtol=0, atol=1e-4 * std)
+            points = stages[stage][np.ix_(range(n), ys, xs, np.arange(8) * (channels // 8))]
+            np.testing.assert_allclose(points, recorded[f"{case}.{stage}"], rtol=0, atol=1e-4 * std)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """Height, width and channels of an encoder's stages, without computing any."""
+
+    def of(encoder, height, width):
+        x = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)
+        stages = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x)[0], x)
+        return {name: stage.shape[1:] for name, stage in stages.items()}
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The encoder's way on a CPU: Winograd where it suits, the same numbers everywhere."""
+"""The encoder's way on a CPU: Winograd where it suits, and always the same numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def products(fn, *args):
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "partial", "valid"])
-def test_a_wide_convolution_goes_by_winograd_and_gives_the_same(mode):
+def test_a_convolution_of_many_channels_becomes_winograd_with_the_same_responses(mode):
     x, kernel, bias = draw(0, 2, 16, 17, 128), draw(1, 3, 3, 128, 128) / 34, draw(2, 128)
 
     def layer(x):
@@ -79,6 +79,6 @@ def test_bfloat16_stays_as_it_is():
 def test_a_whole_encoder_keeps_its_stages(numbered):
     module = encoders.create("vgg11", "circular")
     variables, x = numbered(module), draw(0, 1, 64, 64, 3)
-    found = jax.jit(quick_on_cpu(module.apply))(variables, x)
+    stages = jax.jit(quick_on_cpu(module.apply))(variables, x)
     for stage, expected in jax.jit(module.apply)(variables, x).items():
-        np.testing.assert_allclose(found[stage], expected, atol=1e-5 * np.std(expected))
+        np.testing.assert_allclose(stages[stage], expected, atol=1e-5 * np.std(expected))

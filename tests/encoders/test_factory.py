@@ -1,4 +1,4 @@
-"""Encoders by name: the known ones, with the published numbers of parameters, and refusals."""
+"""Encoders by name: the published numbers of parameters, the layers that pad, and refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -34,126 +34,129 @@ CIFAR = {
 }
 
 
-def shapes(encoder, size=64):
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+def basic_blocks(*counts):
+    return [
+        f"layer{i + 1}.{j}.conv{k}" for i, n in enumerate(counts) for j in range(n) for k in (1, 2)
+    ]
+
+
+PADDED = {
+    "pixels": [],
+    "vgg11": [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)],
+    "vgg11_bn": [f"features.{i}" for i in (0, 4, 8, 11, 15, 18, 22, 25)],
+    "vgg16": [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)],
+    "resnet18": ["conv1", "maxpool", *basic_blocks(2, 2, 2, 2)],
+    "resnet20": ["conv1", *basic_blocks(3, 3, 3)],
+    "resnet50": ["conv1", "maxpool"]
+    + [f"layer{i + 1}.{j}.conv2" for i, n in enumerate((3, 4, 6, 3)) for j in range(n)],
+}
+
+
+def variables_of(encoder):
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return jax.eval_shape(encoder.init, jax.random.key(0), images)
 
 
-def count(tree):
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+def test_names_are_those_with_published_numbers_of_parameters():
+    assert {*encoders.names()} == {*IMAGENET, *CIFAR, "vgg8_bn_quarter", encoders.PIXELS}
 
 
-def test_the_names_are_those_with_published_numbers_of_parameters():
-    assert sorted(encoders.names()) == sorted(
-        [*IMAGENET, *CIFAR, "vgg8_bn_quarter", encoders.PIXELS]
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "parameters"),
-    [(name, 1000, number) for name, number in IMAGENET.items()]
-    + [(name, 10, number) for name, number in CIFAR.items()],
-)
-def test_parameters_are_as_many_as_published_and_float32(name, classes, parameters):
-    encoder = encoders.create(name, num_classes=classes, dtype=jnp.bfloat16)
-    variables = shapes(encoder)
-    assert count(variables["params"]) == parameters
+@pytest.mark.parametrize("name", [*IMAGENET, *CIFAR])
+def test_parameters_are_float32_and_as_many_as_published(name):
+    classes, count = (1000, IMAGENET[name]) if name in IMAGENET else (10, CIFAR[name])
+    variables = variables_of(encoders.create(name, num_classes=classes, dtype=jnp.bfloat16))
+    leaves = jax.tree.leaves(variables["params"])
+    assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == count
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
 
 
-def test_the_small_vgg_has_a_quarter_of_the_channels():
-    stages = jax.eval_shape(
-        lambda x: encoders.create("vgg8_bn_quarter").init_with_output(jax.random.key(0), x)[0],
-        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
-    )
-    shapes_of_stages = {name: x.shape[1:] for name, x in stages.items()}
+def test_small_vgg_has_a_quarter_of_the_channels(shapes):
     channels = {"f1": 16, "f2": 32, "f3": 64, "f4": 128, "f5": 128}
-    assert shapes_of_stages == {
+    assert shapes(encoders.create("vgg8_bn_quarter"), 64, 64) == {
         name: (64 >> i, 64 >> i, c) for i, (name, c) in enumerate(channels.items())
     }
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet20"])
-def test_without_classes_there_is_no_head(name):
-    head = {"vgg11": {"classifier_0", "classifier_3", "classifier_6"}}
-    head |= {"resnet18": {"fc"}, "resnet20": {"linear"}}
-    body = shapes(encoders.create(name))["params"]
-    whole = shapes(encoders.create(name, num_classes=5))["params"]
-    assert set(whole) - set(body) == head[name]
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("vgg11", {"classifier_0", "classifier_3", "classifier_6"}),
+        ("resnet18", {"fc"}),
+        ("resnet20", {"linear"}),
+    ],
+)
+def test_head_is_there_with_classes_only(name, head):
+    encoder = encoders.create(name)
+    body, whole = (
+        variables_of(e)["params"] for e in (encoder, encoders.create(name, num_classes=5))
+    )
+    assert set(whole) - set(body) == head
     assert set(body) < set(whole)
+    images = jnp.zeros((1, 32, 32, 3))
+    with pytest.raises(ValueError, match="no classifier head: create it with num_classes"):
+        jax.eval_shape(lambda v: encoder.apply(v, images, method="logits"), variables_of(encoder))
 
 
-def test_zeros_are_the_default_padding():
+def test_defaults_and_modes_are_kept():
     encoder = encoders.create("resnet20")
-    assert (encoder.padding, encoder.pool_padding, encoder.num_classes) == ("zeros", None, None)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_is_accepted_for_layers_and_pool(mode):
-    encoder = encoders.create("resnet18", padding=mode, pool_padding=mode)
-    assert (encoder.padding, encoder.pool_padding) == (mode, mode)
-
-
-def test_unknown_names_modes_and_classes_are_refused():
-    with pytest.raises(ValueError, match=r"'alexnet' is unknown; expected .*vgg16.*resnet110"):
-        encoders.create("alexnet")
-    with pytest.raises(ValueError, match="'same' is unknown"):
-        encoders.create("vgg16", padding="same")
-    with pytest.raises(ValueError, match="'same' is unknown"):
-        encoders.create("resnet18", pool_padding="same")
-    # `lowest` is for pools alone.
-    assert encoders.create("resnet18", pool_padding="lowest").pool_padding == "lowest"
-    with pytest.raises(ValueError, match="'lowest' is unknown"):
-        encoders.create("resnet18", padding="lowest")
-    for classes in (0, -1):
-        with pytest.raises(ValueError, match=f"1 or more, found {classes}"):
-            encoders.create("vgg16", num_classes=classes)
-
-
-@pytest.mark.parametrize(("name", "count"), [("vgg16", 13), ("resnet18", 18), ("resnet20", 19)])
-def test_layers_that_pad_are_all_convolutions_but_1x1_and_the_stems_pool(name, count):
-    layers = encoders.padded_layers(name)
-    # Of ResNet-18 one is the pool: its three 1x1 projections do not pad.
-    assert len(layers) == count
-    assert layers[0] in ("features.0", "conv1")
-    assert ("maxpool" in layers) == (name == "resnet18")
-    assert encoders.padded_layers("resnet50")[2:4] == ("layer1.0.conv2", "layer1.1.conv2")
-    assert encoders.padded_layers("pixels") == ()
-
-
-def test_a_switched_layer_is_what_a_function_of_the_layers_name_makes():
-    images = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
-    variables = encoders.create("resnet20").init(jax.random.key(1), images)
-    text = "reflect+layer1.1.conv2=zeros+layer2.0.conv1=circular"
-    switched = {"layer1.1.conv2": "zeros", "layer2.0.conv1": "circular"}
-    in_words = encoders.create("resnet20", padding=text)
-    by_function = encoders.create("resnet20", padding=lambda layer: switched.get(layer, "reflect"))
-    found, expected = (module.apply(variables, images) for module in (in_words, by_function))
-    plain = encoders.create("resnet20", padding="reflect").apply(variables, images)
-    for stage, x in found.items():
-        np.testing.assert_array_equal(x, expected[stage])
-        assert np.array_equal(x, plain[stage]) == (stage == "f1")
+    assert str(encoder.padding) == "zeros"
+    assert (encoder.pool_padding, encoder.num_classes) == (None, None)
+    for mode in (*MODES, "lowest"):
+        padding = "zeros" if mode == "lowest" else mode
+        encoder = encoders.create("resnet18", padding=padding, pool_padding=mode)
+        assert (str(encoder.padding), encoder.pool_padding) == (padding, mode)
 
 
 @pytest.mark.parametrize(
-    ("padding", "told"),
+    ("name", "options", "message"),
     [
-        ("zeros+features.1=reflect", r"switches features.1; .*features.0, features.3"),
-        ("zeros+features.0=same", "'same' is unknown"),
-        ("zeros+features.0", "'' is unknown"),
-        ("zeros+features.0=reflect+features.0=valid", "switches a layer twice"),
-        ("zeros+each=reflect", "switches each"),
+        ("alexnet", {}, r"'alexnet' is unknown; expected .*vgg16.*resnet110"),
+        ("vgg16", {"padding": "same"}, "'same' is unknown"),
+        ("resnet18", {"pool_padding": "same"}, "'same' is unknown"),
+        ("resnet18", {"padding": "lowest"}, "'lowest' is unknown"),
+        ("vgg16", {"num_classes": 0}, "1 or more, not 0"),
+        ("vgg16", {"num_classes": -1}, "1 or more, not -1"),
+        ("pixels", {"num_classes": 2}, "pixels have no classifier head"),
+        ("vgg11", {"padding": "zeros+features.1=reflect"}, "names features.1; .*features.0, fea"),
+        ("pixels", {"padding": "zeros+conv1=reflect"}, "names conv1; layers .* are none"),
+        ("pixels", {"padding": "zeros@cropped"}, "has an alignment; .* are none"),
+        ("vgg11", {"padding": "zeros@cropped", "num_classes": 10}, "no classifier head"),
+        ("resnet18", {"padding": "zeros@cropped", "pool_padding": "lowest"}, "leave .* pool_pad"),
     ],
 )
-def test_switches_of_layers_that_are_not_there_are_refused(padding, told):
-    with pytest.raises(ValueError, match=told):
-        encoders.create("vgg11", padding=padding)
+def test_create_refuses_what_it_does_not_know(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        encoders.create(name, **options)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet20"])
-def test_scores_of_an_encoder_without_a_head_are_refused(name):
-    encoder = encoders.create(name)
-    images = jnp.zeros((1, 32, 32, 3))
-    variables = jax.eval_shape(encoder.init, jax.random.key(0), images)
-    with pytest.raises(ValueError, match="num_classes"):
-        jax.eval_shape(lambda v: encoder.apply(v, images, method="logits"), variables)
+@pytest.mark.parametrize("name", PADDED)
+def test_padded_layers_are_those_that_a_function_is_called_with(name, shapes):
+    layers = {}
+    encoder = encoders.create(name, padding=lambda layer: layers.setdefault(layer, "zeros"))
+    shapes(encoder, 33, 33)
+    assert [*layers] == [*encoders.padded_layers(name)] == PADDED[name]
+
+
+def test_pool_padding_is_called_with_the_pool_alone(shapes):
+    layers, pools = {}, {}
+    encoder = encoders.create(
+        "resnet18",
+        padding=lambda layer: layers.setdefault(layer, "zeros"),
+        pool_padding=lambda layer: pools.setdefault(layer, "reflect"),
+    )
+    shapes(encoder, 33, 33)
+    assert [*pools] == ["maxpool"]
+    assert {*layers} == {*PADDED["resnet18"]} - {"maxpool"}
+
+
+def test_a_padding_with_overrides_is_a_function_of_the_layers_name(encode, numbered, images):
+    variables, x = numbered(encoders.create("resnet20")), images(0, 1, 32, 32)
+    overrides = {"layer1.1.conv2": "zeros", "layer2.0.conv1": "circular"}
+    text = "reflect+layer1.1.conv2=zeros+layer2.0.conv1=circular"
+    paddings = (text, lambda layer: overrides.get(layer, "reflect"), "reflect")
+    by_text, by_function, plain = (
+        encode(encoders.create("resnet20", padding), variables, x) for padding in paddings
+    )
+    for stage, values in by_text.items():
+        np.testing.assert_array_equal(values, by_function[stage])
+        assert np.array_equal(values, plain[stage]) == (stage == "f1")

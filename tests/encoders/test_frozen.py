@@ -1,171 +1,186 @@
-"""Frozen encoders: which weights, which statistics, which sizes."""
+"""Frozen encoders: their weights, statistics, stages and sizes."""
+
+import os
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-from flax.traverse_util import flatten_dict
 
 from posjax import encoders
-from posjax.layers import MODES
-from posjax.runs import freeze
-from posjax.encoders.frozen import stage_shapes, statistics_of
+from posjax.encoders import STATISTICS, Encoder, Padding, frozen
+from posjax.encoders.frozen import stage_shapes
+from posjax.encoders.weights.export import to_safetensors, to_torch
 
 
 @pytest.fixture(scope="module")
 def random():
-    """Random weights of three encoders: drawing them takes a while."""
-    return {
-        "seed 0": freeze("resnet20", "random", "zeros", seed=0),
-        "valid": freeze("resnet20", "random", "valid", seed=0),
-        "seed 1": freeze("resnet20", "random", "zeros", seed=1),
-    }
+    """Random weights are drawn once for each seed."""
+    return frozen("resnet20"), frozen("resnet20", padding="valid"), frozen("resnet20", seed=1)
 
 
-def state_dict_of(variables):
-    state = {}
-    for (collection, *modules, leaf), array in flatten_dict(variables).items():
-        key = ".".join(modules).replace("_", ".")
-        if leaf == "kernel":
-            state[f"{key}.weight"] = np.ascontiguousarray(np.einsum("hwio->oihw", array))
-        elif collection == "batch_stats":
-            state[f"{key}.running_{leaf}"] = array
-        else:
-            state[f"{key}.{'weight' if leaf == 'scale' else leaf}"] = array
-    return state
-
-
-def save(path, frozen, metadata=None):
-    state = {k: np.asarray(v) for k, v in state_dict_of(frozen.variables).items()}
+def save(path, encoder, metadata=None):
     if path.suffix == ".npz":
-        np.savez(path, **state)
+        np.savez(path, **to_torch(encoder.name, encoder.variables))
     else:
-        safetensors.numpy.save_file(state, path, metadata)
+        metadata = {} if metadata is None else {"normalize": metadata}
+        path.write_bytes(to_safetensors(encoder.name, encoder.variables, metadata, np.float32))
     return str(path)
 
 
-def same(one, other):
+def same_weights(one, other):
     equal = jax.tree.map(np.array_equal, one.variables, other.variables)
-    return jax.tree.all(equal) and one.digest == other.digest
+    return jax.tree.all(equal)
 
 
 def test_random_weights_depend_on_the_seed_and_not_on_the_padding(random):
-    assert same(random["seed 0"], random["valid"])
-    assert not same(random["seed 0"], random["seed 1"])
-    assert random["seed 0"].digest != random["seed 1"].digest
-    assert random["valid"].module.padding == "valid"
-
-
-def test_random_weights_need_a_seed_and_no_statistics(random):
-    assert random["seed 1"].seed == 1
-    assert random["seed 1"].normalize == "none"
-    with pytest.raises(ValueError, match="seed"):
-        freeze("resnet20", "random", "zeros")
+    zeros, valid, other = random
+    assert same_weights(zeros, valid)
+    assert zeros.digest == valid.digest != other.digest
+    assert not same_weights(zeros, other)
+    assert [encoder.seed for encoder in random] == [0, 0, 1]
+    assert {encoder.normalize for encoder in random} == {"none"}
+    assert [encoder.padding_text for encoder in random] == ["zeros", "valid", "zeros"]
+    assert valid.network.padding == Padding("valid")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_weights_of_a_file(tmp_path, random, suffix):
-    path = save(tmp_path / f"weights{suffix}", random["seed 1"])
-    frozen = freeze("resnet20", path, "reflect", seed=5)
-    assert same(frozen, random["seed 1"])
-    assert (frozen.seed, frozen.weights, frozen.padding) == (None, path, "reflect")
-    assert frozen.module == encoders.create("resnet20", "reflect")
+def test_weights_of_a_file_are_read_without_their_head(tmp_path, random, suffix):
+    path = save(tmp_path / f"weights{suffix}", random[2])
+    encoder = frozen("resnet20", path, "reflect", seed=5)
+    assert same_weights(encoder, random[2])
+    assert (encoder.seed, encoder.weights, encoder.padding) == (None, path, Padding("reflect"))
+    shipped = frozen("resnet20", "cifar10", "reflect")
+    assert jax.tree.structure(shipped.variables) == jax.tree.structure(encoder.variables)
+    assert shipped.normalize == "cifar10"
 
 
-def test_padding_in_a_path_stands_for_the_padding(tmp_path, random):
-    save(tmp_path / "net_zeros.npz", random["seed 0"])
-    save(tmp_path / "net_valid.npz", random["seed 1"])
-    path = str(tmp_path / "net_{padding}.npz")
-    assert same(freeze("resnet20", path, "zeros"), random["seed 0"])
-    assert same(freeze("resnet20", path, "valid"), random["seed 1"])
-    with pytest.raises(FileNotFoundError, match=r"net_reflect\.npz"):
-        freeze("resnet20", path, "reflect")
+def test_a_path_may_hold_the_padding_mode_and_the_encoder(tmp_path, random):
+    for encoder, mode in zip(random[1:], ("zeros", "valid"), strict=True):
+        save(tmp_path / f"resnet20_{mode}.npz", encoder)
+    path = str(tmp_path / "{encoder}_{padding}.npz")
+    assert same_weights(frozen("resnet20", path, "zeros+conv1=valid"), random[1])
+    assert same_weights(frozen("resnet20", path, "valid"), random[2])
+    with pytest.raises(FileNotFoundError, match=r"resnet20_reflect\.npz"):
+        frozen("resnet20", path, "reflect")
 
 
-def test_a_missing_file_never_means_random_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
-        freeze("resnet20", str(tmp_path / "none.npz"), "zeros", seed=0)
+def test_a_file_that_was_overwritten_is_read_again(tmp_path, random):
+    for encoder in (random[0], random[2]):
+        path = save(tmp_path / "w.npz", encoder)
+        os.utime(path, ns=(0, 0 if encoder is random[0] else 1))
+        assert same_weights(frozen("resnet20", path), encoder)
 
 
 @pytest.mark.parametrize(
     ("metadata", "normalize", "expected"),
     [
         (None, "encoder", "imagenet"),
-        ({"normalize": "cifar10"}, "encoder", "cifar10"),
-        ({"normalize": "none"}, "encoder", "none"),
-        ({"normalize": "cifar10"}, "imagenet", "imagenet"),
-        ({"normalize": "cifar10"}, "none", "none"),
+        ("cifar10", "encoder", "cifar10"),
+        ("none", "encoder", "none"),
+        ("cifar10", "imagenet", "imagenet"),
+        ("mnist", "none", "none"),
     ],
 )
-def test_images_are_normalised_as_the_file_says(tmp_path, random, metadata, normalize, expected):
-    path = save(tmp_path / "weights.safetensors", random["seed 0"], metadata)
-    assert freeze("resnet20", path, "zeros", normalize=normalize).normalize == expected
+def test_statistics_are_those_of_the_file_unless_named(
+    tmp_path, random, metadata, normalize, expected
+):
+    path = save(tmp_path / "weights.safetensors", random[0], metadata)
+    assert frozen("resnet20", path, normalize=normalize).normalize == expected
 
 
-def test_statistics_of_a_file_that_are_unknown_are_refused(tmp_path, random):
-    path = save(tmp_path / "weights.safetensors", random["seed 0"], {"normalize": "mnist"})
-    with pytest.raises(ValueError, match=r"weights\.safetensors.*'mnist'.*--normalize"):
-        freeze("resnet20", path, "zeros")
-    assert freeze("resnet20", path, "zeros", normalize="none").normalize == "none"
+def test_unknown_arguments_and_statistics_are_refused(tmp_path, random):
+    path = save(tmp_path / "weights.safetensors", random[0], "mnist")
+    with pytest.raises(
+        ValueError, match=r"weights\.safetensors.*'mnist'.*choose normalize of none"
+    ):
+        frozen("resnet20", path)
+    with pytest.raises(ValueError, match=r"^normalize: 'mnist' .*encoder, none, imagenet, cifar10"):
+        frozen("resnet20", normalize="mnist")
+    with pytest.raises(ValueError, match=r"^dtype: 'float16' .*bfloat16, float32"):
+        frozen("resnet20", dtype="float16")
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        frozen("resnet20", str(tmp_path / "none.npz"))
 
 
-def test_random_weights_take_other_statistics_on_demand():
-    frozen = freeze("resnet20", "random", "zeros", normalize="cifar10", seed=0)
-    assert frozen.normalize == "cifar10"
-    mean, std = statistics_of("cifar10")
-    np.testing.assert_allclose(mean, [0.4914, 0.4822, 0.4465], rtol=1e-6)
-    np.testing.assert_allclose(std, [0.2470, 0.2435, 0.2616], rtol=1e-6)
-    mean, std = statistics_of("none")
-    np.testing.assert_array_equal([mean, std], [[0] * 3, [1] * 3])
-
-
-def test_identity_is_what_determines_the_stages(random):
-    identity = random["seed 0"].identity()
-    assert identity == {
+def test_fingerprint_is_what_determines_the_stages(random):
+    zeros, valid, other = random
+    fingerprint = zeros.fingerprint()
+    assert fingerprint == {
         "encoder": "resnet20",
-        "digest": random["seed 0"].digest,
+        "digest": zeros.digest,
         "padding": "zeros",
         "pool_padding": None,
         "normalize": "none",
         "dtype": "float32",
     }
-    assert random["valid"].identity() == identity | {"padding": "valid"}
-    assert random["seed 1"].identity() != identity
+    assert valid.fingerprint() == fingerprint | {"padding": "valid"}
+    assert other.fingerprint() == fingerprint | {"digest": other.digest}
+    narrow = frozen("resnet20", dtype="bfloat16", normalize="cifar10")
+    assert narrow.fingerprint() == fingerprint | {"dtype": "bfloat16", "normalize": "cifar10"}
 
 
-def test_it_computes_in_the_dtype_that_is_asked_for_with_the_same_weights(random):
-    narrow = freeze("resnet20", "random", "zeros", dtype="bfloat16", seed=0)
-    assert same(narrow, random["seed 0"])
-    assert narrow.identity() == random["seed 0"].identity() | {"dtype": "bfloat16"}
-    for frozen in (narrow, random["seed 0"]):
-        images = np.zeros((1, 32, 32, 3), np.float32)
-        stages = jax.eval_shape(frozen.module.apply, frozen.variables, images)
-        assert {str(stage.dtype) for stage in stages.values()} == {frozen.dtype}
-    with pytest.raises(ValueError, match=r"^dtype: 'float16' .*bfloat16, float32"):
-        freeze("resnet20", "random", "zeros", dtype="float16", seed=0)
+def test_stages_are_those_of_the_network_on_normalised_images(random, encode, images):
+    x = images(0, 1, 16, 16)
+    encoder = frozen("resnet20", padding="reflect+conv1=circular", normalize="cifar10")
+    mean, deviation = map(np.float32, STATISTICS["cifar10"])
+    network = encoders.create("resnet20", "reflect+conv1=circular")
+    expected = encode(network, encoder.variables, (x - mean) / deviation)
+    for made in (encoder, encoder.with_padding_as_data()):
+        stages = jax.jit(made.apply)(encoder.variables, x)
+        for name, values in expected.items():
+            np.testing.assert_allclose(stages[name], values, atol=1e-4 * values.std())
 
 
-def test_pixels_compute_nothing_in_no_dtype():
-    assert freeze("pixels", "none", "zeros", dtype="bfloat16").dtype == "float32"
+def test_paddings_as_data_share_the_network_and_differ_in_modes():
+    one, other = (
+        frozen("resnet20", padding=padding).with_padding_as_data()
+        for padding in ("reflect", "zeros+conv1=circular")
+    )
+    assert one.network == other.network
+    assert one.modes != other.modes
+    assert one.padding_text == "reflect"
+    pixels = frozen("pixels")
+    assert pixels.with_padding_as_data() is pixels
 
 
-@pytest.mark.parametrize(("padding", "size"), [("zeros", 48), ("reflect", 33), ("valid", 96)])
-def test_shapes_are_those_of_the_real_stages(random, padding, size):
-    images = np.zeros((1, size, size, 3), np.float32)
-    module = encoders.create("resnet20", padding)
-    stages = jax.eval_shape(module.apply, random["seed 0"].variables, images)
-    expected = {name: stage.shape[1:] for name, stage in stages.items()}
-    assert stage_shapes("resnet20", padding, size) == expected
-    assert list(expected) == ["f1", "f2", "f3", "f4"]
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stages_are_computed_in_the_dtype(random, dtype):
+    encoder = frozen("resnet20", dtype=dtype)
+    assert same_weights(encoder, random[0])
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    stages = jax.eval_shape(encoder.apply, encoder.variables, images)
+    assert {str(stage.dtype) for stage in stages.values()} == {dtype}
 
 
-@pytest.mark.parametrize(("name", "padding"), [("vgg16", "reflect"), ("resnet18", "valid")])
-def test_images_that_are_too_small_are_refused_with_the_smallest_size(name, padding):
-    assert padding in MODES
-    with pytest.raises(ValueError, match=r"--image_size=8\b.*smallest that works is (\d+)x\1") as e:
-        stage_shapes(name, padding, 8)
-    smallest = int(str(e.value).split("smallest that works is ")[1].split("x")[0])
+def test_pixels_have_neither_weights_nor_padding_and_stay_in_float32():
+    pixels = frozen("pixels", dtype="bfloat16", padding="reflect")
+    assert pixels == Encoder("pixels", encoders.create("pixels"), {}, None, "none")
+    assert (pixels.padding_text, pixels.margins, pixels.dtype) == ("none", (0, 0), "float32")
+    assert frozen("pixels", normalize="imagenet").normalize == "imagenet"
+    assert pixels.stage_shapes(9) == {"f1": (9, 9, 3)}
+
+
+@pytest.mark.parametrize(
+    ("padding", "size"),
+    [("zeros", 48), ("reflect+conv1=circular", 33), ("valid", 96), ("valid@enlarged", 32)],
+)
+def test_stage_shapes_are_those_of_the_stages_of_the_probed_part(padding, size, shapes):
+    encoder = frozen("resnet20", padding=padding)
+    side = size + sum(encoder.margins)
+    assert (side > size) == ("enlarged" in padding)
+    expected = shapes(encoder.network, side, side)
+    assert encoder.stage_shapes(size) == expected
+    assert encoder.with_padding_as_data().stage_shapes(size) == expected
+    assert stage_shapes("resnet20", Padding.parse(padding), size) == expected
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular+features.0=reflect", "valid"])
+def test_images_that_are_too_small_are_refused_with_the_smallest_size(padding):
+    padding = Padding.parse(padding)
+    with pytest.raises(ValueError, match=r"smallest that works is (\d+)x\1") as error:
+        stage_shapes("vgg8_bn_quarter", padding, 8)
+    smallest = int(str(error.value).split("smallest that works is ")[1].split("x")[0])
     assert smallest > 8
-    assert min(min(shape) for shape in stage_shapes(name, padding, smallest).values()) >= 1
-    with pytest.raises(ValueError, match=rf"--image_size={smallest - 1}\b"):
-        stage_shapes(name, padding, smallest - 1)
+    assert min(map(min, stage_shapes("vgg8_bn_quarter", padding, smallest).values())) >= 1
+    with pytest.raises(ValueError, match=rf"{smallest - 1}x{smallest - 1} are too small"):
+        stage_shapes("vgg8_bn_quarter", padding, smallest - 1)

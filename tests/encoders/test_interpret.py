@@ -38,9 +38,9 @@ FUNCTIONS = {
 }
 
 
-def same(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def same(tree, expected):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 

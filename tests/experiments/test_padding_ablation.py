@@ -100,14 +100,13 @@ def test_leaves_what_it_promises(finished):
     assert (workdir / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert list((workdir / "figures").glob("*.png"))
     assert len(list((workdir / "tensorboard").rglob("events*"))) == 4
-    assert len(list((workdir / "checkpoints").iterdir())) == 4
-    assert not (workdir / "features").exists()
+    assert not (workdir / "scratch-0").exists()
 
 
 def test_says_the_plan_first_and_the_table_last(finished):
     workdir, done = finished
     # One seed for each random encoder.
-    assert "8 on 4 encoders and 0 controls" in done.stdout
+    assert "8 readouts on 4 encoders and 0 controls" in done.stdout
     assert "64 images" in done.stdout  # 4 encoders × (10 + 5 + 1)
     plan, table = done.stdout.index("encoder passes"), done.stdout.index("SPC")
     assert plan < table < done.stdout.index(f"report: {workdir / 'report.html'}")
@@ -141,14 +140,13 @@ def test_a_killed_run_ends_like_one_left_alone_and_repeats_nothing(finished, tmp
     def results() -> list[Path]:
         return sorted((workdir / "probes").glob("*.npz"))
 
-    kill_when(lambda: any((workdir / "checkpoints").glob("*/*")))
+    kill_when((workdir / "config.json").exists)
     assert not results()
     kill_when(lambda: len(results()) == 2)
     first = {path: path.stat().st_mtime_ns for path in results()}
     done = run(workdir, *flags)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in first} == first
-    assert not (workdir / "features").exists()
     alone = finished[0]
     assert (workdir / "results.csv").read_bytes() == (alone / "results.csv").read_bytes()
 

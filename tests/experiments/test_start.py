@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.compilation import keep_compiled
+from experiments.start import keep_compiled
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -37,16 +37,16 @@ def python(code: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("told", "environment", "in_force"),
+    ("flag", "environment", "in_force"),
     [(None, "", "default"), (None, "high", "high"), ("float32", "high", "highest")],
     ids=["nothing", "environment", "flag"],
 )
-def test_the_precision_is_the_flag_s_or_else_the_environment_s(told, environment, in_force):
+def test_the_precision_is_the_flag_s_or_else_the_environment_s(flag, environment, in_force):
     code = (
         "import jax\n"
-        "from experiments.compilation import start\n"
+        "from experiments.start import Machine, start\n"
         "from posjax.runtime.precision import matmul_precision\n"
-        f"start(0, '', precision={told!r}, quiet=True)\n"
+        f"start(Machine(precision={flag!r}, compile_cache=''), devices=0, quiet=True)\n"
         "print(matmul_precision())\n"
         "print('HIGHEST' in jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text())\n"
     )
@@ -63,20 +63,22 @@ def test_help_waits_for_no_heavy_package():
         "except SystemExit:\n"
         "    print('imported:', *sorted(name for name in sys.modules if '.' not in name))\n"
     )
-    told, _, imported = printed.partition("imported:")
-    assert "--paddings" in told
+    text, _, imported = printed.partition("imported:")
+    assert "--paddings" in text
     assert {"jax", "flax", "posjax"} <= set(imported.split())
     assert set(imported.split()) & set(HEAVY) == set()
 
 
-def test_what_is_imported_late_is_there_all_the_same():
-    assert python("import posjax; print(posjax.runs.probe.__name__)") == "probe\n"
+def test_import_posjax_gives_every_room():
+    code = "import posjax; print(*[getattr(posjax, room).__name__ for room in posjax.ROOMS])"
+    rooms = python(code).split()
+    assert {"posjax.layers", "posjax.encoders", "posjax.report", "posjax.ppp"} <= set(rooms)
 
 
 def test_the_second_run_finds_what_the_first_one_compiled(tmp_path):
     code = (
         "import jax\n"
-        "from experiments.compilation import keep_compiled\n"
+        "from experiments.start import keep_compiled\n"
         f"keep_compiled({str(tmp_path / 'kept')!r})\n"
         "found = []\n"
         "jax.monitoring.register_event_listener(lambda event, **_: found.append(event))\n"
@@ -119,7 +121,7 @@ def test_the_folder_that_jax_was_told_stays(config, tmp_path):
 
 def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"--compile_cache=.*file/folder"):
+    with pytest.raises(ValueError, match=r"compile_cache=.*file/folder"):
         keep_compiled(str(tmp_path / "file" / "folder"))
     # By default nobody asked for it: the run goes on.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -128,5 +130,5 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
 
 
 def test_a_home_that_nobody_knows_is_told_with_the_flag():
-    with pytest.raises(ValueError, match="--compile_cache=~no-such-user/x cannot be written to"):
+    with pytest.raises(ValueError, match="compile_cache=~no-such-user/x cannot be written to"):
         keep_compiled("~no-such-user/x")

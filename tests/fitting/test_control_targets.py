@@ -1,13 +1,13 @@
-"""Targets of images' own: prepared for the loss, and scored, as if they were full-size maps."""
+"""Targets for single images: prepared for the loss, and scored, as full-size maps are."""
 
 import jax.numpy as jnp
 import numpy as np
 
+from posjax.fitting import control_targets as targets
 from posjax.probes import Readout, mae, position_map, spc
 from posjax.probes.controls import IMAGE_SHUFFLED, SHUFFLED, TESTING, TRAINING, Task
 from posjax.probes.controls import image_permutation as permutation
 from posjax.probes.trainer import squared_error
-from posjax.fitting import control_targets as targets
 
 READOUT = Readout(feature_size=(8, 8), map_size=(16, 16))
 TASKS = (Task("H"), Task("G", IMAGE_SHUFFLED), Task("G", SHUFFLED), Task("V", IMAGE_SHUFFLED))
@@ -15,10 +15,10 @@ ROWS = np.array([4, 0, 9])
 
 
 def shuffled(name, stream, row):
-    found = np.zeros(256, np.float32)
+    target = np.zeros(256, np.float32)
     for pixel, value in enumerate(position_map(name, 16).ravel()):
-        found[permutation(256, stream, row)[pixel]] = value
-    return found.reshape(16, 16)
+        target[permutation(256, stream, row)[pixel]] = value
+    return target.reshape(16, 16)
 
 
 def test_the_loss_of_an_image_is_that_to_its_own_map():
@@ -29,7 +29,7 @@ def test_the_loss_of_an_image_is_that_to_its_own_map():
     response = jnp.asarray(np.random.default_rng(0).random((3, 6, 6), np.float32))
     whole = READOUT.upsample(response)
     for i, (task, goal) in enumerate(zip(TASKS, zip(*goals, strict=True), strict=True)):
-        found = squared_error(READOUT, response, targets.Target(*goal))
+        found = squared_error(READOUT, response, targets.LowResTarget(*goal))
         if task.control == IMAGE_SHUFFLED:
             maps = np.stack([shuffled(task.map, TRAINING, int(row)) for row in ROWS])
         else:
@@ -52,4 +52,4 @@ def test_scores_are_those_against_the_image_s_own_map():
 def test_without_such_tasks_nothing_is_prepared():
     tasks = TASKS[:1]
     assert targets.permutations_of(READOUT, tasks, ROWS).shape == (3, 0)
-    assert targets.image_targets(READOUT, tasks, ROWS).preimage.shape == (3, 0, 6, 6)
+    assert targets.image_targets(READOUT, tasks, ROWS).target.shape == (3, 0, 6, 6)

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from posjax.images import dead_leaves as module
-from posjax.images.dead_leaves import LARGEST_RADIUS, SMALLEST_RADIUS, dead_leaves
+from posjax.images.dead_leaves import (
+    LARGEST_RADIUS,
+    SMALLEST_RADIUS,
+    dead_leaves,
+    draw_leaves,
+)
 
 
 def _stack(count: int, size: int) -> np.ndarray:
@@ -15,7 +19,7 @@ def _one_leaf_at_a_time(size: int, rng: np.random.Generator) -> np.ndarray:
     image, bare, layer = np.zeros((size, size, 3), np.float32), np.ones((size, size), bool), 4096
     y, x = np.mgrid[:size, :size] + 0.5
     while bare.any():
-        radii, centres, colours = module._draw_leaves(layer, size, rng)
+        radii, centres, colours = draw_leaves(layer, size, rng)
         for radius, centre, colour in zip(radii, centres, colours, strict=True):
             over = bare & ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2)
             image[over] = colour
@@ -27,7 +31,7 @@ def _one_leaf_at_a_time(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [1, 7, 24])
-def test_equals_painting_one_leaf_at_a_time(size):
+def test_images_equal_painting_one_leaf_at_a_time(size):
     expected = _one_leaf_at_a_time(size, np.random.default_rng(3))
     np.testing.assert_array_equal(dead_leaves(size, np.random.default_rng(3)), expected)
 
@@ -48,7 +52,7 @@ def test_same_generator_same_image_other_generator_other_image():
 
 
 def test_centres_fill_the_frame_enlarged_by_the_largest_radius():
-    _, centres, _ = module._draw_leaves(100_000, 100, np.random.default_rng(0))
+    _, centres, _ = draw_leaves(100_000, 100, np.random.default_rng(0))
     margin = 100 * LARGEST_RADIUS
     expected = np.linspace(-margin, 100 + margin, 11)
     for quantiles in np.quantile(centres, np.linspace(0, 1, 11), axis=0).T:
@@ -56,7 +60,7 @@ def test_centres_fill_the_frame_enlarged_by_the_largest_radius():
 
 
 def test_radii_follow_the_power_law():
-    radii, _, _ = module._draw_leaves(100_000, 100, np.random.default_rng(0))
+    radii, _, _ = draw_leaves(100_000, 100, np.random.default_rng(0))
     smallest, largest = 100 * SMALLEST_RADIUS, 100 * LARGEST_RADIUS
     assert radii.min() >= smallest
     assert radii.max() <= largest
@@ -68,7 +72,7 @@ def test_radii_follow_the_power_law():
 
 def test_power_falls_as_frequency_squared():
     size, window = 128, np.hanning(128)
-    images = _stack(60, size).mean(axis=-1)
+    images = _stack(30, size).mean(axis=-1)
     images = (images - images.mean(axis=(1, 2), keepdims=True)) * np.outer(window, window)
     power = (np.abs(np.fft.fft2(images)) ** 2).mean(axis=0).ravel()
     frequency = np.fft.fftfreq(size, 1 / size)
@@ -80,18 +84,18 @@ def test_power_falls_as_frequency_squared():
 
 
 def test_no_position_in_the_frame_is_special():
-    images = _stack(400, 16)
+    images = _stack(300, 16)
     deviation = np.sqrt(1 / 12)
     # Over 768 values a fair draw stays below 4.5 standard errors but once in 200 runs.
-    assert np.abs(images.mean(axis=0) - 0.5).max() < 4.5 * deviation / np.sqrt(400)
+    assert np.abs(images.mean(axis=0) - 0.5).max() < 4.5 * deviation / np.sqrt(300)
     assert np.std(images, axis=0).mean() == pytest.approx(deviation, rel=0.02)
-    # Neighbours agree equally often at the border and inside: leaves have one size everywhere.
+    # Neighbours agree equally often at the border and inside: leaves are as large in both.
     same = (images[:, :, 1:] == images[:, :, :-1]).all(axis=-1).mean(axis=0)
     border = same[:, [0, -1]].mean()
     assert border == pytest.approx(same[:, 5:-5].mean(), abs=0.03)
     assert same[[0, -1]].mean() == pytest.approx(same[5:-5].mean(), abs=0.03)
 
 
-def test_no_pixel_is_refused():
+def test_a_size_below_one_pixel_is_refused():
     with pytest.raises(ValueError, match="at least 1 pixel"):
         dead_leaves(0, np.random.default_rng(0))

@@ -66,30 +66,30 @@ def test_what_is_made_of_kept_images_makes_none_again(folder):
     assert source.made == Counter(range(9))
 
 
-def test_only_what_is_asked_for_is_made(folder):
+def test_only_selected_images_are_made(folder):
     source = Counting()
     kept = Kept(source, 6, folder)
     list(batches(select(kept, range(1, 9, 3)), 2))
     assert source.made == Counter([1, 4, 7])
 
 
-def test_threads_that_ask_for_one_image_at_once_make_it_once(folder):
+def test_threads_that_read_one_image_at_once_make_it_once(folder):
     source = Counting()
     kept = Kept(source, 6, folder)
-    together, found = threading.Barrier(8), []
+    together, read = threading.Barrier(8), []
 
-    def ask():
+    def read_all():
         together.wait()
-        found.append([kept.pixels(index) for index in range(9)])
+        read.append([kept.pixels(index) for index in range(9)])
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=read_all) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert source.made == Counter(range(9))
     expected = [read_pixels(source.source, index) for index in range(9)]
-    for images in found:
+    for images in read:
         np.testing.assert_array_equal(images, expected)
 
 
@@ -107,7 +107,7 @@ def test_a_broken_image_raises_every_time_until_it_is_whole(folder):
     assert source.made[0] == 1
 
 
-def test_it_is_called_as_its_source_is(folder):
+def test_name_keys_length_and_digest_are_those_of_the_source(folder):
     source = Counting()
     kept = Kept(source, 6, folder)
     assert (kept.name, kept.keys, kept.skipped) == (source.name, source.keys, source.skipped)
@@ -117,7 +117,7 @@ def test_it_is_called_as_its_source_is(folder):
             kept.pixels(index)
 
 
-def test_nobody_changes_what_is_kept(folder):
+def test_kept_images_are_read_only(folder):
     kept = Kept(Counting(), 6, folder)
     with pytest.raises(ValueError, match="read-only"):
         kept.pixels(2)[0, 0, 0] = 1
@@ -127,14 +127,13 @@ def test_nobody_changes_what_is_kept(folder):
 
 
 def test_images_of_another_size_are_refused(folder):
-    with pytest.raises(ValueError, match=r"^noise/0: expected \(5, 5, 3\), found \(6, 6, 3\)"):
+    with pytest.raises(ValueError, match=r"^noise/0: expected \(5, 5, 3\), not \(6, 6, 3\)"):
         Kept(Counting(), 5, folder).pixels(0)
 
 
 def open_files(folder):
     """How many files of a folder this process has open."""
-    own = Path("/proc/self/fd")
-    links = [os.readlink(link) for link in own.iterdir() if link.is_symlink()]
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return sum(link.startswith(str(folder)) for link in links)
 
 
@@ -149,7 +148,7 @@ def test_the_file_shows_no_name_and_is_closed_with_its_images(tmp_path):
     assert open_files(tmp_path) == 0
 
 
-def test_a_full_disk_is_told_before_images_are_made(tmp_path):
+def test_a_full_disk_is_refused_before_images_are_made(tmp_path):
     class Many(Counting):
         def __len__(self):
             return 1 << 40
@@ -158,7 +157,7 @@ def test_a_full_disk_is_told_before_images_are_made(tmp_path):
         Kept(Many(), 1000, tmp_path)
 
 
-def test_a_file_system_that_cannot_reserve_room_keeps_images_all_the_same(tmp_path, monkeypatch):
+def test_images_are_kept_on_file_systems_that_cannot_reserve_room(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -167,7 +166,7 @@ def test_a_file_system_that_cannot_reserve_room_keeps_images_all_the_same(tmp_pa
     np.testing.assert_array_equal(Kept(source, 8, tmp_path).pixels(2), source.pixels(2))
 
 
-def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_short_write_is_continued(tmp_path, monkeypatch):
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:50], at))
     source = open_source("noise", size=8, limit=3, seed=0)

@@ -18,19 +18,19 @@ def write(path, level=9):
 def test_classes_are_folders_in_the_order_of_their_names(tmp_path):
     for name in ("b/1.png", "b/deep/2.png", "a/3.png", ".hidden/4.png"):
         write(tmp_path / name)
-    found = open_labelled(str(tmp_path), size=4)
-    assert found.classes == ("a", "b")
-    assert found.source.keys == ("a/3.png", "b/1.png", "b/deep/2.png")
-    np.testing.assert_array_equal(found.labels, [0, 1, 1])
+    labelled = open_labelled(str(tmp_path), size=4)
+    assert labelled.classes == ("a", "b")
+    assert labelled.source.keys == ("a/3.png", "b/1.png", "b/deep/2.png")
+    np.testing.assert_array_equal(labelled.labels, [0, 1, 1])
 
 
 def test_a_sample_keeps_its_labels(tmp_path):
     for i in range(20):
         write(tmp_path / ("even" if i % 2 == 0 else "odd") / f"{i:02}.png")
-    found = open_labelled(str(tmp_path), size=4, limit=9)
-    assert len(found.source) == 9
-    assert [found.classes[label] for label in found.labels] == [
-        key.split("/")[0] for key in found.source.keys
+    labelled = open_labelled(str(tmp_path), size=4, limit=9)
+    assert len(labelled.source) == 9
+    assert [labelled.classes[label] for label in labelled.labels] == [
+        key.split("/")[0] for key in labelled.source.keys
     ]
 
 
@@ -86,9 +86,9 @@ class PosjaxUnlabelled(PosjaxLabelled):
 
 def test_a_datasets_labels_are_those_of_its_images(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    found = open_labelled("tfds:posjax_labelled", size=4, limit=7)
-    assert found.classes == ("dark", "bright")
-    levels = np.array([found.source[i].mean() for i in range(7)])
-    np.testing.assert_array_equal(found.labels, levels > 0.45)
+    labelled = open_labelled("tfds:posjax_labelled", size=4, limit=7)
+    assert labelled.classes == ("dark", "bright")
+    levels = np.array([labelled.source[i].mean() for i in range(7)])
+    np.testing.assert_array_equal(labelled.labels, levels > 0.45)
     with pytest.raises(ValueError, match="no feature label of classes; its features are image"):
         open_labelled("tfds:posjax_unlabelled", size=4)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from posjax.images import STATISTICS, Rolled, batches, open_source, read_pixels, select
+from posjax.images import Rolled, batches, open_source, read_pixels, select
 from posjax.images.loader import check_header, decode, load, to_rgb
 
 
@@ -81,13 +81,10 @@ def test_sixteen_bits_are_scaled_not_clipped(mode):
     kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
     image = Image.fromarray(np.array([[0, 128, 257, 51400, 65535]], kind))
     assert image.mode == mode
-    np.testing.assert_array_equal(np.asarray(to_rgb(image))[0, :, 2], [0, 0, 1, 200, 255])
-
-
-def test_sixteen_bit_png_is_scaled():
-    levels = np.array([[0, 257, 25700, 65535]], np.uint16)
-    decoded = np.asarray(decode(_bytes(Image.fromarray(levels)), "a"))
-    np.testing.assert_array_equal(decoded[0, :, 0], [0, 1, 100, 255])
+    levels = [0, 0, 1, 200, 255]
+    np.testing.assert_array_equal(np.asarray(to_rgb(image))[0, :, 2], levels)
+    if mode == "I;16":
+        np.testing.assert_array_equal(np.asarray(decode(_bytes(image), "a"))[0, :, 0], levels)
 
 
 def test_animation_gives_its_first_frame():
@@ -104,16 +101,15 @@ def test_orientation_is_not_applied():
 
 
 def _triangle(length: int, size: int) -> np.ndarray:
-    """Rows of an antialiased bilinear resize: a triangle as wide as the shrinking asks for."""
+    """Rows of an antialiased bilinear resize: a triangle as wide as the reduction needs."""
     scale = length / size
-    width = max(scale, 1.0)
     centres = (np.arange(size) + 0.5) * scale
-    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / width
+    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1.0)
     weights = np.maximum(1 - distance, 0)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_resize_is_an_antialiased_triangle(height, width, size):
     pixels = _pixels(height, width)
@@ -124,11 +120,6 @@ def test_resize_is_an_antialiased_triangle(height, width, size):
     assert loaded.dtype == np.uint8
     # Pillow rounds to 8 bits after each of the two passes.
     np.testing.assert_allclose(loaded, expected, atol=1.1)
-
-
-def test_all_levels_are_kept_where_the_size_is():
-    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(load(_bytes(Image.fromarray(ramp)), "a", 16)[..., 0], ramp)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -143,7 +134,7 @@ def test_truncated_bytes_are_refused_by_name(kind, kept):
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"GIF89a" + bytes(40), b"\x89PNG\r\n\x1a\n", b"BM"]
 )
-def test_what_is_no_image_is_refused_with_what_was_found(data):
+def test_what_is_no_image_is_refused_with_its_first_bytes(data):
     with pytest.raises(ValueError, match=r"^a\.png: .*expected one of JPEG, PNG, WEBP, BMP"):
         decode(data, "a.png")
 
@@ -163,7 +154,7 @@ def test_too_many_pixels_are_refused_from_the_header(tmp_path, monkeypatch, time
 
 
 class _Counting:
-    """Image i has the level i of 255 everywhere; counts the threads that read, `bad` raises."""
+    """Image i is flat, of level i of 255; counts the threads that read, `bad` raises."""
 
     name, skipped = "counting", ()
 
@@ -226,13 +217,13 @@ def test_floats_are_rounded_to_the_nearest_of_255_levels():
         ((0, 0.4 / 255, 0.6 / 255, 1), (0, 0, 1, 255)),
         ((100.49 / 255, 100.51 / 255, 254.4 / 255, 254.6 / 255), (100, 101, 254, 255)),
     ):
-        found = read_pixels(_Floats(*values), 0)
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found[..., 1].ravel(), levels)
+        pixels = read_pixels(_Floats(*values), 0)
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels[..., 1].ravel(), levels)
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, np.inf, np.nan])
-def test_values_that_are_no_image_s_are_refused_by_name(value):
+def test_values_outside_of_0_to_1_are_refused_by_name(value):
     with pytest.raises(ValueError, match=r"^0: expected values in \[0, 1\]"):
         next(batches(_Floats(0.5, 0, 1, value), 2))
 
@@ -251,9 +242,3 @@ def test_floats_are_the_same_levels_over_255(spec):
 def test_batches_of_nothing_are_refused_at_once(batch_size, threads):
     with pytest.raises(ValueError, match="start at 1"):
         batches(_Counting(3), batch_size, threads=threads)
-
-
-def test_statistics():
-    assert STATISTICS["none"] == ((0, 0, 0), (1, 1, 1))
-    assert STATISTICS["imagenet"][0] == (0.485, 0.456, 0.406)
-    assert STATISTICS["cifar10"][1] == (0.2470, 0.2435, 0.2616)

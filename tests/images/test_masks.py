@@ -29,6 +29,7 @@ def test_masks_belong_to_the_images_of_their_name(pair):
     assert masked.source.keys == ("210.jpg", "220.jpg", "230.jpg")
     assert masked.masks.dtype == np.uint8
     assert masked.masks.shape == (3, 4, 4)
+    assert masked.total == 3
     for index, level in enumerate((210, 220, 230)):
         assert (masked.masks[index] == level).all()
         np.testing.assert_allclose(masked.source[index] * 255, level, atol=1)
@@ -38,8 +39,9 @@ def test_a_part_is_taken_in_the_order_of_the_names(pair):
     first, rest = (open_masked(*pair, size=4, part=part) for part in (slice(1), slice(1, None)))
     assert (first.source.keys, rest.source.keys) == (("210.jpg",), ("220.jpg", "230.jpg"))
     assert rest.masks[:, 0, 0].tolist() == [220, 230]
+    assert first.total == rest.total == 3
     assert first.source.digest() != rest.source.digest()
-    with pytest.raises(ValueError, match="has 3 images: none is left of those asked for"):
+    with pytest.raises(ValueError, match=r"has 3 images: part=slice.* holds none"):
         open_masked(*pair, size=4, part=slice(3, None))
 
 
@@ -53,7 +55,7 @@ def test_masks_are_resized_as_images_are(tmp_path):
     np.testing.assert_allclose(masked.masks[0], masked.source[0][..., 0] * 255, atol=1e-4)
 
 
-def test_what_has_no_counterpart_is_named(pair, tmp_path):
+def test_images_and_masks_without_counterpart_are_refused_by_name(pair, tmp_path):
     images, masks = pair
     (tmp_path / "masks" / "220.png").unlink()
     with pytest.raises(ValueError, match=r"1 of the images in .* no counterpart .* such as 220"):
@@ -63,9 +65,9 @@ def test_what_has_no_counterpart_is_named(pair, tmp_path):
         open_masked(images, masks, size=4)
 
 
-def test_two_files_of_one_name_and_folders_that_lack_are_refused(pair, tmp_path):
+def test_files_of_one_name_and_missing_folders_are_refused(pair, tmp_path):
     images, masks = pair
-    with pytest.raises(ValueError, match="needs masks, --masks or --test_masks: a folder"):
+    with pytest.raises(ValueError, match="needs masks: a folder"):
         open_masked(images, size=4)
     with pytest.raises(ValueError, match="no folder 'nowhere'"):
         open_masked(images, "nowhere", size=4)
@@ -74,7 +76,7 @@ def test_two_files_of_one_name_and_folders_that_lack_are_refused(pair, tmp_path)
         open_masked(images, masks, size=4)
 
 
-def test_datasets_have_masks_of_their_own(tmp_path, monkeypatch):
+def test_masks_of_a_dataset_are_those_of_its_images(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     layout = tmp_path / "by hand" / "DUTS-TR"
     layout.mkdir(parents=True)
@@ -88,7 +90,7 @@ def test_datasets_have_masks_of_their_own(tmp_path, monkeypatch):
         level = masked.masks[index, 0, 0]
         np.testing.assert_allclose(masked.source[index] * 255, level, atol=2)
         assert (masked.masks[index] == level).all()
-    with pytest.raises(ValueError, match="has masks of its own: leave those in x out"):
+    with pytest.raises(ValueError, match="has masks already: leave those in x out"):
         open_duts("x")
 
 

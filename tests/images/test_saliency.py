@@ -78,7 +78,7 @@ def test_the_default_manual_folder_is_that_of_tfds(data_dir):
     assert levels("tfds:pascal_s:test") == [1, 2, 3, 4]
 
 
-def test_unpacked_archives_do_too(data_dir, manual):
+def test_unpacked_archives_are_read_too(data_dir, manual):
     for name, content in contents(PASCAL, ["7", "8"]).items():
         (manual / name).parent.mkdir(parents=True, exist_ok=True)
         (manual / name).write_bytes(content)
@@ -86,7 +86,7 @@ def test_unpacked_archives_do_too(data_dir, manual):
     assert levels("tfds:pascal_s:test", manual) == [7, 8]
 
 
-def test_what_is_not_there_is_downloaded(data_dir, tmp_path, monkeypatch):
+def test_missing_archives_are_downloaded(data_dir, tmp_path, monkeypatch):
     archive(tmp_path / "salObj.zip", contents(PASCAL, ["30"]))
     serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
@@ -106,7 +106,7 @@ def test_the_addresses_are_the_published_ones():
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (contents(PASCAL, ["1"]) | contents(PASCAL[:1], ["2"]), r"1 images or masks.*such as 2"),
         (contents(PASCAL[:1], ["1"]), r"no folder datasets/masks/pascal"),
@@ -117,9 +117,9 @@ def test_the_addresses_are_the_published_ones():
         ),
     ],
 )
-def test_archives_of_another_layout_are_refused_by_name(data_dir, manual, files, told):
+def test_archives_of_another_layout_are_refused_by_name(data_dir, manual, files, message):
     archive(manual / "salObj.zip", files)
-    with pytest.raises(ValueError, match=r"(?s)tfds:pascal_s:test: .*salObj\.zip.*" + told):
+    with pytest.raises(ValueError, match=r"(?s)tfds:pascal_s:test: .*salObj\.zip.*" + message):
         levels("tfds:pascal_s:test", manual)
 
 

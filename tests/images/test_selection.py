@@ -11,7 +11,7 @@ def source():
     return open_source("noise", size=4, limit=7)
 
 
-def test_the_chosen_images_in_their_order(source):
+def test_selected_images_keep_their_order(source):
     chosen = select(source, range(1, 7, 3))
     assert isinstance(chosen, Source)
     assert (chosen.name, chosen.skipped, len(chosen)) == ("noise", (), 2)
@@ -35,7 +35,7 @@ def test_all_images_are_the_source_itself(source):
     assert select(source, range(7)) is source
 
 
-def test_what_is_not_there_is_refused(source):
+def test_indices_out_of_range_are_refused(source):
     with pytest.raises(IndexError, match="the 7 images of noise"):
         select(source, range(6, 8))
     assert len(select(source, range(9, 7))) == 0

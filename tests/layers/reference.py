@@ -1,10 +1,28 @@
-"""What tests of the layers compare with: convolution in float64 by numpy, and arrays to try."""
+"""What tests of the layers compare with: padding and convolution in float64 by numpy."""
+
+from pathlib import Path
 
 import numpy as np
+
+# What PyTorch computed: data/make_layers.py says how.
+TORCH = np.load(Path(__file__).parent / "data" / "layers.npz")
+NUMPY = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+    "symmetric": "symmetric",
+    "partial": "constant",
+}
+QUICK = {"xla_backend_optimization_level": 0}  # Each shape is compiled for one call.
 
 
 def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def numpy_pad(x, widths, mode):
+    return np.pad(x, ((0, 0), *widths, (0, 0)), mode=NUMPY[mode])
 
 
 def windows(x, size, stride=1):
@@ -19,7 +37,7 @@ def conv64(x, kernel, stride=1):
     return np.einsum("nhwcij,ijcd->nhwd", windows(x, kernel.shape[:2], stride), kernel)
 
 
-def close(found, expected, tolerance=1e-5):
-    assert found.shape == expected.shape
+def close(values, expected, tolerance=1e-5):
+    assert values.shape == expected.shape
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=tolerance * scale)

@@ -1,24 +1,18 @@
 """Batch normalisation: PyTorch's steps, ragged batches, and one result on any number of devices."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import TORCH, draw
 
 from posjax.layers import BatchNorm, batch_statistics
 
-TORCH = np.load(Path(__file__).parent / "data" / "layers.npz")
 AFFINE = {
     "scale": np.array([0.5, -1.0, 2.0, 1.5], np.float32),
     "bias": np.array([0.1, 0.2, -0.3, 0.0], np.float32),
 }
 FRESH = {"mean": np.zeros(4, np.float32), "var": np.ones(4, np.float32)}
-
-
-def draw(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def trained(x, batch_stats=FRESH, **options):
@@ -28,8 +22,8 @@ def trained(x, batch_stats=FRESH, **options):
     return y, changed["batch_stats"]
 
 
-def same(found, expected, tolerance=1e-5):
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def same(tree, expected, tolerance=1e-5):
+    for one, other in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
@@ -78,7 +72,7 @@ def test_evaluation_changes_no_statistics():
     same(changed["batch_stats"], FRESH, 0)
 
 
-def test_batch_statistics_are_numpys():
+def test_batch_statistics_are_mean_and_variance_of_numpy():
     x = 3 * draw(0, 5, 4, 3, 6) + 100
     mean, var, count = batch_statistics(x)
     np.testing.assert_allclose(mean, np.float64(x).mean((0, 1, 2)), rtol=1e-6)
@@ -86,7 +80,7 @@ def test_batch_statistics_are_numpys():
     assert count == 5 * 4 * 3
 
 
-def test_masked_rows_count_for_nothing():
+def test_rows_with_mask_0_do_not_count():
     x, mask = 3 * draw(0, 6, 3, 3, 4) + 2, np.array([1, 0, 1, 1, 0, 0], np.float32)
     y, batch_stats = trained(x, mask=jnp.asarray(mask))
     y_kept, batch_stats_kept = trained(x[mask == 1])
@@ -126,9 +120,9 @@ def test_gradients_on_eight_devices_are_those_of_one():
     def along_x(x, response):
         return jax.grad(loss, argnums=1)(AFFINE, x, response, "devices")
 
-    found = jax.pmap(along_x, axis_name="devices")(x[:, None], response[:, None])
+    gradient = jax.pmap(along_x, axis_name="devices")(x[:, None], response[:, None])
     expected = jax.grad(loss, argnums=1)(AFFINE, x, response)
-    same(np.reshape(found, x.shape), expected, 1e-4)
+    same(np.reshape(gradient, x.shape), expected, 1e-4)
 
 
 def test_bfloat16_stays_bfloat16_over_float32_statistics():

@@ -1,9 +1,9 @@
-"""PPP from sums: what was put into the differences is found again, with intervals that cover it."""
+"""PPP from sums: a known pattern is recovered, with intervals that cover it."""
 
 import numpy as np
 import pytest
 
-from posjax.ppp.pattern import Jackknife, Sums, mean, over_seeds, pattern
+from posjax.ppp.pattern import Jackknife, Sums, mean, over_seeds, pattern, score_interval
 
 SHAPE = (6, 5, 40)
 
@@ -29,24 +29,25 @@ def drawn(strength, noise, n=40, seed=0):
     ]
 
 
-def test_magnitude_and_ratio_are_those_that_were_put_in():
-    found = pattern(drawn(strength=0.5, noise=1.0))
-    assert found.map.shape == (6, 5)
-    np.testing.assert_allclose(found.map.mean(), found.magnitude.value, rtol=1e-6)
-    np.testing.assert_allclose(found.magnitude.value, 0.5 / 2, rtol=0.05)
-    np.testing.assert_allclose(found.strength.value, 0.5 / 2, rtol=0.05)
-    np.testing.assert_allclose(found.snr.value, 0.5, rtol=0.05)
+def test_magnitude_strength_and_snr_of_a_known_pattern_are_recovered():
+    measured = pattern(drawn(strength=0.5, noise=1.0))
+    assert measured.map.shape == (6, 5)
+    np.testing.assert_allclose(measured.map.mean(), measured.magnitude.value, rtol=1e-6)
+    np.testing.assert_allclose(measured.magnitude.value, 0.5 / 2, rtol=0.05)
+    np.testing.assert_allclose(measured.strength.value, 0.5 / 2, rtol=0.05)
+    np.testing.assert_allclose(measured.snr.value, 0.5, rtol=0.05)
 
 
-def test_what_only_chance_leaves_is_in_the_magnitude_alone():
-    several = [pattern(drawn(0.0, 1.0, seed=seed)) for seed in range(5)]
-    assert max(found.snr.value for found in several) < 0.05
-    assert max(found.strength.value for found in several) < 0.025
+def test_chance_adds_to_the_magnitude_alone():
+    patterns = [pattern(drawn(0.0, 1.0, seed=seed)) for seed in range(5)]
+    assert max(measured.snr.value for measured in patterns) < 0.05
+    assert max(measured.strength.value for measured in patterns) < 0.025
     chance = np.sqrt(2 / (np.pi * 40)) / 2
-    np.testing.assert_allclose([found.magnitude.value for found in several], chance, rtol=0.1)
+    magnitudes = [measured.magnitude.value for measured in patterns]
+    np.testing.assert_allclose(magnitudes, chance, rtol=0.1)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_intervals_cover_the_true_snr_as_often_as_they_say():
     covered = 0
     for seed in range(60):
         snr = pattern(drawn(0.3, 1.0, seed=seed)).snr
@@ -54,33 +55,33 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert covered >= 52  # 95 % of 60 are 57, and less than 52 come by chance once in 200
 
 
-def test_a_pattern_without_any_noise_has_no_ratio_but_a_magnitude():
-    found = pattern(drawn(0.5, 0.0))
-    assert np.isnan(found.snr.value)
-    assert found.magnitude.half_width < 0.01
+def test_a_pattern_without_noise_has_a_magnitude_and_no_snr():
+    measured = pattern(drawn(0.5, 0.0))
+    assert np.isnan(measured.snr.value)
+    assert measured.magnitude.half_width < 0.01
 
 
 def test_no_difference_at_all_is_zero():
-    found = pattern(drawn(0.0, 0.0))
-    assert found.magnitude.value == found.strength.value == 0
-    assert np.isnan(found.snr.value)
+    measured = pattern(drawn(0.0, 0.0))
+    assert measured.magnitude.value == measured.strength.value == 0
+    assert np.isnan(measured.snr.value)
 
 
-def test_what_rounding_leaves_of_equal_features_is_no_variance():
+def test_rounding_of_equal_features_is_no_variance():
     # Under `valid` padded and surrounded features are the same sums in another order.
-    found = pattern(drawn(0.0, 2e-6))
-    assert np.isnan(found.snr.value)
-    assert found.magnitude.value < 1e-5
+    measured = pattern(drawn(0.0, 2e-6))
+    assert np.isnan(measured.snr.value)
+    assert measured.magnitude.value < 1e-5
     assert pattern(drawn(0.0, 1e-3)).snr.value < 0.1
 
 
-def test_coarser_arithmetic_leaves_more():
+def test_coarser_arithmetic_rounds_more():
     step = 2.0**-7
     assert np.isnan(pattern(drawn(0.0, step), step).snr.value)  # features vary by 2
     assert np.isfinite(pattern(drawn(0.0, 4 * step), step).snr.value)
 
 
-def test_one_part_is_not_enough_for_an_interval():
+def test_an_interval_needs_two_parts():
     with pytest.raises(ValueError, match="2 parts"):
         pattern(drawn(1.0, 1.0)[:1])
 
@@ -93,3 +94,4 @@ def test_seeds_widen_the_interval_by_their_spread():
     apart = [Jackknife(v, alike[0].left_out - 1 + v) for v in (0.0, 1.0, 2.0)]
     assert over_seeds(apart)[2] - 1 > 4.3 / np.sqrt(3)  # Student's t of two degrees of freedom
     assert mean(apart).value == 1.0
+    assert over_seeds(apart)[1] < 0 == score_interval(apart)[1]

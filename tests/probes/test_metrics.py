@@ -49,21 +49,16 @@ def test_spc_is_scipys_on_maps_of_224_pixels():
     np.testing.assert_allclose(spc(prediction, target), scipys(prediction, target), atol=1e-6)
 
 
-def test_spc_ranks_a_target_as_it_ranks_a_prediction():
-    one, other = noise(9, 7), np.round(noise(9, 7, seed=1))
-    np.testing.assert_allclose(spc(one, other), spc(other, one), atol=1e-6)
-
-
 @pytest.mark.parametrize("leading", [(), (1,), (3,), (2, 3)])
 def test_one_value_for_each_image(leading):
     target = position_map("V", (6, 9))
     predictions = noise(*leading, 6, 9)
     flat = predictions.reshape(-1, 6, 9)
     for metric, reference in ((spc, scipys), (mae, lambda p, t: np.abs(p - t).mean())):
-        found = metric(predictions, target)
-        assert found.shape == leading
+        actual = metric(predictions, target)
+        assert actual.shape == leading
         expected = [reference(p, target) for p in flat]
-        np.testing.assert_allclose(np.ravel(found), expected, atol=1e-6)
+        np.testing.assert_allclose(np.ravel(actual), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +84,6 @@ def test_a_constant_target_has_no_spc():
     assert np.isnan(spc(noise(4, 5), np.full((4, 5), 0.5)))
 
 
-def test_small_but_real_differences_are_no_rounding_noise():
-    target = position_map("H", SHAPE)
-    np.testing.assert_allclose(spc((0.3 + 1e-4 * target).astype(np.float32), target), 1, atol=1e-6)
-
-
 def weak(strength):
     """A prediction of H that varies by `strength` of its largest value, in [0, 1]."""
     return (0.5 * (1 - strength * (1 - position_map("H", SHAPE)))).astype(np.float32)
@@ -113,18 +103,12 @@ def test_one_step_of_bfloat16_orders_nothing_and_half_the_float32_threshold_does
     one_step = np.where(noise(*SHAPE) > 0, 0.5, 0.5 + 2.0**-9).astype(np.float32)
     assert np.isfinite(spc(one_step, target))
     assert np.isnan(spc(one_step, target, rounding_of(2.0**-7)))
-    assert rounding_of(2.0**-23) > 2.0**-14  # float32 keeps its own
+    assert rounding_of(2.0**-23) > 2.0**-14  # float32 keeps its threshold
 
 
 def test_a_target_is_exact_however_coarse_the_features_are():
     faint = 0.5 + 1e-3 * position_map("H", SHAPE)
     np.testing.assert_allclose(spc(position_map("H", SHAPE), faint, 2.0**-7), 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_spc_is_1_for_the_target_and_minus_1_for_its_negative(name):
-    target = position_map(name, SHAPE)
-    np.testing.assert_allclose(spc(np.stack([target, -target]), target), [1, -1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ RELEASED = {
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_released_map(name):
+def test_maps_are_those_that_the_authors_released(name):
     file, tolerance = RELEASED[name]
     with Image.open(Path(__file__).parent / "data" / f"{file}.png") as image:
         released = np.asarray(image) / 255
@@ -27,7 +27,7 @@ def test_the_released_map(name):
 
 @pytest.mark.parametrize("size", [2, 7, 32, 224, (3, 8), (8, 3)])
 @pytest.mark.parametrize("name", MAPS)
-def test_float32_from_0_to_1(name, size):
+def test_maps_are_float32_from_0_to_1(name, size):
     values = position_map(name, size)
     assert values.dtype == np.float32
     assert values.shape == (size if isinstance(size, tuple) else (size, size))
@@ -36,15 +36,6 @@ def test_float32_from_0_to_1(name, size):
     if name in "HVG":
         assert values.min() == 0
         assert values.max() == 1
-
-
-def test_every_size_is_the_same_map():
-    small = {name: position_map(name, 64) for name in MAPS}
-    for name in ("HS", "VS"):
-        np.testing.assert_allclose(position_map(name, 128)[::2, ::2], small[name], atol=1e-6)
-    for name in "HV":
-        np.testing.assert_allclose(position_map(name, 127)[::2, ::2], small[name], atol=1e-6)
-    np.testing.assert_allclose(position_map("G", 128)[::2, ::2], small["G"], atol=0.01)
 
 
 def test_h_grows_to_the_right_in_even_steps_and_v_downwards():
@@ -86,7 +77,7 @@ def test_the_best_constant_scores_what_the_tables_say(name, mae):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "said"),
+    ("name", "size", "message"),
     [
         ("X", 8, r"'X'.*H, V, G, HS, VS"),
         ("h", 8, "'h'"),
@@ -95,6 +86,6 @@ def test_the_best_constant_scores_what_the_tables_say(name, mae):
         ("V", 0, "0x0"),
     ],
 )
-def test_refused(name, size, said):
-    with pytest.raises(ValueError, match=said):
+def test_unknown_maps_and_sizes_are_refused(name, size, message):
+    with pytest.raises(ValueError, match=message):
         position_map(name, size)

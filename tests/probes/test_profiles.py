@@ -14,15 +14,9 @@ def predictions(size=56, n=3):
 
 
 def test_rings_count_the_cells_to_the_nearest_border():
-    found = rings()
+    actual = rings()
     expected = [[min(y, x, 27 - y, 27 - x) for x in range(28)] for y in range(28)]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_cells_are_means_of_the_pixels_in_them():
-    values = predictions(84)
-    expected = values.reshape(3, 28, 3, 28, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(cells(values), expected, atol=1e-6)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("size", [28, 31, 50, 224])
@@ -33,7 +27,7 @@ def test_cells_of_any_size_keep_the_mean_and_a_constant(size):
 
 
 def test_maps_of_fewer_pixels_than_cells_are_refused():
-    with pytest.raises(InputTooSmall, match=r"28 cells.*found 27"):
+    with pytest.raises(InputTooSmall, match=r"28 cells.*not 27"):
         cells(np.zeros((1, 27, 27)))
 
 
@@ -52,7 +46,7 @@ def test_errors_in_rings_add_up_to_the_mae():
 def test_spc_in_a_ring_is_scipys_over_its_cells(name):
     values, goal = predictions(), position_map(name, 56)
     values[2] = np.round(values[2] * 4) / 4  # with ties
-    found = ring_spc(values, goal)
+    actual = ring_spc(values, goal)
     of_cells, goal_cells = np.asarray(cells(values)), np.asarray(cells(goal[None]))[0]
     # Cells of the target that differ by rounding alone are ties to us, to scipy they are not.
     for ring in (0, 5, 12):
@@ -61,25 +55,25 @@ def test_spc_in_a_ring_is_scipys_over_its_cells(name):
             expected = scipy.stats.spearmanr(of_cells[i][inside], np.round(goal_cells[inside], 6))[
                 0
             ]
-            np.testing.assert_allclose(found[i, ring], expected, atol=5e-4)
+            np.testing.assert_allclose(actual[i, ring], expected, atol=5e-4)
 
 
 def test_a_ring_that_is_constant_has_no_spc():
     values = predictions()
     values[0, :2] = values[0, -2:] = values[0, :, :2] = values[0, :, -2:] = 0.7
-    found = np.asarray(ring_spc(values, position_map("V", 56)))
-    assert np.isnan(found[0, 0])
-    assert np.isfinite(found[0, 1:]).all()
-    assert np.isfinite(found[1:]).all()
+    actual = np.asarray(ring_spc(values, position_map("V", 56)))
+    assert np.isnan(actual[0, 0])
+    assert np.isfinite(actual[0, 1:]).all()
+    assert np.isfinite(actual[1:]).all()
 
 
 def test_a_ring_is_constant_that_varies_by_the_rounding_of_its_features():
     goal = position_map("V", 56)
     values = np.stack([0.5 + spread * goal for spread in (1e-3, 1e-2)]).astype(np.float32)
     np.testing.assert_allclose(ring_spc(values, goal)[:, 0], 1, atol=1e-5)
-    found = np.asarray(ring_spc(values, goal, 2.0**-7))
-    assert np.isnan(found[0]).all()
-    np.testing.assert_allclose(found[1, 0], 1, atol=1e-5)
+    actual = np.asarray(ring_spc(values, goal, 2.0**-7))
+    assert np.isnan(actual[0]).all()
+    np.testing.assert_allclose(actual[1, 0], 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["H", "V", "HS"])
@@ -87,9 +81,9 @@ def test_a_ring_is_constant_that_varies_by_the_rounding_of_its_features():
 def test_cells_that_share_pixels_keep_the_ties_of_the_target(name, side):
     goal = position_map(name, side)
     noisy = (goal + 0.3 * np.random.default_rng(0).random((side, side)))[None].astype(np.float32)
-    found = np.asarray(ring_spc(noisy, goal))[0]
+    actual = np.asarray(ring_spc(noisy, goal))[0]
     predicted, true = (np.asarray(cells(v))[0] for v in (noisy, goal[None].astype(np.float64)))
     for ring in range(13):
         inside = rings() == ring
         expected = scipy.stats.spearmanr(predicted[inside], np.round(true[inside], 5))[0]
-        np.testing.assert_allclose(found[ring], expected, atol=2e-5)
+        np.testing.assert_allclose(actual[ring], expected, atol=2e-5)

@@ -71,13 +71,13 @@ def test_predictions_are_those_of_the_recipe_in_numpy(options):
     readout = Readout(feature_size=(9, 8), map_size=(20, 13), **options)
     stages = make_stages()
     variables = make_variables(readout, stages)
-    found = jax.jit(readout.apply)(variables, stages)
-    assert found.shape == (2, 20, 13)
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, numpy_readout(readout, variables, stages), atol=1e-5)
+    predicted = jax.jit(readout.apply)(variables, stages)
+    assert predicted.shape == (2, 20, 13)
+    assert predicted.dtype == jnp.float32
+    np.testing.assert_allclose(predicted, numpy_readout(readout, variables, stages), atol=1e-5)
 
 
-def test_init_names_shapes_and_first_values():
+def test_init_gives_glorot_kernels_and_neutral_norms():
     readout = Readout(depth=3, kernel_size=5, padding=1, feature_size=(9, 8), map_size=(20, 13))
     variables = jax.jit(readout.init)(jax.random.key(0), make_stages())
     layers = {1: (5, 5, 6, 6), 2: (5, 5, 6, 6), 3: (5, 5, 6, 1)}
@@ -116,7 +116,7 @@ def test_stages_are_concatenated_in_the_order_of_their_names():
     np.testing.assert_allclose(aligned, np.concatenate(expected, axis=3), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 2)])
 def test_one_convolution_may_read_stages_that_are_smaller_than_the_features(kernel_size, padding):
     options = {"kernel_size": kernel_size, "padding": padding}
     readout = Readout(feature_size=(6, 5), map_size=(12, 12), **options)
@@ -124,8 +124,8 @@ def test_one_convolution_may_read_stages_that_are_smaller_than_the_features(kern
     assert [x.shape[1:3] for x in readout.align(stages)] == [(6, 5), (5, 4), (2, 2)]
     resized = {name: resize(array, (6, 5), True) for name, array in stages.items()}
     variables = make_variables(readout, stages)
-    found, expected = (readout.apply(variables, s) for s in (stages, resized))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    predicted, expected = (jax.jit(readout.apply)(variables, s) for s in (stages, resized))
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
 
 
 def test_a_stage_that_is_no_larger_than_the_features_passes_unchanged():
@@ -153,29 +153,26 @@ def test_the_three_steps_are_the_whole():
     readout = Readout(depth=2, feature_size=(9, 8), map_size=(20, 13))
     stages = make_stages()
     variables = make_variables(readout, stages)
-    response = readout.apply(variables, readout.align(stages), method="respond")
+
+    @jax.jit
+    def steps(variables, stages):
+        response = readout.apply(variables, readout.align(stages), method="respond")
+        return response, readout.upsample(response)
+
+    response, predicted = steps(variables, stages)
     assert response.shape == (2, *readout.response_size)
     assert (response > 0).all()
     assert (response < 1).all()
-    np.testing.assert_array_equal(readout.upsample(response), readout.apply(variables, stages))
-
-
-def test_evaluation_knows_each_image_alone_and_training_the_batch():
-    readout = Readout(feature_size=(6, 5), map_size=(8, 8))
-    stages = make_stages(3)
-    variables = make_variables(readout, stages)
-    first = {name: array[:1] for name, array in stages.items()}
-    together, alone = readout.apply(variables, stages), readout.apply(variables, first)
-    np.testing.assert_allclose(together[:1], alone, atol=1e-6)
-    training, _ = readout.apply(variables, stages, train=True, mutable=["batch_stats"])
-    assert np.abs(training - together).max() > 0.01
+    whole = jax.jit(readout.apply)(variables, stages)
+    np.testing.assert_allclose(predicted, whole, atol=1e-6)
 
 
 def test_training_moves_the_running_statistics_and_nothing_else():
     readout = Readout(kernel_size=1, feature_size=(5, 4), map_size=(8, 8))
     stages = {"f2": make_stages(3)["f2"]}
     variables = make_variables(readout, stages)
-    _, updated = readout.apply(variables, stages, train=True, mutable=["batch_stats"])
+    train = jax.jit(lambda v, x: readout.apply(v, x, train=True, mutable=["batch_stats"]))
+    training, updated = train(variables, stages)
     assert set(updated) == {"batch_stats"}
     conv = variables["params"]["conv1"]
     response = stages["f2"].astype(np.float64) @ conv["kernel"][0, 0] + conv["bias"]
@@ -183,6 +180,11 @@ def test_training_moves_the_running_statistics_and_nothing_else():
     for key, batch in (("mean", response.mean()), ("var", response.var(ddof=1))):
         expected = 0.9 * before[key] + 0.1 * batch
         np.testing.assert_allclose(updated["batch_stats"]["norm1"][key], expected, rtol=1e-5)
+    # Evaluation reads the running statistics: each image alone.
+    evaluate = jax.jit(readout.apply)
+    alone = evaluate(variables, {"f2": stages["f2"][:1]})
+    np.testing.assert_allclose(evaluate(variables, stages)[:1], alone, atol=1e-6)
+    assert np.abs(training[:1] - alone).max() > 0.01
     with pytest.raises(Exception, match="batch_stats"):
         readout.apply(variables, stages, train=True)
 
@@ -193,8 +195,8 @@ def test_training_moves_the_running_statistics_and_nothing_else():
     padding=st.integers(0, 3),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
-@settings(max_examples=60, deadline=None)
-def test_the_response_has_the_size_that_is_promised_or_the_readout_is_refused(
+@settings(max_examples=30, deadline=None)
+def test_the_response_has_its_response_size_or_the_readout_is_refused(
     depth, kernel_size, padding, size
 ):
     expected = size
@@ -215,6 +217,6 @@ def test_the_response_has_the_size_that_is_promised_or_the_readout_is_refused(
 
 
 @pytest.mark.parametrize("options", [{"depth": 0}, {"kernel_size": 0}, {"padding": -1}], ids=str)
-def test_refused(options):
+def test_impossible_readouts_are_refused(options):
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         Readout(**options)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from posjax.layers import interpolation_matrix
 from posjax.probes import LinearReadout, position_map
-from posjax.probes.ridge import PENALTIES, Moments, add_images, fit_ridge, moments, no_sums
+from posjax.probes.moments import Moments, add_images, moments, no_sums
+from posjax.probes.ridge import PENALTIES, fit_ridge
 from posjax.probes.trainer import squared_error, target_for
 
 SMALL = {"feature_size": (6, 5), "map_size": (12, 11)}
@@ -33,7 +34,7 @@ def add(readout):
 
 def moments_of(readout, features, shift, mask=None):
     mask = np.ones(len(features), np.float32) if mask is None else mask
-    if len(features) < 8:  # the same size everywhere is compiled once
+    if len(features) < 8:  # one size is compiled once
         more = 8 - len(features)
         features = np.pad(features, ((0, more), (0, 0), (0, 0), (0, 0)), constant_values=9)
         mask = np.pad(mask, (0, more))
@@ -94,8 +95,8 @@ def assert_is_the_reference(readout, fitted, held_out, penalty, shift=None):
     both = np.concatenate([fitted, held_out])
     weights, bias = reference(readout, both, penalty)
     expected = (design(readout, both) @ weights + bias).T
-    found = np.reshape(predict(readout)(ridge.variables, both), expected.shape)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    actual = np.reshape(predict(readout)(ridge.variables, both), expected.shape)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     np.testing.assert_allclose(ridge.error, errors(readout, both, weights, bias), atol=1e-5)
     without = reference(readout, fitted, penalty)
     # Away from the images that were fitted, small penalties blow float32's rounding up.
@@ -214,28 +215,28 @@ def test_images_with_mask_0_do_not_count():
     readout, features = LinearReadout(**SMALL), draw(5)
     shift = np.zeros(3, np.float32)
     mask = np.array([1, 0, 1, 1, 0], np.float32)
-    found = moments_of(readout, features, shift, mask)
+    actual = moments_of(readout, features, shift, mask)
     expected = moments_of(readout, features[mask > 0], shift)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-    assert found.count == 3
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    assert actual.count == 3
 
 
 def test_sums_over_many_images_are_those_of_float64():
     readout = LinearReadout(kernel_size=1, feature_size=(2, 2), map_size=(2, 2))
     features = draw(20_000, 1, size=(2, 2)) + np.float32(3)
-    found = moments_of(readout, features, np.zeros(1, np.float32))
-    # At the map's own size U is the identity. A running float32 sum is wrong by 3e-6.
+    actual = moments_of(readout, features, np.zeros(1, np.float32))
+    # At the size of the map U is the identity. A running float32 sum is wrong by 3e-6.
     exact = np.mean(features.astype(np.float64) ** 2)
-    assert found.gram[0, 0] / found.count == pytest.approx(exact, rel=3e-7)
+    assert actual.gram[0, 0] / actual.count == pytest.approx(exact, rel=3e-7)
 
 
 def test_the_gram_matrix_is_whole_and_symmetric():
     readout, features = LinearReadout(**SMALL), draw(4)
     shift = features.mean(axis=(0, 1, 2))
-    found = moments_of(readout, features, shift)
+    actual = moments_of(readout, features, shift)
     x = design(readout, features - shift)
-    np.testing.assert_allclose(found.gram, x.T @ x / np.prod(readout.map_size), atol=1e-5)
-    np.testing.assert_array_equal(found.gram, found.gram.T)
+    np.testing.assert_allclose(actual.gram, x.T @ x / np.prod(readout.map_size), atol=1e-5)
+    np.testing.assert_array_equal(actual.gram, actual.gram.T)
 
 
 def test_without_variance_the_prediction_is_the_mean_of_the_map():
@@ -262,7 +263,7 @@ def test_targets_of_another_size_are_refused():
 
 
 def test_a_deeper_linear_readout_is_refused():
-    with pytest.raises(ValueError, match="depth 1, found 2"):
+    with pytest.raises(ValueError, match="depth 1, actual 2"):
         LinearReadout(depth=2)
 
 

@@ -39,9 +39,16 @@ def small_readout(**options):
     return Readout(feature_size=(8, 8), map_size=(16, 16), **options)
 
 
-def assert_close(found, expected, atol=1e-5):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
+@pytest.fixture(scope="module")
+def small():
+    """A readout, a batch of stages and variables."""
+    readout, stages = small_readout(), make_stages(3)
+    return readout, stages, jax.jit(readout.init)(jax.random.key(0), stages)
+
+
+def assert_close(tree, expected, atol=1e-5):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), tree, expected)
 
 
 def recorded_variables(arrays, when, depth):
@@ -65,7 +72,7 @@ def recorded_variables(arrays, when, depth):
 
 
 @pytest.mark.parametrize("name", TRAJECTORIES)
-def test_a_whole_training_run_of_the_released_code(name):
+def test_a_whole_training_run_is_that_of_the_released_code(name):
     with np.load(DATA / f"trajectory_{name}.npz") as file:
         arrays = dict(file)
     readout = Readout(feature_size=(14, 14), map_size=(56, 56), **TRAJECTORIES[name])
@@ -74,7 +81,7 @@ def test_a_whole_training_run_of_the_released_code(name):
     variables, losses = fit(readout, before, [stages] * len(arrays["losses"]), arrays["target"])
     np.testing.assert_allclose(losses, arrays["losses"], atol=1e-5)
     assert_close(variables, recorded_variables(arrays, "final", readout.depth))
-    predictions = readout.apply(variables, stages)
+    predictions = jax.jit(readout.apply)(variables, stages)
     np.testing.assert_allclose(predictions, arrays["pred"], atol=1e-5)
     np.testing.assert_allclose(spc(predictions, arrays["target"]), arrays["spc"], atol=1e-5)
     np.testing.assert_allclose(mae(predictions, arrays["target"]), arrays["mae"], atol=1e-5)
@@ -90,21 +97,18 @@ def upsampling(source, target):
     ("feature_size", "map_size"),
     [
         ((28, 28), (224, 224)),
-        ((28, 28), (32, 32)),
-        ((28, 28), (28, 28)),
         ((12, 9), (31, 40)),
-        ((28, 28), (20, 11)),
+        ((14, 14), (10, 6)),
         ((3, 3), (8, 8)),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["G", "HS"])
-def test_the_loss_and_its_gradient_are_those_at_the_map_s_size(feature_size, map_size, name):
+def test_the_loss_and_its_gradient_are_those_at_the_map_s_size(feature_size, map_size):
     readout = Readout(feature_size=feature_size, map_size=map_size)
     rows, columns = (
         upsampling(low, high) for low, high in zip(readout.response_size, map_size, strict=True)
     )
-    target = position_map(name, map_size)
+    target = position_map("G", map_size)
     response = np.random.default_rng(0).uniform(size=(3, *readout.response_size))
     difference = rows @ response @ columns.T - target
     expected = np.mean(difference**2, axis=(1, 2))
@@ -130,8 +134,8 @@ def test_the_optimiser_is_pytorch_s_sgd():
     draw = np.random.default_rng(0).normal
     params = {"kernel": draw(size=(3, 4)), "bias": draw(size=4)}
     tx = optimizer(step_decay(0.1, epochs=3, steps_per_epoch=4), momentum=0.8, weight_decay=0.01)
-    found = jax.tree.map(jnp.asarray, params)
-    state = tx.init(found)
+    fitted = jax.tree.map(jnp.asarray, params)
+    state = tx.init(fitted)
     buffers = {name: 0.0 for name in params}
     for step in range(12):
         gradients = {name: draw(size=p.shape) for name, p in params.items()}
@@ -140,9 +144,9 @@ def test_the_optimiser_is_pytorch_s_sgd():
             # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
             buffers[name] = 0.8 * buffers[name] + gradient + 0.01 * params[name]
             params[name] = params[name] - rate * buffers[name]
-        changes, state = tx.update(jax.tree.map(jnp.asarray, gradients), state, found)
-        found = optax.apply_updates(found, changes)
-        assert_close(found, params, atol=1e-6)
+        changes, state = tx.update(jax.tree.map(jnp.asarray, gradients), state, fitted)
+        fitted = optax.apply_updates(fitted, changes)
+        assert_close(fitted, params, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +159,10 @@ def test_the_learning_rate_drops_to_a_tenth_after_two_thirds_of_the_epochs(epoch
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
-def test_fit_takes_one_sgd_step_for_each_batch():
-    readout = small_readout()
+def test_fit_takes_one_sgd_step_for_each_batch(small):
+    readout, _, variables = small
     batches = [make_stages(3, seed) for seed in range(2)]
     target = position_map("G", 16)
-    variables = jax.jit(readout.init)(jax.random.key(0), batches[0])
     before = jax.tree.map(np.array, variables)
 
     def loss_of(params, stats, stages):
@@ -187,9 +190,8 @@ def test_fit_takes_one_sgd_step_for_each_batch():
     jax.tree.map(np.testing.assert_array_equal, variables, before)
 
 
-def test_a_schedule_gives_each_step_its_rate():
-    readout, stages = small_readout(), make_stages(3)
-    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+def test_a_schedule_gives_each_step_its_rate(small):
+    readout, stages, variables = small
     target = position_map("H", 16)
     schedule = optax.piecewise_constant_schedule(0.1, {1: 0.0})
     once, _ = fit(readout, variables, [stages], target)
@@ -213,17 +215,15 @@ def test_rows_with_mask_0_do_not_count():
     assert_close(step((changed,), goal, mask)[0], masked, atol=1e-6)
 
 
-def test_a_learning_rate_that_is_too_high_is_named_with_the_step():
-    readout, stages = small_readout(), make_stages(3)
-    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+def test_a_learning_rate_that_is_too_high_is_named_with_the_step(small):
+    readout, stages, variables = small
     with pytest.raises(FloatingPointError, match=r"step [1-5] with learning rate 1e\+30") as error:
         fit(readout, variables, [stages] * 6, position_map("H", 16), learning_rate=1e30)
     assert "Readout" in str(error.value)
 
 
-def test_features_that_are_not_finite_are_found_at_their_step():
-    readout, stages = small_readout(), make_stages(3)
-    variables = jax.jit(readout.init)(jax.random.key(0), stages)
+def test_features_that_are_not_finite_are_reported_with_their_step(small):
+    readout, stages, variables = small
     broken = {**stages, "f1": np.where(stages["f1"] > 2, np.float32(np.inf), stages["f1"])}
     with pytest.raises(FloatingPointError, match=r"nan at step 2 with learning rate 0\.1\b"):
         fit(readout, variables, [stages, stages, broken, stages], position_map("H", 16))
@@ -233,6 +233,6 @@ def test_the_first_loss_that_is_not_finite_is_reported():
     losses = np.ones((4, 3))
     losses[3, 0], losses[2, 1], losses[2, 2] = np.nan, np.inf, np.nan
     check_finite(losses[:2], ["a", "b", "c"], 0.1)
-    said = r"readout b is inf at step 12 with learning rate 0\.05"
-    with pytest.raises(FloatingPointError, match=said):
+    message = r"readout b is inf at step 12 with learning rate 0\.05"
+    with pytest.raises(FloatingPointError, match=message):
         check_finite(losses, ["a", "b", "c"], step_decay(0.5, 3, 5), first_step=10)

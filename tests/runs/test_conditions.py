@@ -1,13 +1,14 @@
-"""Arms: which encoders a run probes, and which of them are controls."""
+"""Conditions: which encoders a run probes, and which of them are controls."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
+from posjax.encoders import Padding
 from posjax.probes.controls import Task
 from posjax.runs import Settings
-from posjax.runs.conditions import Arm, arms, recipe_of, tasks
+from posjax.runs.conditions import Condition, conditions, load_encoder, tasks
 
 SETTINGS = Settings(
     encoder=("resnet20",),
@@ -26,11 +27,13 @@ def changed(**changes):
     return dataclasses.replace(SETTINGS, **changes)
 
 
-def test_without_controls_there_is_an_arm_for_every_encoder_padding_and_drawn_seed():
-    trained = [Arm("resnet20", "w.npz", mode, None) for mode in ("zeros", "reflect")]
-    assert arms(SETTINGS) == trained
-    drawn = arms(changed(weights=("random",), encoder=("vgg11", "resnet20")))
-    assert [(arm.encoder, arm.padding, arm.seed) for arm in drawn] == [
+def test_without_controls_there_is_a_condition_for_every_encoder_padding_and_random_seed():
+    trained = [Condition("resnet20", "w.npz", Padding(m), None) for m in ("zeros", "reflect")]
+    assert conditions(SETTINGS) == trained
+    random = conditions(changed(weights=("random",), encoder=("vgg11", "resnet20")))
+    assert [
+        (condition.encoder, str(condition.padding), condition.seed) for condition in random
+    ] == [
         (encoder, padding, seed)
         for encoder in ("vgg11", "resnet20")
         for padding in ("zeros", "reflect")
@@ -39,34 +42,48 @@ def test_without_controls_there_is_an_arm_for_every_encoder_padding_and_drawn_se
 
 
 def test_several_weights_are_each_probed_under_every_padding():
-    found = arms(changed(weights=("a.npz", "random"), encoder=("pixels", "resnet20")))
-    assert [(arm.weights, arm.padding, arm.seed) for arm in found] == [
-        ("none", "none", None),
+    found = conditions(changed(weights=("a.npz", "random"), encoder=("pixels", "resnet20")))
+    assert [(condition.weights, str(condition.padding), condition.seed) for condition in found] == [
+        ("none", "None", None),
         *(("a.npz", padding, None) for padding in ("zeros", "reflect")),
         *(("random", padding, seed) for padding in ("zeros", "reflect") for seed in (0, 4)),
     ]
-    with pytest.raises(ValueError, match="--weights"):
+    with pytest.raises(ValueError, match="weights"):
         changed(weights=("a.npz", "a.npz"))
 
 
-def test_pixels_are_one_arm_whatever_the_paddings():
-    assert arms(changed(encoder=("pixels",))) == [Arm("pixels", "none", "none", None)]
+def test_pixels_are_one_condition_whatever_the_paddings():
+    pixels = Condition("pixels", "none", None, None)
+    assert conditions(changed(encoder=("pixels",))) == [pixels]
     both = changed(encoder=("pixels", "resnet20"), controls=("pixels",))
-    assert [arm.encoder for arm in arms(both)] == ["pixels", "resnet20", "resnet20"]
-    assert recipe_of(both, "pixels", ("f1",)).stages == ("all",)
-    assert recipe_of(both, "resnet20", ("f1", "f2")).stages == ("f1", "all")
+    assert [condition.encoder for condition in conditions(both)] == ["pixels", *["resnet20"] * 2]
 
 
-def test_each_is_every_stage_of_the_encoder():
-    settings = changed(stages=("each", "all"))
-    assert recipe_of(settings, "resnet20", ("f1", "f2")).stages == ("f1", "f2", "all")
+def test_padding_is_data_where_several_paddings_share_a_program():
+    several = changed(weights=("random",), paddings=("zeros", "reflect", "valid"))
+    encoders = [load_encoder(several, condition) for condition in conditions(several)]
+    modes = {str(encoder.padding): encoder.modes for encoder in encoders}
+    assert set(modes["zeros"]) == {0}
+    assert set(modes["reflect"]) == {1}
+    assert modes["valid"] is None
+    alone = changed(weights=("random",), paddings=("reflect",))
+    assert load_encoder(alone, conditions(alone)[0]).modes is None
 
 
 def test_controls_follow_the_results():
-    found = arms(changed(controls=("pixels", "random", "roll", "selectivity", "floor")))
-    assert [arm.control for arm in found] == ["", "", "pixels", *["random"] * 4, *["roll"] * 2]
-    assert [arm.seed for arm in found if arm.control == "random"] == [0, 4, 0, 4]
-    assert [arm.weights for arm in found if arm.control == "roll"] == ["w.npz", "w.npz"]
+    found = conditions(changed(controls=("pixels", "random", "roll", "selectivity", "floor")))
+    assert [c.control for c in found] == [
+        "",
+        "",
+        "pixels",
+        *["random"] * 4,
+        *["roll"] * 2,
+    ]
+    assert [c.seed for c in found if c.control == "random"] == [0, 4, 0, 4]
+    assert [c.weights for c in found if c.control == "roll"] == [
+        "w.npz",
+        "w.npz",
+    ]
 
 
 def test_control_maps_are_drawn_from_the_results_encoders_alone():
@@ -81,13 +98,13 @@ def test_control_maps_are_drawn_from_the_results_encoders_alone():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"controls": ("rolled",)}, r"--controls: 'rolled'.*pixels, random, selectivity"),
-        ({"controls": ("random",), "weights": ("random",)}, r"--controls=random.*--weights=random"),
-        ({"controls": ("floor",), "solver": "ridge"}, r"--controls=floor needs --solver=sgd"),
+        ({"controls": ("rolled",)}, r"controls: 'rolled'.*pixels, random, selectivity"),
+        ({"controls": ("random",), "weights": ("random",)}, r"controls=random.*weights=random"),
+        ({"controls": ("floor",), "solver": "ridge"}, r"controls=floor needs solver=sgd"),
     ],
 )
-def test_controls_that_mean_nothing_are_refused(changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_controls_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         changed(**changes)

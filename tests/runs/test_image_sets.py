@@ -1,19 +1,17 @@
 """The images of a run: how many are made, where they are kept, and that a run makes each once."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from posjax import runtime
 from posjax.images import Rolled, open_source
-from posjax.runs import image_sets, run
-from posjax.runs.conditions import arms
-from posjax.runs.image_sets import counts_by_size, describe, open_sets, place
-from posjax.runs.settings import Settings
-
-MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+from posjax.runs import Settings, image_sets, run
+from posjax.runs.conditions import conditions
+from posjax.runs.image_sets import ImagePlan, memory_bytes, open_sets
+from posjax.runs.plan import Plan
 
 
 def settings(workdir, **changes):
@@ -43,35 +41,44 @@ def test_kept_and_rolled_sets_are_the_images_that_were_opened(tmp_path):
     assert len(opened) == 12
     assert [*opened.tests] == ["noise", "black"]
     rolled = opened.kept(32, None).rolled()
-    np.testing.assert_array_equal(list(rolled.images), list(Rolled(opened.images, 0)))
+    np.testing.assert_array_equal(list(rolled.train), list(Rolled(opened.train, 0)))
     np.testing.assert_array_equal(
         list(rolled.tests["noise"]), list(Rolled(opened.tests["noise"], 1))
     )
 
 
-def test_enlarged_views_look_at_images_of_their_own(tmp_path):
+def images_of(settings):
+    sets, devices = open_sets(settings), runtime.local_devices(1)
+    return Plan(settings, tuple(conditions(settings)), sets, devices).images.counts
+
+
+def test_enlarged_alignments_look_at_larger_images(tmp_path):
     several = settings(tmp_path, paddings=("zeros", "valid@enlarged", "zeros@cropped"))
-    counts = counts_by_size(several, arms(several), 12)
+    counts = images_of(several)
     assert counts == {32: 12, max(counts): 12}
     assert max(counts) > 64
     # The controls of what is compared on enlarged images need no others.
     enlarged = settings(tmp_path, paddings=("valid@enlarged",), controls=("roll",))
-    assert counts_by_size(enlarged, arms(enlarged), 12) == {max(counts): 12}
+    assert images_of(enlarged) == {max(counts): 12}
 
 
 def test_a_quarter_of_the_memory_holds_images(tmp_path):
     side = 1 << 10
-    most = MEMORY // 4 // (3 * side**2)
-    assert place({side: most}, tmp_path) is None
-    assert place({side: most + 1}, tmp_path) == tmp_path
-    assert place({side: most // 2, 2 * side: most // 8}, tmp_path) is None
-    assert place({side: most // 2, 2 * side: most // 4}, tmp_path) == tmp_path
+    most = memory_bytes() // 4 // (3 * side**2)
+    for counts, place in (
+        ({side: most}, None),
+        ({side: most + 1}, tmp_path),
+        ({side: most // 2, 2 * side: most // 8}, None),
+        ({side: most // 2, 2 * side: most // 4}, tmp_path),
+    ):
+        assert ImagePlan(counts, tmp_path).place == place
 
 
-def test_the_plan_tells_how_many_are_made_and_where_they_are_kept():
-    assert describe({96: 60}, None) == "60, 1.7 MB kept in memory"
-    assert describe({224: 1000, 404: 1000}, Path("/data/run")) == (
-        "2,000 (1,000 of 224 pixels a side, 1,000 of 404 pixels a side), 640.2 MB kept in /data/run"
+def test_the_plan_says_how_many_images_are_made_and_where_they_are_kept():
+    assert str(ImagePlan({96: 60}, Path("run"))) == "60, 1.7 MB kept in memory"
+    assert str(ImagePlan({224: 1_000_000, 404: 1}, Path("run"))) == (
+        "1,000,001 (1,000,000 of 224 pixels a side, 1 of 404 pixels a side), 150,528.5 MB kept in "
+        "run"
     )
 
 
@@ -111,7 +118,7 @@ def tables(path):
 def test_a_run_makes_each_image_once_and_finds_the_same(where, not_kept, tmp_path, monkeypatch):
     made, said = Counter(), []
     if where == "file":
-        monkeypatch.setattr(image_sets, "place", lambda counts, folder: folder)
+        monkeypatch.setattr(image_sets, "memory_bytes", lambda: 0)
     monkeypatch.setattr(
         image_sets, "open_source", lambda *spec, **how: Counting(open_source(*spec, **how), made)
     )
@@ -121,7 +128,7 @@ def test_a_run_makes_each_image_once_and_finds_the_same(where, not_kept, tmp_pat
     assert made == Counter(keys)
     assert tables(tmp_path) == not_kept
     kept = "memory" if where == "memory" else tmp_path
-    assert f"\nimages made:    12, 0.0 MB kept in {kept}\n" in said[0]
+    assert f"\nimages made:      12, 0.0 MB kept in {kept}\n" in said[0]
     assert [text for text in said if text.startswith("encoding: ")] == [said[-2]]
     # What is finished needs no images.
     run(ours, title="Kept", say=said.append)

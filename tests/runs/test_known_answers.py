@@ -5,14 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posjax import runtime
+from posjax.encoders import Encoder, Padding
+from posjax.features import Store
 from posjax.images import Rolled, open_source
 from posjax.layers import conv, max_pool
 from posjax.probes import Readout, fit, position_map, spc
-from posjax import runtime
-from posjax.runs import Encoder, Recipe, probe
+from posjax.probes.controls import Task
+from posjax.results import to_records
+from posjax.runs import ReadoutSettings
+from posjax.runs.image_sets import ImageSets
+from posjax.runs.measure import Probe, Resources, measure
 
-ONE = runtime.local_devices(1)
-RIDGE = Recipe(maps=("H", "V", "G"), solver="ridge", feature_dtype="float32")
+RIDGE = ReadoutSettings(maps=("H", "V", "G"), solver="ridge", feature_dtype="float32")
 
 
 class Circular(nn.Module):
@@ -36,14 +41,15 @@ class Circular(nn.Module):
 def records(coordinates):
     module = Circular(coordinates)
     variables = jax.device_get(module.init(jax.random.key(0), jnp.zeros((1, 28, 28, 3))))
-    encoder = Encoder(
-        "circular", "random", "circular", None, module, variables, "", "none", 0
-    )
+    encoder = Encoder("circular", module, variables, Padding("circular"), seed=0)
     train, test = (
         Rolled(open_source("dead_leaves", size=28, limit=count, seed=seed), seed)
         for seed, count in enumerate((150, 150))
     )
-    return probe(encoder, train, {"leaves": test}, RIDGE, devices=ONE)
+    probe = Probe(encoder, ImageSets(train, {"leaves": test}), 28, tuple(map(Task, RIDGE.maps)))
+    resources = Resources(runtime.local_devices(1), Store(memory_bytes=1 << 30))
+    (result,) = measure(probe, RIDGE, resources)
+    return to_records(result)
 
 
 def test_a_circular_encoder_of_rolled_images_knows_no_position():

@@ -1,12 +1,13 @@
-"""Settings: what cannot run is refused by the name of its flag."""
+"""Settings: values that cannot run are refused by the name of their field."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
 
-from posjax.runs import Recipe, Settings
+from posjax.encoders import Padding
+from posjax.fitting import SGD, ReadoutSpec, Ridge
+from posjax.runs import ReadoutSettings, Settings
 
 GOOD = {
     "encoder": ("vgg16",),
@@ -17,7 +18,7 @@ GOOD = {
     "workdir": Path("somewhere"),
 }
 
-BAD_RECIPES = [
+BAD_READOUTS = [
     ("stages", ()),
     ("stages", ("f1", "f1")),
     ("maps", ("H", "X")),
@@ -59,8 +60,8 @@ BAD_SETTINGS = [
     ("test_images", ("noise", "noise")),
     ("num_train", 0),
     ("num_test", -1),
-    ("endless_train", 0),
-    ("endless_test", 0),
+    ("default_num_train", 0),
+    ("default_num_test", 0),
     ("image_size", 1),
     ("cache_limit_gb", -0.1),
     ("cache_limit_gb", float("nan")),
@@ -69,15 +70,15 @@ BAD_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("flag", "value"), BAD_RECIPES, ids=str)
-def test_a_recipe_refuses_what_cannot_run(flag, value):
-    with pytest.raises(ValueError, match=rf"--{flag}\b"):
-        Recipe(**{flag: value})
+@pytest.mark.parametrize(("flag", "value"), BAD_READOUTS, ids=str)
+def test_readout_settings_refuse_values_that_cannot_run(flag, value):
+    with pytest.raises(ValueError, match=rf"^{flag}\b"):
+        ReadoutSettings(**{flag: value})
 
 
-@pytest.mark.parametrize(("flag", "value"), BAD_RECIPES + BAD_SETTINGS, ids=str)
-def test_settings_refuse_what_cannot_run(flag, value):
-    with pytest.raises(ValueError, match=rf"--{flag}\b"):
+@pytest.mark.parametrize(("flag", "value"), BAD_READOUTS + BAD_SETTINGS, ids=str)
+def test_settings_refuse_values_that_cannot_run(flag, value):
+    with pytest.raises(ValueError, match=rf"^{flag}\b"):
         Settings(**GOOD | {flag: value})
 
 
@@ -95,48 +96,75 @@ def test_settings_refuse_what_cannot_run(flag, value):
         ("learning_rate", -2.0, "found -2"),
     ],
 )
-def test_the_refusal_says_what_was_found_and_what_there_is(flag, value, listed):
+def test_the_error_says_what_was_found_and_what_was_expected(flag, value, listed):
     with pytest.raises(ValueError, match=listed):
         Settings(**GOOD | {flag: value})
 
 
 def test_the_recipe_of_the_paper_is_the_default():
-    recipe = Recipe()
-    assert (recipe.maps, recipe.depths, recipe.kernel_sizes) == (("H", "V", "G"), (1,), (3,))
-    assert (recipe.readout_paddings, recipe.stages, recipe.solver) == ((0,), ("all",), "sgd")
-    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (15, 32, 0.1)
+    readouts = ReadoutSettings()
+    assert (readouts.maps, readouts.depths, readouts.kernel_sizes) == (("H", "V", "G"), (1,), (3,))
+    assert (readouts.readout_paddings, readouts.stages) == ((0,), ("all",))
+    assert readouts.fitter == SGD(15, 0.1, 32)
+    assert dataclasses.replace(readouts, solver="ridge").fitter == Ridge(32)
     settings = Settings(**GOOD)
     assert (settings.image_size, settings.normalize) == (224, "encoder")
     assert (settings.dtype, settings.feature_dtype) == ("float32", "bfloat16")
-    assert {f.name: getattr(settings, f.name) for f in dataclasses.fields(Recipe)} == vars(recipe)
 
 
-def test_shapes_are_the_grid_of_all_axes():
-    recipe = Recipe(
-        stages=("all", "f1+f2"), depths=(1, 3), kernel_sizes=(3,), readout_paddings=(0, 2)
+def test_specs_are_the_grid_of_all_axes():
+    settings = ReadoutSettings(
+        stages=("all", "f2+f1"), depths=(1, 3), kernel_sizes=(3,), readout_paddings=(0, 2)
     )
-    assert list(recipe.shapes()) == [
-        *[("all", 1, 3, 0), ("all", 1, 3, 2), ("all", 3, 3, 0), ("all", 3, 3, 2)],
-        *[("f1+f2", 1, 3, 0), ("f1+f2", 1, 3, 2), ("f1+f2", 3, 3, 0), ("f1+f2", 3, 3, 2)],
+    assert list(settings.specs(("f1", "f2", "f3"))) == [
+        ReadoutSpec(stages, depth, 3, padding)
+        for stages in (("f1", "f2", "f3"), ("f1", "f2"))
+        for depth in (1, 3)
+        for padding in (0, 2)
     ]
 
 
-def test_science_is_all_but_where_results_go_and_what_computes_them():
-    settings = Settings(**GOOD)
-    names = {field.name for field in dataclasses.fields(Settings)}
-    hosts = {"coordinator_address": "h:1", "num_processes": 2, "process_id": 1}
-    elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "cache_limit_gb": 1.0, "devices": 3}
-    elsewhere |= hosts | {"manual_dir": Path("d")}
-    assert settings.science().keys() == names - elsewhere.keys()
-    assert dataclasses.replace(settings, **elsewhere).science() == settings.science()
-    assert dataclasses.replace(settings, epochs=3).science() != settings.science()
+def test_specs_vary_one_thing_at_a_time():
+    settings = ReadoutSettings(depths=(1, 2), kernel_sizes=(3, 5), one_at_a_time=True)
+    shapes = [(spec.depth, spec.kernel_size) for spec in settings.specs(("f1", "f2"))]
+    assert shapes == [(1, 3), (1, 5), (2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("address", "count", "index", "said"),
+    ("stages", "available", "expected"),
     [
-        (None, 2, None, "need --coordinator_address"),
-        (None, None, 0, "need --coordinator_address"),
+        ("each", ("f1", "f2"), [("f1",), ("f2",)]),
+        ("f3+f1", ("f1", "f2", "f3"), [("f1", "f3")]),
+        ("f2", ("f1",), [("f1",)]),  # pixels have a single stage, whatever is selected
+    ],
+)
+def test_stages_are_named_one_by_one_or_together(stages, available, expected):
+    specs = ReadoutSettings(stages=(stages,)).specs(available)
+    assert [spec.stages for spec in specs] == expected
+
+
+@pytest.mark.parametrize("stages", ["f4", "f1+f1", "f1+", "f1,f2", "All"])
+def test_stages_that_do_not_exist_are_refused(stages):
+    with pytest.raises(ValueError, match=r"stages.*'all' or different stages of f1, f2, f3"):
+        list(ReadoutSettings(stages=(stages,)).specs(("f1", "f2", "f3")))
+
+
+def test_identity_leaves_out_where_results_go_and_what_computes_them():
+    settings = Settings(**GOOD)
+    names = {field.name for field in dataclasses.fields(Settings)}
+    elsewhere = {"workdir": Path("b"), "cache_dir": Path("c"), "cache_limit_gb": 1.0, "devices": 3}
+    elsewhere |= {"coordinator_address": "h:1", "num_processes": 2, "process_id": 1}
+    elsewhere |= {"manual_dir": Path("d"), "preset": "demo"}
+    assert settings.identity().keys() == names - elsewhere.keys()
+    assert dataclasses.replace(settings, **elsewhere).identity() == settings.identity()
+    assert dataclasses.replace(settings, epochs=3).identity() != settings.identity()
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "index", "message"),
+    [
+        (None, 2, None, "need coordinator_address"),
+        (None, None, 0, "need coordinator_address"),
         ("10.0.0.1", 2, 0, "HOST:PORT or auto, found '10.0.0.1'"),
         ("h:x", 2, 0, "HOST:PORT or auto"),
         ("h:1", None, 0, "found None and 0"),
@@ -145,64 +173,49 @@ def test_science_is_all_but_where_results_go_and_what_computes_them():
         ("h:1", 2, -1, "found 2 and -1"),
     ],
 )
-def test_hosts_that_cannot_meet_are_refused(address, count, index, said):
+def test_hosts_that_cannot_meet_are_refused(address, count, index, message):
     hosts = {"coordinator_address": address, "num_processes": count, "process_id": index}
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Settings(**GOOD | hosts)
 
 
-def test_ridge_is_linear_and_leaves_out_what_it_has_no_use_for():
-    with pytest.raises(ValueError, match=r"--depths must be 1 with --solver=ridge.*found 1, 3"):
-        Recipe(solver="ridge", depths=(1, 3))
+def test_ridge_is_linear_and_leaves_out_what_it_does_not_use():
+    with pytest.raises(ValueError, match=r"depths must be 1 with solver=ridge.*found 1, 3"):
+        ReadoutSettings(solver="ridge", depths=(1, 3))
     assert Settings(**GOOD).unused() == ()
     random = Settings(**GOOD | {"solver": "ridge"})
-    of_file = Settings(**GOOD | {"solver": "ridge", "weights": ("a.npz",)})
+    trained = Settings(**GOOD | {"solver": "ridge", "weights": ("a.npz",)})
     assert random.unused() == ("epochs", "learning_rate")
-    assert of_file.unused() == ("epochs", "learning_rate", "seeds")
-    sgd = Settings(**GOOD).science()
-    assert random.science() == {k: v for k, v in sgd.items() if k not in random.unused()} | {
-        "solver": "ridge"
-    }
-    assert "seeds" not in of_file.science()
+    assert trained.unused() == ("epochs", "learning_rate", "seeds")
+    assert not {"epochs", "learning_rate"} & random.identity().keys()
+    assert "seeds" not in trained.identity()
+    controlled = dataclasses.replace(trained, controls=("random",), seeds=(5,))
+    assert controlled.identity()["seeds"] == [5]
 
 
 def test_each_stands_for_every_layer_that_pads():
     settings = Settings(
         **GOOD | {"encoder": ("resnet18", "vgg11"), "paddings": ("zeros", "reflect+each=zeros")}
     )
-    assert settings.paddings_of("vgg11") == [
-        "zeros",
-        *(f"reflect+features.{i}=zeros" for i in (0, 3, 6, 8, 11, 13, 16, 18)),
-    ]
-    assert "reflect+maxpool=zeros" in settings.paddings_of("resnet18")
+    layers = [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)]
+    expected = [Padding("zeros"), *(Padding("reflect", ((layer, "zeros"),)) for layer in layers)]
+    assert settings.paddings_of("vgg11") == expected
+    pool = Padding.parse("reflect+maxpool=zeros")
+    assert pool in settings.paddings_of("resnet18")
     lowest = dataclasses.replace(settings, pool_padding="lowest")
-    assert len(lowest.paddings_of("resnet18")) == len(settings.paddings_of("resnet18")) - 1
-    assert lowest.science()["paddings"] == settings.paddings
+    assert pool not in lowest.paddings_of("resnet18")
+    assert settings.identity()["paddings"] == ["zeros", "reflect+each=zeros"]
 
 
 def test_a_layer_that_is_named_twice_is_probed_once():
     settings = Settings(**GOOD | {"paddings": ("zeros+each=reflect", "zeros+features.0=reflect")})
-    assert settings.paddings_of("vgg16").count("zeros+features.0=reflect") == 1
+    named = Padding.parse("zeros+features.0=reflect")
+    assert settings.paddings_of("vgg16").count(named) == 1
 
 
 @pytest.mark.parametrize("padding", ["zeros@cropped", "zeros+maxpool=reflect"])
-def test_what_pool_padding_would_overrule_is_refused(padding):
-    with pytest.raises(ValueError, match=rf"--pool_padding=lowest .*--paddings={padding[:6]}"):
+def test_a_padding_that_pool_padding_would_overrule_is_refused(padding):
+    with pytest.raises(ValueError, match=rf"pool_padding=lowest .*paddings={padding[:6]}"):
         Settings(
             **GOOD | {"encoder": ("resnet18",), "paddings": (padding,), "pool_padding": "lowest"}
         )
-
-
-def test_random_controls_of_closed_forms_have_seeds():
-    ridge = Settings(
-        **GOOD | {"solver": "ridge", "weights": ("a.npz",), "controls": ("random",), "seeds": (5,)}
-    )
-    assert "seeds" not in ridge.unused()
-    assert ridge.science()["seeds"] == (5,)
-
-
-def test_every_setting_has_a_flag_of_its_name():
-    source = Path(__file__).parents[2] / "experiments" / "flags.py"
-    flags = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
-    of_programs = {"endless_train", "endless_test"}
-    assert {field.name for field in dataclasses.fields(Settings)} - of_programs <= flags

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from posjax.fitting import Readouts
+from posjax.probes import Readout
 from posjax.probes.controls import Task
+from posjax.probes.scores import Scores
+from posjax.results import ProbeSpec, Result
 from posjax.runs import Settings, workdir
-from posjax.results.records import Probe, Result, Scores
-from posjax.runs.workdir import Workdir, describe_devices, git_revision
+from posjax.runs.workdir import Workdir, git_revision
 
 ABOUT = {
     "weight_digests": {"a.npz": "12ab"},
@@ -35,13 +38,7 @@ def make_settings(path, **changes):
 
 
 def claim(path, about=ABOUT, **changes):
-    Workdir(path).claim(make_settings(path, **changes).science(), about)
-
-
-def test_the_rows_of_results_are_counted(tmp_path):
-    assert Workdir(tmp_path).count_records() == 0
-    (tmp_path / "results.csv").write_text("spc,mae\n1,2\n3,4\n")
-    assert Workdir(tmp_path).count_records() == 2
+    Workdir(path).claim(make_settings(path, **changes).identity(), about)
 
 
 def test_config_json_says_what_was_run_with_what(tmp_path):
@@ -71,17 +68,17 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"epochs": 3}, ["--epochs was 15 and is 3"]),
-        ({"dtype": "bfloat16"}, ["--dtype was 'float32' and is 'bfloat16'"]),
-        ({"paddings": ("zeros",)}, [r"--paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
-        ({"num_test": 3}, ["--num_test was None and is 3"]),
-        ({"num_test": 3, "endless_test": 7}, ["--num_test was None and is 3"]),
-        ({"endless_test": 7}, [r"--num_test was \d+ and is 7"]),
+        ({"epochs": 3}, ["epochs was 15 and is 3"]),
+        ({"dtype": "bfloat16"}, ["dtype was 'float32' and is 'bfloat16'"]),
+        ({"paddings": ("zeros",)}, [r"paddings was \['zeros', 'valid'\] and is \['zeros'\]"]),
+        ({"num_test": 3}, ["num_test was None and is 3"]),
+        ({"num_test": 3, "default_num_test": 7}, ["num_test was None and is 3"]),
+        ({"default_num_test": 7}, [r"num_test was \d+ and is 7"]),
         (
             {"seeds": (5,), "weights": ("b.npz",)},
             [
-                r"--seeds was \[0, 1, 2\] and is \[5\]",
-                r"--weights was \['a.npz'\] and is \['b.npz'\]",
+                r"seeds was \[0, 1, 2\] and is \[5\]",
+                r"weights was \['a.npz'\] and is \['b.npz'\]",
             ],
         ),
     ],
@@ -90,7 +87,7 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
 def test_other_flags_are_refused_each_with_both_values(tmp_path, changes, said):
     claim(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(ValueError, match=rf"--workdir={tmp_path} belongs to a run") as error:
+    with pytest.raises(ValueError, match=rf"workdir={tmp_path} belongs to a run") as error:
         claim(tmp_path, **changes)
     for text in said:
         error.match(text)
@@ -117,24 +114,13 @@ def test_the_precision_in_force_is_recorded_and_stays_that_of_the_run(tmp_path):
     assert config["flags"]["dtype"] == "float32"
     with jax.default_matmul_precision("highest"):
         claim(tmp_path)
-    with pytest.raises(ValueError, match=r"--precision was 'highest' and is 'default'"):
+    with pytest.raises(ValueError, match=r"precision was 'highest' and is 'default'"):
         claim(tmp_path)
-
-
-def test_a_run_that_did_not_write_its_arithmetic_down_had_the_default(tmp_path):
-    claim(tmp_path)
-    path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
-    del config["flags"]["precision"], config["flags"]["dtype"]
-    path.write_text(json.dumps(config))
-    claim(tmp_path)
-    with pytest.raises(ValueError, match=r"--dtype was 'float32' and is 'bfloat16'"):
-        claim(tmp_path, dtype="bfloat16")
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=rf"--workdir={tmp_path} holds files"):
+    with pytest.raises(ValueError, match=rf"workdir={tmp_path} holds files"):
         claim(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -142,7 +128,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_by_its_flag(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(ValueError, match=rf"--workdir={path} cannot be used: "):
+        with pytest.raises(ValueError, match=rf"workdir={path} cannot be used: "):
             claim(path)
 
 
@@ -164,7 +150,7 @@ def test_results_are_kept_by_group(tmp_path):
     folder = Workdir(tmp_path)
     assert folder.result("zeros-f1+f2") is None
     result = Result(
-        Probe("resnet20", "random", "zeros", "f1", 1, 3, 0, "sgd"),
+        ProbeSpec("resnet20", "random", "zeros", "f1", 1, 3, 0, "sgd"),
         (Task("H"),),
         (0,),
         32,
@@ -177,7 +163,6 @@ def test_results_are_kept_by_group(tmp_path):
     (tmp_path / "probes" / "valid.npz").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(ValueError, match=r"valid\.npz"):
         folder.result("valid")
-    assert folder.checkpoints("valid") == tmp_path / "checkpoints" / "valid"
 
 
 def read_events(path):
@@ -191,7 +176,8 @@ def read_events(path):
 
 
 def test_losses_are_tensorboard_events(tmp_path):
-    readouts = [(Task("H"), 0), (Task("G", "roll"), 3)]
+    tasks = (Task("H"), Task("G", "roll"))
+    readouts = Readouts(Readout(), ("f1",), tasks, (0, 3))
     with Workdir(tmp_path).log("zeros-depth1", readouts) as log:
         log(0, np.array([0.5, 0.25], np.float32))
         log(1, np.array([0.125, 2.0], np.float32))
@@ -240,28 +226,3 @@ def test_there_is_no_revision_outside_git_nor_without_it(monkeypatch):
     assert git_revision() is None
     monkeypatch.setenv("PATH", "")
     assert git_revision() is None
-
-
-def test_devices_in_words():
-    assert describe_devices(jax.devices()[:3]) == "3 × cpu"
-
-    class Gpu:
-        device_kind, platform = "NVIDIA H100", "gpu"
-
-    assert describe_devices.__wrapped__([Gpu()]) == "1 × NVIDIA H100 (gpu)"
-
-
-def test_each_host_deletes_its_own_features_and_the_first_what_is_left_of_more_hosts(tmp_path):
-    workdir = Workdir(tmp_path / "run")
-    for host in range(4):
-        (workdir.features(host) / "f").mkdir(parents=True)
-    workdir.remove_features(1, 2)
-    assert {path.name for path in workdir.path.iterdir()} == {"features"} | {
-        "features-2",
-        "features-3",
-    }
-    workdir.remove_features(0, 3)
-    assert [path.name for path in workdir.path.iterdir()] == ["features-2"]
-    workdir.remove_features(2, 3)  # on a disk of its own
-    assert not workdir.path.exists()
-    workdir.remove_features()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A file's arrays, its own metadata (safetensors has some) and its SHA-256 in hexadecimal."""
+    """A file's arrays, its metadata (of safetensors) and its SHA-256 in hexadecimal."""
 
     arrays: StateDict
     metadata: dict[str, str]
@@ -44,7 +45,7 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is a directory, of another kind, damaged, without arrays, or its digest is
-            another one; the message names the file and what was found.
+            another one; the message names the file and the reason.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
@@ -60,13 +61,7 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     if digest is not None and sha256 != digest:
         raise ValueError(f"{path} has the SHA-256 {sha256}, expected {digest}")
     try:
-        if not content:
-            raise ValueError("the file is empty")
-        if content[:200].lstrip().startswith(b"<"):
-            raise ValueError(f"a web page was saved in its place: {content.lstrip()[:40]!r}")
-        arrays, metadata = reader(content)
-        if not arrays:
-            raise ValueError("it holds no arrays")
+        arrays, metadata = _parse(content, reader)
     # Damage makes the parsers below raise almost anything. The caller gets one kind of error.
     except Exception as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
@@ -76,6 +71,17 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     return Checkpoint(arrays, metadata, sha256)
+
+
+def _parse(content: bytes, reader: Callable) -> tuple[StateDict, dict[str, str]]:
+    if not content:
+        raise ValueError("the file is empty")
+    if content[:200].lstrip().startswith(b"<"):
+        raise ValueError(f"a web page was saved in its place: {content.lstrip()[:40]!r}")
+    arrays, metadata = reader(content)
+    if not arrays:
+        raise ValueError("it holds no arrays")
+    return arrays, metadata
 
 
 def _read_safetensors(content: bytes) -> tuple[StateDict, dict[str, str]]:
@@ -109,7 +115,9 @@ def _read_npz(content: bytes) -> tuple[StateDict, dict[str, str]]:
 
 def _read_torch(content: bytes) -> tuple[StateDict, dict[str, str]]:
     if content[257:262] == b"ustar":
-        raise ValueError("a tar archive, as PyTorch before 0.2 wrote them: load and save it anew")
+        raise ValueError(
+            "a tar archive, as PyTorch before 0.2 wrote them: load it there and save it again"
+        )
     arrays = _read_torch_zip(content) if content.startswith(b"PK") else _read_torch_stream(content)
     return arrays, {}
 
@@ -145,7 +153,7 @@ def _read_torch_stream(content: bytes) -> StateDict:
     if magic != _MAGIC or version != _PROTOCOL or not isinstance(system, dict):
         raise ValueError(f"a pickle, but not by torch.save: it begins with {type(magic).__name__}")
     if system.get("little_endian") is not True:
-        raise ValueError("written on a big-endian machine: load and save it anew on another")
+        raise ValueError("written on a big-endian machine: load it and save it again on another")
     checkpoint, storages = unpickle(stream)
     tensors = _state_dict(checkpoint)
     data = {}

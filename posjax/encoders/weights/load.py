@@ -77,7 +77,7 @@ def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
 def weights_path(weights: str, name: str, mode: str) -> str:
     """`weights` with its `{encoder}` and `{padding}` replaced; `imagenet` stays as it is.
 
-    `mode` is the mode of all layers that have none of their own. `cifar10` and `cifar10:MODE`
+    `mode` is that of all layers without an override. `cifar10` and `cifar10:MODE`
     become files that come with posjax.
 
     Raises:

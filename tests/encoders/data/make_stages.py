@@ -16,21 +16,14 @@ HERE = Path(__file__).parent
 
 # Encoder, padding mode: seed of the images, their number, height and width.
 CASES = {
-    ("resnet18", "zeros"): (3, 2, 160, 160),
-    ("resnet50", "zeros"): (2, 2, 224, 224),
-    ("resnet50", "reflect"): (2, 2, 224, 224),
-    ("resnet50", "replicate"): (2, 2, 224, 224),
-    ("resnet50", "circular"): (2, 2, 224, 224),
-    ("vgg16", "zeros"): (1, 2, 224, 224),
-    ("vgg16", "reflect"): (1, 2, 224, 224),
-    ("vgg16", "replicate"): (1, 2, 224, 224),
-    ("vgg16", "circular"): (1, 2, 224, 224),
-    ("vgg16", "valid"): (1, 2, 224, 224),
-    ("vgg11_bn", "zeros"): (4, 2, 48, 65),
-    ("vgg11_bn", "reflect"): (4, 2, 48, 65),
-    ("resnet20", "zeros"): (5, 2, 40, 33),
-    ("resnet20", "reflect"): (5, 2, 40, 33),
-    ("resnet20", "circular"): (5, 2, 40, 33),
+    ("resnet18", "zeros"): (3, 1, 64, 97),
+    **{
+        ("resnet50", mode): (2, 1, 64, 97) for mode in ("zeros", "reflect", "replicate", "circular")
+    },
+    **{("vgg16", mode): (1, 1, 48, 65) for mode in ("zeros", "reflect", "replicate", "circular")},
+    ("vgg16", "valid"): (1, 1, 200, 213),
+    **{("vgg11_bn", mode): (4, 2, 48, 65) for mode in ("zeros", "reflect")},
+    **{("resnet20", mode): (5, 2, 40, 33) for mode in ("zeros", "reflect", "circular")},
 }
 BLOCKS = {"vgg11_bn": (1, 1, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3)}
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet20": (3, 3, 3), "resnet50": (3, 4, 6, 3)}

@@ -10,7 +10,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posjax.encoders.weights.files import read
+from posjax.encoders import read_checkpoint
 
 DATA = Path(__file__).parent / "data"  # Written by PyTorch 2.13, see data/make.py.
 RECORDED = ["archive.pth", "protocol4.pth", "stream.pth", "old.pt"]
@@ -18,46 +18,39 @@ EXPECTED = dict(np.load(DATA / "expected.npz"))
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2)}
 
 
-def same(found, expected):
-    assert list(found) == list(expected)
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
-        assert found[name].dtype == expected[name].dtype
-
-
 @pytest.mark.parametrize("file", RECORDED)
-def test_pytorch_files_are_read_without_pytorch(file):
-    same(read(DATA / file).arrays, EXPECTED)
+def test_pytorch_files_are_read_without_pytorch(file, same):
+    same(read_checkpoint(DATA / file).arrays, EXPECTED)
 
 
-def test_digest_is_that_of_the_file():
+def test_digest_is_that_of_the_file_and_another_is_refused():
     content = (DATA / "archive.pth").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    assert read(DATA / "archive.pth", digest=digest).digest == digest
+    assert read_checkpoint(DATA / "archive.pth", digest=digest).digest == digest
     with pytest.raises(ValueError, match=f"archive.pth has the SHA-256 {digest}, expected 00"):
-        read(DATA / "archive.pth", digest="00")
+        read_checkpoint(DATA / "archive.pth", digest="00")
 
 
-def test_safetensors_with_metadata(tmp_path):
+def test_safetensors_are_read_with_their_metadata(tmp_path, same):
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(WEIGHTS, path, metadata={"normalize": "cifar10"})
-    same(dict(sorted(read(path).arrays.items())), dict(sorted(WEIGHTS.items())))
-    assert read(path).metadata == {"normalize": "cifar10"}
+    same(read_checkpoint(path).arrays, WEIGHTS)
+    assert read_checkpoint(path).metadata == {"normalize": "cifar10"}
     safetensors.numpy.save_file(WEIGHTS, path)
-    assert read(path).metadata == {}
+    assert read_checkpoint(path).metadata == {}
 
 
-def test_safetensors_bfloat16_becomes_float32(tmp_path):
+def test_safetensors_bfloat16_becomes_float32(tmp_path, same):
     path = tmp_path / "w.safetensors"
     header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\x80\x3f\x20\xc0")
-    same(read(path).arrays, {"w": np.array([1.0, -2.5], np.float32)})
+    same(read_checkpoint(path).arrays, {"w": np.array([1.0, -2.5], np.float32)})
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz(tmp_path, save):
+def test_npz_is_read(tmp_path, save, same):
     save(tmp_path / "w.npz", **WEIGHTS)
-    same(read(tmp_path / "w.npz").arrays, WEIGHTS)
+    same(read_checkpoint(tmp_path / "w.npz").arrays, WEIGHTS)
 
 
 def test_npz_with_objects_is_refused(tmp_path):
@@ -65,31 +58,31 @@ def test_npz_with_objects_is_refused(tmp_path):
     refused(tmp_path / "w.npz", "allow_pickle=False")
 
 
-def test_module_is_stripped_only_if_it_is_everywhere(tmp_path):
+def test_module_is_stripped_only_where_every_name_begins_with_it(tmp_path):
     path = tmp_path / "w.npz"
     np.savez(path, **{"module.a": np.ones(1), "module.b": np.ones(2)})
-    assert list(read(path).arrays) == ["a", "b"]
+    assert list(read_checkpoint(path).arrays) == ["a", "b"]
     np.savez(path, **{"module.a": np.ones(1), "b": np.ones(2)})
-    assert list(read(path).arrays) == ["module.a", "b"]
+    assert list(read_checkpoint(path).arrays) == ["module.a", "b"]
 
 
-def test_suffix_may_be_upper_case_and_path_a_string(tmp_path):
+def test_suffix_may_be_upper_case_and_path_a_string(tmp_path, same):
     (tmp_path / "W.PTH").write_bytes((DATA / "archive.pth").read_bytes())
-    same(read(str(tmp_path / "W.PTH")).arrays, EXPECTED)
+    same(read_checkpoint(str(tmp_path / "W.PTH")).arrays, EXPECTED)
 
 
 # Refusals
 
 
 def refused(path, match):
-    with pytest.raises(ValueError, match=match) as caught:
-        read(path)
-    assert str(path) in str(caught.value)
+    with pytest.raises(ValueError, match=match) as error:
+        read_checkpoint(path)
+    assert str(path) in str(error.value)
 
 
-def test_what_is_not_there_or_of_another_kind(tmp_path):
+def test_missing_files_folders_and_other_kinds_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
-        read(tmp_path / "none.pth")
+        read_checkpoint(tmp_path / "none.pth")
     (tmp_path / "w.pth").mkdir()
     refused(tmp_path / "w.pth", "is a directory")
     (tmp_path / "w.h5").write_bytes(b"")
@@ -97,7 +90,7 @@ def test_what_is_not_there_or_of_another_kind(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
-def test_what_a_failed_download_leaves(tmp_path, suffix):
+def test_what_a_failed_download_leaves_is_refused(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"")
     refused(path, "empty")
@@ -108,13 +101,13 @@ def test_what_a_failed_download_leaves(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("file", [*RECORDED, "expected.npz", "w.safetensors"])
-def test_truncated_files(tmp_path, file):
+def test_truncated_files_are_refused(tmp_path, file):
     if file == "w.safetensors":
         content = safetensors.numpy.save(WEIGHTS)
     else:
         content = (DATA / file).read_bytes()
     path = tmp_path / file
-    for length in range(0, len(content), 29):
+    for length in range(0, len(content), 97):
         path.write_bytes(content[:length])
         refused(path, "cannot be read")
     path.write_bytes(content[:-1])
@@ -122,7 +115,7 @@ def test_truncated_files(tmp_path, file):
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     file=st.sampled_from([*RECORDED, "expected.npz"]),
@@ -130,11 +123,11 @@ def test_truncated_files(tmp_path, file):
 )
 def test_damaged_files_give_arrays_or_a_value_error(tmp_path, file, flips):
     content = bytearray((DATA / file).read_bytes())
-    for where, byte in flips:
-        content[int(where * len(content))] = byte
+    for place, byte in flips:
+        content[int(place * len(content))] = byte
     (tmp_path / file).write_bytes(content)
     try:
-        arrays = read(tmp_path / file).arrays
+        arrays = read_checkpoint(tmp_path / file).arrays
     except ValueError:
         return
     assert all(isinstance(array, np.ndarray) for array in arrays.values())

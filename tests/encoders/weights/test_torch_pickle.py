@@ -13,20 +13,13 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from posjax.encoders.weights.files import read
-
-
-def same(found, expected):
-    assert list(found) == list(expected)
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
-        assert found[name].dtype == expected[name].dtype
+from posjax.encoders import read_checkpoint
 
 
 def refused(path, match):
-    with pytest.raises(ValueError, match=match) as caught:
-        read(path)
-    assert str(path) in str(caught.value)
+    with pytest.raises(ValueError, match=match) as error:
+        read_checkpoint(path)
+    assert str(path) in str(error.value)
 
 
 def archive_of(pickled, storages=(), order="little"):
@@ -92,24 +85,24 @@ def tensor(offset=0, shape=(4,), strides=(1,), size=4, kind="torch.FloatStorage"
 FOUR = np.arange(4, dtype=np.float32)
 
 
-def test_pickles_made_here_are_read(tmp_path):
+def test_pickles_made_here_are_read(tmp_path, same):
     path = tmp_path / "w.pth"
     for content in (archive_of, stream_of):
         path.write_bytes(content(pickled({"w": tensor(1, (2, 2), (1, 1))}), [FOUR.tobytes()]))
-        same(read(path).arrays, {"w": np.array([[1, 2], [2, 3]], np.float32)})
+        same(read_checkpoint(path).arrays, {"w": np.array([[1, 2], [2, 3]], np.float32)})
 
 
-def test_big_endian_archive(tmp_path):
+def test_big_endian_archives_are_read(tmp_path, same):
     content = archive_of(pickled({"w": tensor()}), [FOUR.astype(">f4").tobytes()], "big")
     (tmp_path / "w.pth").write_bytes(content)
-    same(read(tmp_path / "w.pth").arrays, {"w": FOUR})
+    same(read_checkpoint(tmp_path / "w.pth").arrays, {"w": FOUR})
 
 
-def test_view_of_a_storage_in_a_stream(tmp_path):
+def test_views_of_a_storage_are_read_in_a_stream(tmp_path, same):
     path = tmp_path / "w.pth"
     seen = {"w": tensor(shape=(2,), view=[("v", 1, 2)])}
     path.write_bytes(stream_of(pickled(seen), [FOUR.tobytes()]))
-    same(read(path).arrays, {"w": FOUR[1:3]})
+    same(read_checkpoint(path).arrays, {"w": FOUR[1:3]})
     path.write_bytes(stream_of(pickled({"w": tensor(view=[("v", 1, 2)])}), [FOUR.tobytes()]))
     refused(path, "does not fit")
 
@@ -139,7 +132,7 @@ def test_view_of_a_storage_in_a_stream(tmp_path):
     ids=lambda _: "",
 )
 @pytest.mark.parametrize("container", [archive_of, stream_of])
-def test_tensors_that_reach_outside_their_storage(tmp_path, bad, container):
+def test_tensors_that_reach_outside_their_storage_are_refused(tmp_path, bad, container):
     path = tmp_path / "w.pth"
     path.write_bytes(container(pickled({"w": bad}), [FOUR.tobytes()]))
     refused(path, "cannot be read")
@@ -158,7 +151,7 @@ def test_tensors_that_reach_outside_their_storage(tmp_path, bad, container):
     ],
     ids=lambda _: "",
 )
-def test_checkpoints_without_a_state_dict(tmp_path, checkpoint, match):
+def test_checkpoints_without_a_state_dict_are_refused(tmp_path, checkpoint, match):
     (tmp_path / "w.pth").write_bytes(archive_of(pickled(checkpoint), [FOUR.tobytes()]))
     refused(tmp_path / "w.pth", match)
 
@@ -198,8 +191,8 @@ def test_code_in_a_pickle_never_runs(tmp_path, monkeypatch, protocol, container)
         b"\x80\x02}r\xff\xff\xff\x7f.",  # A memo of 2³¹ entries.
         b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",  # Bytes of 2⁶³ − 1.
         b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f.",  # A frame of 2⁶³ − 1.
-        b"\x80\x02" + b")" + b"\x85" * 10**6 + b"}(h\x00u.",  # A key that is not there.
-        b"\x80\x02}(" + b")" + b"\x85" * 10**6 + b"Nu.",  # A key nested a million deep.
+        b"\x80\x02" + b")" + b"\x85" * 10**5 + b"}(h\x00u.",  # A key that is not there.
+        b"\x80\x02}(" + b")" + b"\x85" * 10**5 + b"Nu.",  # A key nested too deeply for a recursion.
         b"\x80\x02\x82\x01.",  # An extension code.
         b"ios\nsystem\n.",
         b"\x80\x02ccollections\nOrderedDict\n)\x81.",
@@ -211,7 +204,7 @@ def test_code_in_a_pickle_never_runs(tmp_path, monkeypatch, protocol, container)
     ],
     ids=lambda _: "",
 )
-def test_hostile_pickles_cost_nothing(tmp_path, code):
+def test_hostile_pickles_are_refused_without_their_cost(tmp_path, code):
     (tmp_path / "w.pth").write_bytes(archive_of(code))
     refused(tmp_path / "w.pth", "cannot be read")
 

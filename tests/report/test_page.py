@@ -1,0 +1,90 @@
+"""The page: texts are shown as they are, and nothing is needed from elsewhere."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+from PIL import Image
+
+from posjax.report.figures import grid_of_maps
+from posjax.report.page import Heading, Page, Picture, Table, facts
+from posjax.report.panels import png
+
+ODD = "<b>\"x\" & 'y'</b>"
+VOID = {"meta", "img"}
+
+
+class Reader(HTMLParser):
+    """All elements with their text, in order; fails on tags that do not match."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(path.read_text("utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append([tag, dict(attributes), ""])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.elements:
+            self.elements[-1][2] += data.strip()
+
+    def texts(self, tag):
+        return [text for name, _, text in self.elements if name == tag]
+
+    def attributes(self, tag):
+        return [attributes for name, attributes, _ in self.elements if name == tag]
+
+
+def picture(name="maps"):
+    return Picture(name, png(grid_of_maps({"row": {"column": np.eye(3)}})), f"caption {ODD}")
+
+
+def test_all_texts_are_escaped(tmp_path):
+    table = Table(f"table {ODD}", ["a", ODD], [["1", ODD], [ODD, "2"]])
+    elements = [Heading(ODD), f"paragraph {ODD}", table, picture()]
+    page = Page(ODD, {ODD: elements}, [f"introduction {ODD}"], {ODD: ODD}, [f"note {ODD}"])
+    reader = Reader(page.write(tmp_path))
+    for tag in ("title", "h1", "h2", "h3", "a", "dt", "dd"):
+        assert reader.texts(tag) == [ODD]
+    assert reader.texts("p") == [f"introduction {ODD}", f"paragraph {ODD}"]
+    assert reader.texts("li") == [f"note {ODD}"]
+    assert reader.texts("caption") == [f"table {ODD}"]
+    assert reader.texts("figcaption") == [f"caption {ODD}"]
+    assert reader.texts("th") == ["a", ODD, "1", ODD]
+    assert reader.texts("td") == [ODD, "2"]
+
+
+def test_the_page_needs_no_network_and_no_script(tmp_path):
+    path = Page("title", {"one": ["text"], "two": [picture()]}).write(tmp_path)
+    reader = Reader(path)
+    (image,) = reader.attributes("img")
+    assert image["src"].startswith("data:image/png;base64,")
+    links = [attributes["href"] for attributes in reader.attributes("a")]
+    assert links == [f"#{attributes['id']}" for attributes in reader.attributes("section")]
+    text = path.read_text("utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert not re.search(r"<script|<link|https?://|url\(", text)
+
+
+def test_pictures_are_files_too_and_the_page_is_written_over_an_older_one(tmp_path):
+    Page("title", {"section": [picture()]}).write(tmp_path)
+    Page("title", {"section": [picture(), picture("more")]}).write(tmp_path)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert names == ["figures/maps.png", "figures/more.png", "report.html"]
+    with Image.open(tmp_path / "figures" / "maps.png") as image:
+        assert image.format == "PNG"
+
+
+def test_empty_parts_leave_no_trace(tmp_path):
+    reader = Reader(Page("title", {"Settings": [facts({"seeds": "0, 1"})]}).write(tmp_path))
+    assert {"ul", "dl", "caption", "thead"}.isdisjoint(tag for tag, _, _ in reader.elements)
+    assert (reader.texts("th"), reader.texts("td")) == (["seeds"], ["0, 1"])
+    assert reader.attributes("table") == [{"class": "facts"}]
