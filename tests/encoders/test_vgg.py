@@ -9,7 +9,7 @@ import pytest
 
 from posjax.encoders import create, layer_modes, with_modes
 from posjax.encoders.padding import Padding
-from posjax.encoders.vgg import adaptive_average
+from posjax.encoders.vgg import VGG, adaptive_average
 from posjax.layers import InputTooSmall
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -49,8 +49,8 @@ def test_adaptive_average_is_that_of_pytorch(size, images, recorded):
 @pytest.fixture(scope="module")
 def head(numbered):
     """A head with hidden units that each read one place of the pooled f5, and its variables."""
-    encoder = create("vgg8_bn_quarter", num_classes=3)
-    variables = copy.deepcopy(numbered(create("vgg8_bn_quarter")))
+    encoder = VGG(depth=8, divisor=4, num_classes=3)
+    variables = copy.deepcopy(numbered(VGG(depth=8, divisor=4)))
     # Channel, row, column: PyTorch flattens [128, 7, 7].
     chosen = [(0, 0, 0), (3, 1, 5), (127, 6, 6)]
     kernels = [np.zeros(shape, np.float32) for shape in ((6272, 4096), (4096, 4096), (4096, 3))]
