@@ -133,13 +133,9 @@ def _t975(freedom: int) -> float:
 
 
 def _total(parts: Sequence[Sums]) -> Sums:
-    names = (field.name for field in dataclasses.fields(Sums))
-    return Sums(
-        **{
-            name: functools.reduce(operator.add, [getattr(part, name) for part in parts])
-            for name in names
-        }
-    )
+    names = [field.name for field in dataclasses.fields(Sums)]
+    values = {name: [getattr(part, name) for part in parts] for name in names}
+    return Sums(**{name: functools.reduce(operator.add, each) for name, each in values.items()})
 
 
 def _deviation(sums: Sums) -> float:

@@ -63,7 +63,11 @@ def _check(settings: Settings) -> list[str]:
     """The encoders that pad; refuses settings that PPP cannot run."""
     if settings.coordinator_address is not None:
         raise ValueError("coordinator_address: PPP runs on one host")
-    unfit = [str(p) for p in settings.paddings if p.alignment or (p.overrides and VALID in p.modes)]
+    unfit = [
+        str(padding)
+        for padding in settings.parsed_paddings
+        if padding.alignment or (padding.overrides and VALID in padding.modes)
+    ]
     if unfit:
         raise ValueError(
             f"paddings: PPP compares maps of one size, not those of {', '.join(unfit)}; it has "

@@ -19,9 +19,6 @@ def setting(
 ) -> Any:
     """A dataclass field of a settings class.
 
-    Its annotation is the type of the value that `__post_init__` leaves: a default, or what a
-    caller gives, may be a text that `parse` reads.
-
     Args:
         default: the value of the paper's recipe; none where the field is required.
         help: what the flag says of itself, with the unit; empty where there is no flag.

@@ -40,7 +40,7 @@ class Settings(ReadoutSettings):
         ".npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding "
         "mode and the encoder. Each of a comma list is probed.",
     )
-    paddings: tuple[Padding, ...] = setting(
+    paddings: tuple[str | Padding, ...] = setting(
         ("zeros", "reflect", "replicate", "circular", "valid"),
         f"Padding modes, of {', '.join(layers.MODES)}. zeros+features.0=reflect gives a layer "
         "another mode, zeros+each=reflect stands for every layer in its turn; zeros@cropped and "
@@ -163,16 +163,21 @@ class Settings(ReadoutSettings):
         self._check_pool()
         _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
 
+    @property
+    def parsed_paddings(self) -> tuple[Padding, ...]:
+        """The paddings, none of them a text."""
+        return tuple(map(Padding.parse, self.paddings))
+
     def paddings_of(self, encoder: str) -> list[Padding]:
         """The paddings of one encoder: `zeros+each=reflect` stands for one for each of its layers.
 
         The pool of the ImageNet ResNets' stem is one of them, unless `pool_padding` sets its mode.
         """
-        if not any(encoders.EACH in padding.layers for padding in self.paddings):
-            return list(self.paddings)
+        if not any(encoders.EACH in padding.layers for padding in self.parsed_paddings):
+            return list(self.parsed_paddings)
         names = encoders.padded_layers(encoder)
         layers_of = [n for n in names if n != "maxpool" or self.pool_padding is None]
-        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.paddings))
+        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.parsed_paddings))
         return list(dict.fromkeys(expanded))
 
     def unused(self) -> tuple[str, ...]:
@@ -190,7 +195,7 @@ class Settings(ReadoutSettings):
         for name in self.encoder:
             if name == PIXELS:
                 continue
-            for padding in self.paddings:
+            for padding in self.parsed_paddings:
                 try:
                     encoders.check_padding(name, padding)
                 except ValueError as error:
@@ -217,7 +222,7 @@ class Settings(ReadoutSettings):
                 f"pool_padding: no pool of {', '.join(self.encoder)} reaches over the border; "
                 f"those of {', '.join(padded)} do"
             )
-        for padding in self.paddings:
+        for padding in self.parsed_paddings:
             if padding.alignment or "maxpool" in padding.layers:
                 raise ValueError(
                     f"pool_padding={self.pool_padding} sets how the pool pads, and so does "

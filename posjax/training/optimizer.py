@@ -19,11 +19,11 @@ def schedule(settings: OptimizerSettings, steps_per_epoch: int) -> optax.Schedul
     Raises:
         ValueError: so few steps that the rise takes all of them.
     """
-    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    warmup = round(settings.rise * steps_per_epoch)
     rest = settings.epochs * steps_per_epoch - warmup
     if rest < 1:
         raise ValueError(
-            f"warmup_epochs={settings.warmup_epochs:g} leaves none of the "
+            f"warmup_epochs={settings.rise:g} leaves none of the "
             f"{settings.epochs * steps_per_epoch} steps to come down in"
         )
     if settings.schedule == "cosine":

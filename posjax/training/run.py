@@ -79,7 +79,9 @@ def _run(
     check_batch(len(datasets.train.source), settings.optimizer.batch_size, len(devices))
     # Refuses a warm-up that takes all steps.
     schedule(settings.optimizer, len(datasets.train.source) // settings.optimizer.batch_size)
-    networks = [Network(settings, p, seed) for seed in settings.seeds for p in settings.paddings]
+    networks = [
+        Network(settings, p, seed) for seed in settings.seeds for p in settings.parsed_paddings
+    ]
     rest = _checked([n for n in networks if not n.finished], task, datasets)
     about = {
         "weight_digests": {},

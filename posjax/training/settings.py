@@ -30,7 +30,7 @@ class OptimizerSettings:
         "a cosine.",
         choices=SCHEDULES,
     )
-    warmup_epochs: float = setting(
+    warmup_epochs: float | None = setting(
         None,
         "Epochs in which the learning rate rises to its peak.",
         at_least=0,
@@ -59,12 +59,14 @@ class OptimizerSettings:
     def __post_init__(self):
         """Refuses values out of range, by the name of the field."""
         check_fields(self)
-        if self.warmup_epochs is None:  # the default
-            object.__setattr__(self, "warmup_epochs", self.epochs / 6)
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs must be below {self.epochs} epochs, found {self.warmup_epochs}"
-            )
+        if self.rise >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below {self.epochs} epochs, found {self.rise}")
+        object.__setattr__(self, "warmup_epochs", self.rise)
+
+    @property
+    def rise(self) -> float:
+        """Epochs in which the learning rate rises."""
+        return self.epochs / 6 if self.warmup_epochs is None else self.warmup_epochs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class TrainingSettings:
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
     )
-    paddings: tuple[Padding, ...] = setting(
+    paddings: tuple[str | Padding, ...] = setting(
         (Padding("zeros"),),
         "Padding modes; an encoder is trained under each.",
         parse=Padding.parse,
@@ -149,11 +151,16 @@ class TrainingSettings:
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""
         check_fields(self)
-        for padding in self.paddings:
+        for padding in self.parsed_paddings:
             if padding.alignment:
                 raise ValueError(f"paddings: alignments such as {padding} are not trained")
             encoders.check_padding(self.encoder, padding)
             self._check_size(padding)
+
+    @property
+    def parsed_paddings(self) -> tuple[Padding, ...]:
+        """The paddings, none of them a text."""
+        return tuple(map(Padding.parse, self.paddings))
 
     def identity(self) -> dict[str, Any]:
         """What determines the results: a run that goes on must have the same."""
