@@ -24,7 +24,7 @@ WIDTH = 32  # the decoder's channels
 class SaliencyNetwork(nn.Module):
     """An encoder under a padding mode, and a decoder that has no padding and no kernel above 1x1.
 
-    All that it can know of place comes from the encoder. Each stage has its own 1x1 convolution;
+    Its position information comes from the encoder alone. Each stage has its own 1x1 convolution;
     their responses are resized to a quarter of the image's sides (bilinear), summed, normalised
     and rectified, and a last 1x1 convolution gives a score, brought to the image's size.
 
