@@ -1,1 +1,1 @@
-"""One program for each question; a grid over probes, told by flags."""
+"""One program for each question."""

@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = [(section, part) for section in args.sections for part in SECTIONS[section]]
     left_out = [part for _, part in parts if part.needs in missing]
     reasons = [
-        f"{part.run.__name__} needs {EXTRAS[part.needs][0]}: pip install "
-        f"'posjax[{EXTRAS[part.needs][1]}]'"
+        "{} needs {}: pip install 'posjax[{}]'".format(part.run.__name__, *EXTRAS[part.needs])
         for part in left_out
+        if part.needs
     ]
     if len(left_out) == len(parts) or (left_out and args.sections != [*SECTIONS]):
         sys.exit(f"error: --sections={','.join(args.sections)}: {'; '.join(reasons)}")

@@ -22,7 +22,7 @@ ACCELERATORS = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What JAX is told."""
+    """Settings of JAX."""
 
     precision: str | None = setting(
         None,
@@ -104,7 +104,7 @@ def keep_compiled(folder: str | None) -> None:
 
 
 def _computes_on_cpu() -> bool:
-    # JAX may not be asked before the hosts of a job have found each other.
+    # JAX's devices may not be listed before the hosts of a job have found each other.
     platforms = jax.config.values["jax_platforms"]
     if platforms:
         return platforms.split(",")[0] == "cpu"

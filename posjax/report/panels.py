@@ -68,7 +68,9 @@ def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, Style]:
     modes = {probe: re.split("[+@]", probe.padding)[0] for probe in probes}
     rest = {p: f"{p.padding.removeprefix(modes[p])} {label(p, others)}" for p in probes}
     kinds = distinct(rest.values())
-    lines = {kind: _LINES[i % len(_LINES)] for i, kind in enumerate(kinds)}
+    lines: dict[str, LineStyleType] = {
+        kind: _LINES[i % len(_LINES)] for i, kind in enumerate(kinds)
+    }
     return {p: Style(color=COLOURS[modes[p]], linestyle=lines[rest[p]]) for p in probes}
 
 

@@ -58,7 +58,7 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
                 f"the checkpoint {self._folder / str(done)} cannot be read ({error}): delete it "
-                "to start this training anew"
+                "to start this training again"
             ) from error
 
     def due(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the XLA of this machine is told for speed."""
+"""XLA's options for speed."""
 
 import functools
 

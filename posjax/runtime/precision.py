@@ -16,14 +16,14 @@ _COARSE = {
 def matmul_precision() -> str:
     """JAX's default precision of products in force, one of `PRECISIONS`.
 
-    `bfloat16`, `tensorfloat32` and `float32` are JAX's other names of them. An algorithm that JAX
-    was told in their place keeps its name.
+    `bfloat16`, `tensorfloat32` and `float32` are JAX's other names for them. An algorithm keeps its
+    name.
     """
-    told = jax.config.values["jax_default_matmul_precision"]
+    precision = jax.config.values["jax_default_matmul_precision"]
     try:
-        return jax.lax.Precision(told).name.lower()
+        return jax.lax.Precision(precision).name.lower()
     except ValueError:
-        return str(told)
+        return str(precision)
 
 
 def rounding_step(dtype: str, platform: str, precision: str) -> float:
@@ -33,6 +33,6 @@ def rounding_step(dtype: str, platform: str, precision: str) -> float:
     (see `jax.lax.Precision`). `platform` is that of a `jax.Device`; a `precision` that is none of
     `PRECISIONS` is taken for the default.
     """
-    own = float(jnp.finfo(dtype).eps)
+    of_dtype = float(jnp.finfo(dtype).eps)
     known = precision if precision in PRECISIONS else "default"
-    return max(own, _COARSE.get((platform, known), own))
+    return max(of_dtype, _COARSE.get((platform, known), of_dtype))

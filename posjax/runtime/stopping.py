@@ -11,14 +11,14 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     Only the main thread of a process may use it (`signal.signal` raises ValueError elsewhere).
     """
-    asked = False
+    requested = False
 
     def ask(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal requested
+        requested = True
 
     before = signal.signal(signal.SIGTERM, ask)
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,7 +1,7 @@
 """Saliency: an encoder with a light decoder learns where the salient objects are."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ WIDTH = 32  # the decoder's channels
 class SaliencyNetwork(nn.Module):
     """An encoder under a padding mode, and a decoder that has no padding and no kernel above 1x1.
 
-    All that it can know of place comes from the encoder. Each stage has its own 1x1 convolution;
+    Its position information comes from the encoder alone. Each stage has its own 1x1 convolution;
     their responses are resized to a quarter of the image's sides (bilinear), summed, normalised
     and rectified, and a last 1x1 convolution gives a score, brought to the image's size.
 
@@ -73,7 +73,7 @@ class SaliencyNetwork(nn.Module):
             else:
                 x = resize_bilinear(lateral(x), size, align_corners=False)
             responses.append(x)
-        x = self.norm(sum(responses), train=train, axis_name=self.axis_name)
+        x = self.norm(cast(Array, sum(responses)), train=train, axis_name=self.axis_name)
         scores = self.score(nn.relu(x))
         return resize_bilinear(scores, (height, width), align_corners=False)[..., 0]
 

@@ -85,7 +85,9 @@ def _groups(workdir: Path) -> dict[tuple[str, str], dict[int, Mapping[str, np.nd
         measures = {k: v for k, v in arrays.items() if not k.startswith("prior_")}
         groups.setdefault((about["encoder"], about["padding"]), {})[about["seed"]] = measures
         prior = {k.removeprefix("prior_"): v for k, v in arrays.items() if k not in measures}
-    return groups | ({("any", PRIOR): {0: prior}} if prior else {})
+    if prior:
+        groups["any", PRIOR] = {0: prior}
+    return groups
 
 
 def _rows(
