@@ -48,7 +48,7 @@ def estimate(text: str) -> Cost:
         return sum(map(of_operation, computations[name]), Cost())
 
     def of_operation(line: str) -> Cost:
-        name, opcode, _ = _OPERATION.match(line).groups()
+        name, opcode, _ = _operation(line).groups()
         called = _called(line)
         if opcode == "while":
             (body,), (condition,) = called["body"], called["condition"]
@@ -68,7 +68,7 @@ def estimate(text: str) -> Cost:
             return Cost({CYCLES: int(cycles[1])})
         if opcode in TIMED and not any(f'custom_call_target="{note}"' in line for note in NOTES):
             # Fusions are named after what is in them: gather_fusion.4.
-            return Cost({re.match(r"[a-z_-]+", name)[0]: 1})
+            return Cost({re.split("[^a-z_-]", name)[0]: 1})
         return Cost()
 
     return of_computation(entry)
@@ -116,6 +116,12 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
+def _operation(line: str) -> re.Match[str]:
+    operation = _OPERATION.match(line)
+    assert operation is not None  # `_computations` gives no other lines
+    return operation
+
+
 def _called(line: str) -> dict[str, list[str]]:
     return {
         kind: [name.strip().removeprefix("%") for name in names.split(",")]
@@ -129,7 +135,7 @@ def _trips(line: str, condition: list[str]) -> int | None:
         return int(trips[1])
     constants = {
         operation[1]: int(operation[3].partition(")")[0])
-        for operation in map(_OPERATION.match, condition)
+        for operation in map(_operation, condition)
         if operation[2] == "constant" and re.match(r"\d+\)", operation[3])
     }
     root = next(line for line in condition if line.lstrip().startswith("ROOT"))

@@ -81,7 +81,7 @@ def training_step(depth: int, batch: int, size: int) -> Callable:
     stages = _stages(batch)
     variables = jax.jit(readout.init)(jax.random.key(0), {k: v[:1] for k, v in stages.items()})
 
-    def step(state: training.State, stages: Any, target: trainer.Target) -> Any:
+    def step(state: training.State, stages: Any, target: trainer.LowResTarget) -> Any:
         return trainer.train_step(readout, tx, state, readout.align(stages), target)
 
     return _stepping(step, training.State(variables, tx.init(variables["params"])), stages, target)
@@ -106,12 +106,12 @@ def encoder_step(encoder: str, padding: str, batch: int, size: int) -> Callable:
 def _stepping(step: Callable, start: training.State, *arguments: Any) -> Callable:
     """Step after step on one device, whose state each step overwrites."""
     devices = runtime.local_devices(1)
-    state, *arguments = runtime.replicate((start, *arguments), devices)
+    state, *copies = runtime.replicate((start, *arguments), devices)
     compiled = runtime.pmap(step, devices, donate_argnums=(0,))
 
     def run() -> None:
         nonlocal state
-        state, others = compiled(state, *arguments)
+        state, others = compiled(state, *copies)
         jax.block_until_ready((state, others))
 
     return run
