@@ -38,7 +38,7 @@ class StageFile:
         with self._lock:
             for start, stop in itertools.pairwise(starts):
                 self._file.seek(self.offset + int(index[start]) * size)
-                self._read_into(memoryview(rows[start:stop].reshape(-1)))
+                self._read_into(rows[start:stop].reshape(-1).data)
         return rows.view(self.dtype).reshape(len(index), *self.shape[1:])
 
     def _read_into(self, target: memoryview) -> None:
