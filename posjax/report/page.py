@@ -65,7 +65,7 @@ class Page:
                 if isinstance(element, Picture):
                     (folder / "figures").mkdir(exist_ok=True)
                     write_atomically(folder / "figures" / f"{element.name}.png", element.png)
-        html = _template().render(page=self)
+        html = _template("page").render(page=self)
         write_atomically(folder / "report.html", html.encode())
         return folder / "report.html"
 
@@ -77,10 +77,10 @@ def facts(values: Mapping[str, str]) -> Table:
 
 def as_html(elements: Sequence[Element]) -> str:
     """The elements as HTML, for a notebook."""
-    return "\n".join(str(_template().module.show(element)) for element in elements)
+    return "\n".join(str(_template("elements").module.show(element)) for element in elements)
 
 
-def _template() -> Any:
+def _template(name: str) -> Any:
     # Its import takes a while. --help need not wait for that.
     import jinja2
 
@@ -90,4 +90,4 @@ def _template() -> Any:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(f"{name}.html.jinja")
