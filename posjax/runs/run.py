@@ -124,6 +124,7 @@ def _measure_all(
     results: list[Result] = []
     records: list[Record] = []
     kept = _kept(settings, prepared)
+    written = runtime.broadcast_object(workdir.count_records)
     for condition in prepared.plan.conditions:
         encoder = load_encoder(settings, condition)
         sets = kept[settings.image_size + sum(encoder.margins)]
@@ -133,8 +134,11 @@ def _measure_all(
         for result in measure(probe, settings, resources, workdir):
             results.append(result)
             records.extend(to_records(result))
-        if runtime.is_first():
+        # Do not rewrite the tables while replaying results that they already contain.
+        if runtime.is_first() and len(records) > written:
             workdir.write_records(records)
+    if runtime.is_first():
+        workdir.write_records(records)
     return results
 
 

@@ -55,6 +55,11 @@ class Workdir:
         except OSError as error:
             raise ValueError(f"workdir={self.path} cannot be used: {error}") from error
 
+    def count_records(self) -> int:
+        """The number of rows in results.csv and controls.csv, 0 where there are none."""
+        paths = (self.path / name for name in ("results.csv", "controls.csv"))
+        return sum(len(p.read_text().splitlines()) - 1 for p in paths if p.exists())
+
     def write_records(self, records: Sequence[Record]) -> None:
         """Writes results.csv, and the controls, if there are any, to controls.csv."""
         write_csv(self.path / "results.csv", [r for r in records if not r.control])
