@@ -29,11 +29,12 @@ def define(settings: type, paper: Defaults, demo: Defaults) -> None:
     program's defaults, where it has others than the fields.
     """
     kinds = typing.get_type_hints(settings)
+    numbers = _defaults_without_flags(settings, paper, demo)
     for field in dataclasses.fields(settings):
         if dataclasses.is_dataclass(kinds[field.name]):
             define(kinds[field.name], paper, demo)
         elif field.metadata.get("help"):
-            default = _default_text(field, paper, demo)
+            default = _default_text(field, paper, demo).format(**numbers)
             text = f"{field.metadata['help']} Default: {default}."
             _define_flag(field, kinds[field.name], text)
             flag = flags.FLAGS[field.name]
@@ -70,6 +71,16 @@ def _default_text(field: dataclasses.Field, paper: Defaults, demo: Defaults) -> 
         if other in (NOT_GIVEN, standard)
         else f"{text}, in the demonstration {_as_text(other)}"
     )
+
+
+def _defaults_without_flags(settings: type, paper: Defaults, demo: Defaults) -> dict[str, Any]:
+    """The defaults of the fields without a flag, to which texts refer."""
+    numbers = {}
+    for field in dataclasses.fields(settings):
+        if field.metadata.get("help") == "":
+            numbers[field.name] = paper.get(field.name, field.default)
+            numbers[f"demo_{field.name}"] = demo.get(field.name, field.metadata["demo"])
+    return numbers
 
 
 def _as_text(value: Any) -> str:

@@ -40,7 +40,10 @@ def main(
         settings = flags.build(runs.Settings, values, is_demo)
         unused = sorted(given.keys() & set(settings.unused()))
         if unused:
-            raise ValueError(f"{unused[0]} means nothing to solver={settings.solver}: leave it out")
+            raise ValueError(
+                f"{unused[0]} means nothing to solver={settings.solver} with these weights: leave "
+                "it out"
+            )
         return settings
 
     flags.define(runs.Settings, paper, demo)

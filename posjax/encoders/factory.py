@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 from posjax.encoders.aligned import AlignedEncoder, aligned_margins
 from posjax.encoders.modes import layers_that_pad
-from posjax.encoders.padding import EACH, Padding, PaddingLike
+from posjax.encoders.padding import Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
 from posjax.encoders.vgg import VGG
@@ -100,7 +100,7 @@ def padded_layers(name: str) -> tuple[str, ...]:
 
 
 def check_padding(name: str, padding: Padding) -> Padding:
-    """Returns the padding. `each` may stand for a layer.
+    """Returns the padding, whose `each` is expanded, see `Padding.expand`.
 
     Raises:
         ValueError: the encoder lacks one of its layers, or pads nowhere and so has no alignment.
@@ -108,7 +108,7 @@ def check_padding(name: str, padding: Padding) -> Padding:
     if not padding.layers and not padding.alignment:
         return padding
     layers = padded_layers(name)
-    unknown = sorted(set(padding.layers) - {*layers, EACH})
+    unknown = sorted(set(padding.layers) - set(layers))
     if unknown or not layers:
         what = f"names {', '.join(unknown)}" if unknown else "has an alignment"
         raise ValueError(

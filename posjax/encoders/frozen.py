@@ -177,13 +177,13 @@ def read_weights(name: str, weights: str, padding: Padding, seed: int) -> Loaded
 
 
 # Cached, because all padding modes of a run share the weights.
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def _random_weights(name: str, seed: int) -> Loaded:
     variables = jax.device_get(_init(name)(jax.random.key(seed)))
     return Loaded(variables, _digest(variables), "none")
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded:
     loaded = load_with_info(name, path)
     body = {

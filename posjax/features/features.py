@@ -131,19 +131,20 @@ def encode(
         stages = _in_memory(layout, _with_progress(encoder, images, options, waits))
         return Features(stages, len(source))
     path = folder / f"{_address(encoder, images, options)}{SUFFIX}"
-    if not path.exists() and not store.fits(needed):
-        assert store.limit_bytes is not None  # without a limit, everything fits
-        progress.note(
-            f"the features of {len(images)} images of {source.name} under padding "
-            f"{encoder.padding_text} do not fit into the {store.limit_bytes / 1e9:g} GB that "
-            f"{folder} may hold: they are encoded again for each batch"
-        )
-        return _Streamed(layout, len(source), encoder, images, options)
-    if not path.exists():
-        with storage.writing(path) as written:
-            if not written:
-                storage.write(path, layout, _with_progress(encoder, images, options, waits))
-    return Features(storage.read(path), len(source))
+    if path.exists():
+        return Features(storage.read(path), len(source))
+    with storage.writing(path) as written:
+        fits = written or store.fits(needed)
+        if fits and not written:
+            storage.write(path, layout, _with_progress(encoder, images, options, waits))
+    if fits:
+        return Features(storage.read(path), len(source))
+    progress.note(
+        f"the features of {len(images)} images of {source.name} under padding "
+        f"{encoder.padding_text} do not fit into the room that {folder} may take: they are encoded "
+        "again for each batch"
+    )
+    return _Streamed(layout, len(source), encoder, images, options)
 
 
 def _in_memory(layout: Layout, batches: Iterable[Batch]) -> dict[str, np.ndarray]:

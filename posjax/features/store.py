@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
 import jax
@@ -22,6 +24,7 @@ Layout = Mapping[str, jax.ShapeDtypeStruct]
 
 ALIGNMENT = 64
 SUFFIX = ".features"
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Store:
     """Where the stages of encoders are kept.
 
     `cache_dir` keeps them for later runs. Without it they are kept in memory where they take no
-    more than `memory_bytes`, else in `scratch`. `limit_bytes` bounds what a folder holds: stages
-    that do not fit there are not kept.
+    more than `memory_bytes` each, else in `scratch`. `limit_bytes` bounds what a folder holds.
+    Stages that do not fit there are not kept.
     """
 
     cache_dir: Path | None = None
@@ -101,27 +104,32 @@ def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
         ValueError: as `batches`.
     """
     header, offsets, size = _geometry(layout)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-        left.unlink()
     free = shutil.disk_usage(path.parent).free
     if size > free:
         raise OSError(_no_room(path.parent, size, free))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _removed_after(temporary), _named_errors(path.parent, size):
-        with open(temporary, "wb", buffering=0) as file:
-            _write_at(file, 0, memoryview(header))
-            done = 0
+    done, expected = 0, next(iter(layout.values())).shape[0]
+    named = functools.partial(_named_errors, path.parent, size)
+    with _removed_after(temporary):
+        with named():
+            file = open(temporary, "wb", buffering=0)  # noqa: SIM115 (closed below)
+        with file:
+            with named():
+                _write_at(file, 0, memoryview(header))
+            # What reading an image raises is no error of this file.
             for batch in batches:
-                for name, rows in batch.items():
-                    row_bytes = rows[0].nbytes
-                    _write_at(file, offsets[name] + done * row_bytes, _bytes_of(rows))
+                with named():
+                    for name, rows in batch.items():
+                        offset = offsets[name] + done * rows[0].nbytes
+                        _write_at(file, offset, _bytes_of(rows))
                 done += len(next(iter(batch.values())))
-            file.truncate(size)
-            os.fsync(file.fileno())
-        expected = next(iter(layout.values())).shape[0]
+            with named():
+                file.truncate(size)
+                os.fsync(file.fileno())
         if done != expected:
             raise ValueError(f"{path} was to get {expected} images, found {done}")
-        os.replace(temporary, path)
+        with named():
+            os.replace(temporary, path)
 
 
 @contextlib.contextmanager
@@ -129,6 +137,8 @@ def writing(path: Path) -> Iterator[bool]:
     """Holds the lock of a file of features. Gives whether another process wrote it meanwhile."""
     waiting = f"another run encodes the same images into {path}: waiting for it to end"
     with locked(path.with_name(f".{path.name}.lock"), waiting):
+        for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+            left.unlink()
         yield path.exists()
 
 
@@ -188,7 +198,7 @@ def _named_errors(folder: Path, size: int) -> Iterator[None]:
             f"features in {folder} were deleted while they were written: start the run again"
         ) from error
     except OSError as error:
-        if error.errno is None or not folder.exists():
+        if error.errno not in _NO_ROOM:
             raise
         message = f"{_no_room(folder, size, shutil.disk_usage(folder).free)} ({error.strerror})"
         raise OSError(message) from error

@@ -99,7 +99,8 @@ class _File:
         weakref.finalize(self, os.close, self.descriptor)
         try:
             # A full disk shows now, not when half of the images are made.
-            os.posix_fallocate(self.descriptor, 0, max(needed, 1))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.descriptor, 0, max(needed, 1))
         except OSError as error:
             if error.errno not in _CANNOT_RESERVE:
                 raise OSError(

@@ -51,7 +51,9 @@ def open_masked(
     order = sorted(range(len(source)), key=lambda index: _place(source, index))
     chosen = order[part]
     if not chosen:
-        raise ValueError(f"{images} has {len(source)} images: part={part} holds none")
+        raise ValueError(
+            f"{images} has {len(source)} images, and none of them is in the part that was chosen"
+        )
     if images.startswith("tfds:"):
         if masks:
             raise ValueError(f"{images} has masks already: leave those in {masks} out")

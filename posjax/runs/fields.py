@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,8 @@ def check_fields(settings: Any) -> None:
         value, about = getattr(settings, field.name), field.metadata
         if value is None or "help" not in about:
             continue
+        if typing.get_origin(field.type) is tuple and not isinstance(value, tuple):
+            raise ValueError(f"{field.name} needs a tuple of values, found {value!r}")
         several = value if isinstance(value, tuple) else (value,)
         if isinstance(value, tuple) and about.get("needs_values", True):
             check_axis(field.name, value)

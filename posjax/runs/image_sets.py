@@ -25,7 +25,7 @@ class ImageSets:
     @property
     def digests(self) -> dict[str, str]:
         """The digest of each set."""
-        tests = {name: source.digest() for name, source in self.tests.items()}
+        tests = {f"test_images={name}": s.digest() for name, s in self.tests.items()}
         return {"images": self.train.digest(), **tests}
 
     def kept(self, size: int, folder: Path | None) -> "ImageSets":
@@ -128,9 +128,18 @@ class ImagePlan:
         return sum(3 * side**2 * count for side, count in self.counts.items())
 
 
+# Where Linux says how much a container may take.
+_CONTAINER_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+
+
 def memory_bytes() -> int:
-    """The memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The memory of this machine, or what its container may take."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in _CONTAINER_LIMITS:
+        path = Path("/sys/fs/cgroup") / name
+        text = path.read_text().strip() if path.is_file() else ""
+        limits += [int(text)] if text.isdecimal() else []
+    return min(limits)
 
 
 def _identities(name: str, source: Source) -> set[str]:

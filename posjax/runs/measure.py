@@ -115,14 +115,17 @@ def measure(
     keys = [probe.key(spec, settings.solver) for spec in specs]
     done = runtime.broadcast_object(lambda: [workdir and workdir.result(key) for key in keys])
     features = None
-    with _temporary(resources.store):
-        for spec, key, result in zip(specs, keys, done, strict=True):
-            if result is None:
-                features = features or _encode(probe, settings, resources)
-                result = _fit_and_score(probe, spec, features, settings, resources, workdir)
-                if workdir and runtime.is_first():
-                    workdir.keep(key, result)
-            yield result
+    for spec, key, result in zip(specs, keys, done, strict=True):
+        if result is None:
+            features = features or _encode(probe, settings, resources)
+            result = _fit_and_score(probe, spec, features, settings, resources, workdir)
+            if workdir and runtime.is_first():
+                workdir.keep(key, result)
+        yield result
+    # A run that stopped before this finds the features again.
+    scratch = resources.store.scratch
+    if features and scratch is not None and scratch.exists():
+        shutil.rmtree(scratch)
 
 
 def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> FeatureSets:
@@ -140,16 +143,6 @@ def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> Fe
 
     train = features(probe.sets.train)
     return FeatureSets(train, {k: features(source) for k, source in probe.sets.tests.items()})
-
-
-@contextlib.contextmanager
-def _temporary(store: Store) -> Iterator[None]:
-    """Deletes what the store's scratch folder holds at the end."""
-    try:
-        yield
-    finally:
-        if store.scratch is not None and store.scratch.exists():
-            shutil.rmtree(store.scratch)
 
 
 def _fit_and_score(

@@ -132,6 +132,11 @@ class Plan:
         return [[size * count for count in counts] for size in per_image]
 
     @property
+    def feature_bytes(self) -> int:
+        """The most room that the features of one encoder take, of all image sets together."""
+        return max(map(sum, self._bytes))
+
+    @property
     def _columns(self) -> int:
         """How many columns the Gram matrix of the largest readout has."""
         return max(

@@ -44,11 +44,13 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     # that it is missing.
     from posjax.report import text_table, write_report
 
-    store = _store(settings)
-    store.check()
     prepared = prepare(settings)
+    store = _store(settings, prepared.plan)
+    store.check()
     runtime.check_same(settings.identity() | {"precision": runtime.matmul_precision()})
-    runtime.check_same(prepared.about)
+    # Each host has devices and folders of its own.
+    common = ("weight_digests", "image_digests", "normalize")
+    runtime.check_same({name: prepared.about[name] for name in common})
     workdir = Workdir(settings.workdir)
     runtime.broadcast_object(lambda: workdir.claim(settings.identity(), prepared.about))
     say(str(prepared.plan))
@@ -108,13 +110,15 @@ def prepare(settings: Settings) -> Prepared:
     return Prepared(devices, sets, plan, about, [*sets.notes(settings.images), *notes])
 
 
-def _store(settings: Settings) -> Store:
+def _store(settings: Settings, plan: Plan) -> Store:
     limit = settings.cache_limit_gb
+    # All image sets of an encoder are kept at the same time.
+    in_memory = limit is None and plan.feature_bytes <= memory_bytes() // 4
     return Store(
         settings.cache_dir,
         Workdir(settings.workdir).scratch(runtime.host()),
         None if limit is None else int(limit * 1e9),
-        memory_bytes() // 4 if limit is None else 0,
+        plan.feature_bytes if in_memory else 0,
     )
 
 
@@ -134,11 +138,12 @@ def _measure_all(
         for result in measure(probe, settings, resources, workdir):
             results.append(result)
             records.extend(to_records(result))
-        # Do not rewrite the tables while replaying results that they already contain.
-        if runtime.is_first() and len(records) > written:
-            workdir.write_records(records)
+            # Do not rewrite the tables while replaying results that they already contain.
+            if runtime.is_first() and len(records) > written:
+                workdir.write_records(records)
     if runtime.is_first():
         workdir.write_records(records)
+        workdir.remove_scratch(runtime.hosts())
     return results
 
 

@@ -75,15 +75,15 @@ class Settings(ReadoutSettings):
         None,
         "Number of training images.",
         at_least=1,
-        default_text="all of a folder or dataset; of dead_leaves and noise 200, in the "
-        "demonstration 32",
+        default_text="all of a folder or dataset; of dead_leaves and noise "
+        "{default_num_train}, in the demonstration {demo_default_num_train}",
     )
     num_test: int | None = setting(
         None,
         "Number of test images from each source. black and white are one image each.",
         at_least=1,
-        default_text="all of a folder or dataset; of dead_leaves and noise 100, in the "
-        "demonstration 16",
+        default_text="all of a folder or dataset; of dead_leaves and noise "
+        "{default_num_test}, in the demonstration {demo_default_num_test}",
     )
     default_num_train: int = setting(200, demo=32, at_least=1)
     default_num_test: int = setting(100, demo=16, at_least=1)
@@ -189,17 +189,19 @@ class Settings(ReadoutSettings):
 
     def identity(self) -> dict[str, object]:
         """What determines the results: a run that goes on must have the same."""
-        return result_fields(self, left_out=self.unused())
+        # The default number of images means nothing where the number itself is given.
+        given = [n for n in ("num_train", "num_test") if getattr(self, n) is not None]
+        return result_fields(self, [*self.unused(), *(f"default_{name}" for name in given)])
 
     def _check_paddings(self) -> None:
         for name in self.encoder:
             if name == PIXELS:
                 continue
-            for padding in self.parsed_paddings:
-                try:
+            try:
+                for padding in self.paddings_of(name):
                     encoders.check_padding(name, padding)
-                except ValueError as error:
-                    raise ValueError(f"paddings: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"paddings: {error}") from error
 
     def _check_controls(self) -> None:
         if "floor" in self.controls and self.solver == "ridge":

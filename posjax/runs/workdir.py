@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -84,6 +85,12 @@ class Workdir:
         """The folder of one host for what need not outlive the run."""
         return self.path / f"scratch-{host}"
 
+    def remove_scratch(self, hosts: int) -> None:
+        """Deletes the scratch folders of an earlier start with more hosts."""
+        in_use = {self.scratch(host) for host in range(hosts)}
+        for folder in set(self.path.glob("scratch-*")) - in_use:
+            shutil.rmtree(folder)
+
     @contextlib.contextmanager
     def log(self, key: str, readouts: Readouts) -> Iterator[Callable[[int, np.ndarray], None]]:
         """A function that writes the epoch's loss of each readout as TensorBoard events."""
@@ -117,7 +124,7 @@ class Workdir:
         # The default number of generated images means nothing where the number itself is given.
         changed -= {f"default_{name}" for name in changed}
         differences = [
-            f"{name} was {flags.get(name)!r} and is {identity.get(name)!r}"
+            f"{name.removeprefix('default_')} was {flags.get(name)!r} and is {identity.get(name)!r}"
             for name in sorted(changed)
         ] or [
             f"the {what}s were {before} and are {about[f'{what}_digests']}"

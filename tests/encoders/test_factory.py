@@ -160,3 +160,8 @@ def test_a_padding_with_overrides_is_a_function_of_the_layers_name(encode, numbe
     for stage, values in by_text.items():
         np.testing.assert_array_equal(values, by_function[stage])
         assert np.array_equal(values, plain[stage]) == (stage == "f1")
+
+
+def test_each_is_no_layer_of_an_encoder():
+    with pytest.raises(ValueError, match="names each; layers of vgg11 that pad"):
+        encoders.create("vgg11", padding="zeros+each=reflect")

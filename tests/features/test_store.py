@@ -187,6 +187,21 @@ def test_the_limit_bounds_the_room_on_disk(tmp_path, whole, capfd, limit, stored
     assert ("do not fit into" in capfd.readouterr().err) == (not stored)
 
 
+def test_what_a_killed_process_left_does_not_count_against_the_limit(tmp_path, whole):
+    (tmp_path / f".{whole[1]}.4711.tmp").write_bytes(b"x" * BYTES)
+    run(Store(tmp_path, limit_bytes=BYTES + 1_000), batch_size=1)
+    assert files(tmp_path) == [whole[1]]
+
+
+def test_an_image_that_cannot_be_read_is_no_error_of_the_folder(tmp_path):
+    def fail(index):
+        raise FileNotFoundError("photos/3.png")
+
+    with pytest.raises(FileNotFoundError, match=r"photos/3\.png"):
+        run(tmp_path, source=Noise(at=fail))
+    assert disk_usage(tmp_path) == 0
+
+
 def test_all_that_the_folder_holds_counts_against_the_limit(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_bytes(b"x" * 2_001)

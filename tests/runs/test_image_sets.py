@@ -47,6 +47,13 @@ def test_kept_and_rolled_sets_are_the_images_that_were_opened(tmp_path):
     )
 
 
+def test_a_test_set_of_any_name_leaves_the_digest_of_the_training_images(tmp_path):
+    sets = open_sets(settings(tmp_path))
+    named = image_sets.ImageSets(sets.train, {"images": sets.tests["noise"]})
+    assert named.digests["images"] == sets.digests["images"]
+    assert len(named.digests) == 2
+
+
 def images_of(settings):
     sets, devices = open_sets(settings), runtime.local_devices(1)
     return Plan(settings, tuple(conditions(settings)), sets, devices).images.counts

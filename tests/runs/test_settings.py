@@ -219,3 +219,15 @@ def test_a_padding_that_pool_padding_would_overrule_is_refused(padding):
         Settings(
             **GOOD | {"encoder": ("resnet18",), "paddings": (padding,), "pool_padding": "lowest"}
         )
+
+
+@pytest.mark.parametrize("change", [{"encoder": "vgg16"}, {"seeds": [0, 1]}, {"paddings": "zeros"}])
+def test_an_axis_that_is_no_tuple_is_refused(change):
+    with pytest.raises((ValueError, TypeError)):
+        Settings(**GOOD | change)
+
+
+def test_the_default_number_of_images_counts_only_where_no_number_is_given():
+    given = Settings(**GOOD, num_train=5, default_num_train=7).identity()
+    assert given == Settings(**GOOD, num_train=5, default_num_train=9).identity()
+    assert "default_num_test" in given
