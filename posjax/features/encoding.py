@@ -39,23 +39,19 @@ class EncodingOptions:
     dtype: str = "bfloat16"
     feature_size: tuple[int, int] = (28, 28)
 
-    def stored_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """`feature_size`, or the size of a stage that is no larger."""
-        return _stored_size(size, self.feature_size)
+    def layout(
+        self, shapes: Mapping[str, tuple[int, int, int]], count: int
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shape [n, h, w, c] and dtype of every stage of `count` images as it is kept.
 
-    def layout(self, encoder: Encoder, count: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shape [n, h, w, c] and dtype of every stage of `count` images, without computing any.
-
-        Of each image `size` pixels are probed.
-
-        Raises:
-            InputTooSmall: the images are too small for the encoder under its padding.
+        `shapes` are those [h, w, c] that the encoder's stages have, see `Encoder.stage_shapes`.
         """
         return {
             name: jax.ShapeDtypeStruct(
-                (count, *self.stored_size((height, width)), channels), jnp.dtype(self.dtype)
+                (count, *_stored_size((height, width), self.feature_size), channels),
+                jnp.dtype(self.dtype),
             )
-            for name, (height, width, channels) in encoder.stage_shapes(size).items()
+            for name, (height, width, channels) in shapes.items()
         }
 
 
@@ -142,6 +138,7 @@ def encode_step(
 
 
 def _stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[int, int]:
+    """`feature_size`, or the size of a stage that is no larger."""
     smaller = size[0] <= feature_size[0] and size[1] <= feature_size[1]
     return size if smaller else feature_size
 

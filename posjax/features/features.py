@@ -123,7 +123,7 @@ def encode(
         OSError: the disk is full, or the file was deleted while it was written; names the folder.
     """
     images = select(source, runtime.local_range(len(source)))
-    layout = options.layout(encoder, len(images), size)
+    layout = options.layout(encoder.stage_shapes(size), len(images))
     needed = storage.file_bytes(layout)
     folder = store.folder(needed)
     waits = Waits() if waits is None else waits

@@ -98,8 +98,9 @@ class SGD:
         local = [runtime.local_indices(rows) for rows in orders]
         # All steps have one shape: that of the largest share that any host has of a batch.
         hosts = runtime.hosts()
-        size = max(int(np.bincount(rows % hosts).max()) for rows in orders)
-        size = self.batch_size if hosts == 1 else size
+        size = self.batch_size
+        if hosts > 1:
+            size = max(int(np.bincount(rows % hosts).max()) for rows in orders)
         ahead = features.stream(local, readouts.stages)
         for rows, mine, stages in zip(orders, local, ahead, strict=True):
             images = runtime.global_indices(mine)

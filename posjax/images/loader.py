@@ -105,7 +105,7 @@ def batches(
     """
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size and threads start at 1, got {batch_size} and {threads}")
-    # Its import takes a while, because it imports orbax. --help need not wait for that.
+    # Its import takes a while, because it imports orbax. A program's help need not wait for that.
     import grain
 
     options = grain.ReadOptions(

@@ -126,7 +126,7 @@ def _jackknife(
 
 def _t975(freedom: int) -> float:
     """The two-sided 97.5 % quantile of Student's t."""
-    # Its import takes a while. --help need not wait for that.
+    # Its import takes a while. A program's help need not wait for that.
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))

@@ -33,7 +33,7 @@ def run(
     Raises:
         ValueError: settings, images, weights or a workdir that do not fit together.
     """
-    # matplotlib comes with it. --help need not wait for that.
+    # matplotlib comes with it. A program's help need not wait for that.
     from posjax.ppp.report import text_tables, write_report
 
     names = _check(settings)

@@ -81,7 +81,7 @@ def as_html(elements: Sequence[Element]) -> str:
 
 
 def _template(name: str) -> Any:
-    # Its import takes a while. --help need not wait for that.
+    # Its import takes a while. A program's help need not wait for that.
     import jinja2
 
     environment = jinja2.Environment(

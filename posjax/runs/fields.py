@@ -8,6 +8,22 @@ from typing import Any
 
 NOT_GIVEN = object()
 
+MANUAL_DIR: dict[str, Any] = {
+    "help": "Folder of archives that were downloaded by hand for tfds: datasets, such as "
+    "DUTS-TR.zip.",
+    "result": False,
+    "default_text": "downloads/manual under TFDS_DATA_DIR",
+}
+"""What every program that reads datasets says of its field `manual_dir`, see `setting`."""
+
+DEVICES: dict[str, Any] = {
+    "help": "Number of local devices to use, 0 for all; on a CPU, so many virtual devices are "
+    "made.",
+    "at_least": 0,
+    "result": False,
+}
+"""What every program that computes on several devices says of its field `devices`."""
+
 
 def setting(
     default: Any = dataclasses.MISSING,

@@ -120,15 +120,7 @@ class Plan:
         """Of each condition, the room that the features of each set take."""
         options = EncodingOptions(self.devices, 1, self.settings.feature_dtype, FEATURE_SIZE)
         counts = [len(self.sets.train), *map(len, self.sets.tests.values())]
-        per_image = [
-            layout_bytes(
-                {
-                    name: jax.ShapeDtypeStruct((*options.stored_size(s[:2]), s[2]), options.dtype)
-                    for name, s in shapes.items()
-                }
-            )
-            for shapes in self._shapes
-        ]
+        per_image = [layout_bytes(options.layout(shapes, 1)) for shapes in self._shapes]
         return [[size * count for count in counts] for size in per_image]
 
     @property

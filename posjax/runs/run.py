@@ -40,8 +40,8 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
 
 
 def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
-    # matplotlib comes with it. --help need not wait for that, nor should a run learn at its end
-    # that it is missing.
+    # matplotlib comes with it. A program's help need not wait for that, nor should a run learn at
+    # its end that it is missing.
     from posjax.report import text_table, write_report
 
     prepared = prepare(settings)

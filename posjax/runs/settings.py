@@ -7,7 +7,7 @@ from pathlib import Path
 from posjax import encoders, layers
 from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
 from posjax.encoders.resnet import IMAGENET_BLOCKS
-from posjax.runs.fields import result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, result_fields, setting
 from posjax.runs.readout_settings import ReadoutSettings
 
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
@@ -59,8 +59,7 @@ class Settings(ReadoutSettings):
         "the report: pixels (readouts on the image itself), random (the encoder with random "
         "weights), selectivity (the same readouts on a shuffled and on a smooth random map), "
         "floor (on maps shuffled differently for each image), roll (images rolled at random, so "
-        "that content "
-        "carries no position), none.",
+        "that content carries no position), none.",
         choices=CONTROLS,
         needs_values=False,
         default_text="all that apply, in the demonstration without roll",
@@ -105,12 +104,7 @@ class Settings(ReadoutSettings):
     skip_bad_images: bool = setting(
         False, "Leave out and list files that are no images, in place of refusing them."
     )
-    manual_dir: Path | None = setting(
-        None,
-        "Folder of archives that were downloaded by hand for tfds: datasets, such as DUTS-TR.zip.",
-        result=False,
-        default_text="downloads/manual under TFDS_DATA_DIR",
-    )
+    manual_dir: Path | None = setting(None, **MANUAL_DIR)
     workdir: Path = setting(
         Path("runs/posjax"),
         "Folder for results; started again, a run finishes what is missing.",
@@ -132,12 +126,7 @@ class Settings(ReadoutSettings):
         result=False,
         default_text="no limit",
     )
-    devices: int = setting(
-        0,
-        "Number of local devices to use, 0 for all; on a CPU, so many virtual devices are made.",
-        at_least=0,
-        result=False,
-    )
+    devices: int = setting(0, **DEVICES)
     coordinator_address: str | None = setting(
         None,
         "HOST:PORT of process 0 where several hosts work on one run, or auto where the cluster "

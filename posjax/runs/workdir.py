@@ -94,7 +94,7 @@ class Workdir:
     @contextlib.contextmanager
     def log(self, key: str, readouts: Readouts) -> Iterator[Callable[[int, np.ndarray], None]]:
         """A function that writes the epoch's loss of each readout as TensorBoard events."""
-        # Its import takes a while. --help need not wait for that.
+        # Its import takes a while. A program's help need not wait for that.
         from tensorboardX import SummaryWriter
 
         with SummaryWriter(str(self.path / "tensorboard" / key)) as writer:

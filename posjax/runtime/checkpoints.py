@@ -18,7 +18,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, seconds_between: float | None = None):
-        # It takes a while to import, which --help and runs without a workdir need not wait for.
+        # Its import takes a while. A program's help and runs without a workdir need not wait for
+        # that.
         import orbax.checkpoint as ocp
 
         self._folder = folder.absolute()

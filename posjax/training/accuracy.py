@@ -13,7 +13,7 @@ COLUMNS = ("encoder", "padding", "seed", "correct", "images", "accuracy", "low",
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
     """The 95 % interval of a proportion over images (Wilson 1927)."""
-    # Its import takes a while. --help need not wait for that.
+    # Its import takes a while. A program's help need not wait for that.
     from scipy.stats import binomtest
 
     interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")

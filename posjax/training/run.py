@@ -215,7 +215,7 @@ class _Logs:
 
 @contextlib.contextmanager
 def _open_logs(network: Network) -> Iterator[_Logs]:
-    # Its import takes a while. --help need not wait for that.
+    # Its import takes a while. A program's help need not wait for that.
     from tensorboardX import SummaryWriter
 
     folder = network.folder

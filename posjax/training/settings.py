@@ -9,7 +9,7 @@ import numpy as np
 
 from posjax import encoders
 from posjax.encoders import DTYPES, PIXELS, RANDOM, STATISTICS, Padding
-from posjax.runs.fields import check_fields, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
 
 SCHEDULES = ("one_cycle", "cosine")
 _ENCODERS = tuple(name for name in encoders.names() if name != PIXELS)
@@ -133,18 +133,8 @@ class TrainingSettings:
         result=False,
         default_text="runs/PROGRAM",
     )
-    manual_dir: Path | None = setting(
-        None,
-        "Folder of archives for tfds: that were downloaded by hand.",
-        result=False,
-        default_text="downloads/manual under TFDS_DATA_DIR",
-    )
-    devices: int = setting(
-        0,
-        "Number of local devices, 0 for all; on a CPU, so many virtual ones are made.",
-        at_least=0,
-        result=False,
-    )
+    manual_dir: Path | None = setting(None, **MANUAL_DIR)
+    devices: int = setting(0, **DEVICES)
 
     with_head: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from posjax import encoders, runtime
 from posjax.images import Kept, Source, batches, open_source, select
-from posjax.runs.fields import check_fields, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
 from posjax.runs.image_sets import ImagePlan
 from posjax.runs.workdir import Workdir
 from posjax.runtime import write_atomically, write_rows
@@ -56,18 +56,8 @@ class ShiftSettings:
         result=False,
         default_text="runs/PROGRAM",
     )
-    manual_dir: Path | None = setting(
-        None,
-        "Folder of archives for tfds: that were downloaded by hand.",
-        result=False,
-        default_text="downloads/manual under TFDS_DATA_DIR",
-    )
-    devices: int = setting(
-        0,
-        "Number of local devices, 0 for all; on a CPU, so many virtual ones are made.",
-        at_least=0,
-        result=False,
-    )
+    manual_dir: Path | None = setting(None, **MANUAL_DIR)
+    devices: int = setting(0, **DEVICES)
 
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""

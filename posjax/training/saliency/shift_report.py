@@ -54,7 +54,7 @@ def picture(
     images: Float[np.ndarray, "n s s 3"], maps: dict[str, np.ndarray], size: int, step: int
 ) -> bytes:
     """Each image, and below each other what the networks predict for five crops of it."""
-    # It takes a while to import, which --help need not wait for.
+    # Its import takes a while. A program's help need not wait for that.
     from matplotlib.figure import Figure
 
     titles = ("middle", "up", "down", "left", "right")
