@@ -219,11 +219,8 @@ def _open_logs(network: Network) -> Iterator[_Logs]:
     from tensorboardX import SummaryWriter
 
     folder = network.folder
-    seconds = network.settings.checkpoint_seconds
-    with (
-        Checkpoints(folder / "checkpoints", seconds) as checkpoints,
-        SummaryWriter(str(folder / "tensorboard")) as writer,
-    ):
+    checkpoints = Checkpoints(folder / "checkpoints", network.settings.checkpoint_seconds)
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
         yield _Logs(folder, checkpoints, writer)
 
 
