@@ -24,9 +24,7 @@ class Kept(View):
     """
 
     def __init__(self, source: Source, size: int, folder: Path | None = None):
-        """Keeps images of `size` pixels a side in memory, or in a file in `folder`.
-
-        The file has no name, and is gone when the process ends, however it ends.
+        """Keeps images of `size` pixels a side in memory, or in a file without name in `folder`.
 
         Raises:
             OSError: there is no room for all images in `folder`.
@@ -60,7 +58,7 @@ class Kept(View):
 
 
 def _in_file(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of 8-bit values in a file without a name, which ends with the array."""
+    """An array of 8-bit values in a file that ends with it, or with the process."""
     folder.mkdir(parents=True, exist_ok=True)
     needed = math.prod(shape)
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,8 +1,8 @@
 """The paper's data as TFDS builders that need no TensorFlow: DUTS to train on, PASCAL-S to test.
 
 Importing this module makes `tfds:duts` and `tfds:pascal_s` known. Archives are downloaded, or taken
-from the manual folder of TFDS (`TFDS_DATA_DIR/downloads/manual` unless another is given) where they
-lie there already, as archives or unpacked. For research use; the images are their owners'.
+from the manual folder of TFDS where they lie there already, as archives or unpacked. For research
+use; the images are their owners'.
 """
 
 import contextlib

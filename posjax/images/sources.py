@@ -14,11 +14,12 @@ from jaxtyping import Float, Int, UInt8
 
 from posjax.images import dead_leaves
 from posjax.images.datasets import open_records
-from posjax.images.loader import RECIPE, THREADS, EightBit, Source, check_header, decode, load, to_bytes
+from posjax.images.loader import RECIPE, EightBit, Source, check_header, decode, load, to_bytes
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
 
 _CONSTANTS = {"black": 0, "white": 255}
+_THREADS = 8
 _LISTED = 10
 
 
@@ -150,7 +151,7 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
     names = sorted(path.relative_to(root).as_posix() for path in _files(root))
     if not names:
         raise ValueError(f"{spec} is a folder without files")
-    with ThreadPool(THREADS) as pool:
+    with ThreadPool(_THREADS) as pool:
         problems = pool.map(partial(_problem, root, whole=skip_bad_images), names, chunksize=64)
     bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
     if bad and not skip_bad_images:
@@ -166,7 +167,7 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
 
     def content() -> Iterator[bytes]:
         yield from map(os.fsencode, keys)
-        with ThreadPool(THREADS) as pool:
+        with ThreadPool(_THREADS) as pool:
             yield from pool.imap(lambda key: _file_digest(root / key), keys, chunksize=64)
 
     return _Images(spec, keys, size, read, content, skipped=bad)

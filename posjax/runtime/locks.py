@@ -12,9 +12,7 @@ POLL_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def locked(
-    path: Path, waiting: str, give_up: Callable[[], bool] = lambda: False
-) -> Iterator[None]:
+def locked(path: Path, waiting: str, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Holds the lock file `path`, which one process at a time can hold.
 
     Prints `waiting` where another process holds it, and waits until `give_up` returns true. Makes

@@ -80,8 +80,8 @@ def _join(address: str, num_processes: int | None, process_id: int | None) -> No
 
 
 def _leave() -> None:
-    # The exit of jax would wait for the other hosts, which wait for this one. They are aborted when
-    # the first host is gone, and may have an error of their own to print first.
+    # The exit of jax would wait for the other hosts, which wait for this one. When the first host
+    # is gone they are aborted, and may have an error to print before.
     sys.stdout.flush()
     sys.stderr.flush()
     if is_first():

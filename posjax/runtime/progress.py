@@ -21,7 +21,7 @@ def bar(total: int, what: str, unit: str) -> tqdm:
 
 
 def advance(bar: tqdm, count: int, **figures: str) -> None:
-    """Counts `count` more, with figures behind the rate, which leaves out the first: it compiled."""
+    """Counts `count` more, with figures behind a rate without the first count, which compiled."""
     if bar.n == 0 and not bar.disable:
         bar.reset()
         bar.initial = bar.n = bar.last_print_n = count

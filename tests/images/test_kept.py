@@ -91,8 +91,7 @@ def test_kept_images_are_read_only(folder):
     kept = Kept(Counting(), 6, folder)
     with pytest.raises(ValueError, match="read-only"):
         kept.pixels(2)[0, 0, 0] = 1
-    floats = kept[2]
-    floats[:] = 0
+    kept[2][:] = 0
     assert kept[2].max() > 0
 
 

@@ -142,13 +142,6 @@ def test_files_that_are_no_images_are_listed_and_those_behind_the_tenth_counted(
         open_source(str(folder / "c"), size=4, skip_bad_images=True)
 
 
-def test_too_many_pixels_are_refused_on_opening(folder, monkeypatch):
-    _write(folder / "b/large.png", size=(40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1599)
-    with pytest.raises(ValueError, match=r"b/large\.png: too large"):
-        open_source(str(folder), size=4)
-
-
 def test_a_cut_body_is_refused_on_reading_or_left_out(folder):
     path = _write(folder / "b/cut.png", size=(64, 64))
     path.write_bytes(path.read_bytes()[:-4000])

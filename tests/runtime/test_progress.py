@@ -24,7 +24,7 @@ def clock(monkeypatch):
 
 
 def encode(clock):
-    """Six of ten batches of 10 images; the first takes 60 seconds, for it compiles, the others 2."""
+    """Six batches of 10 images; the first takes 60 seconds, for it compiles, the others 2."""
     with progress.bar(100, "encode zeros", "images") as bar:
         for step in range(6):
             clock[0] += 2 if step else 60
