@@ -35,7 +35,8 @@ class Checkpoints:
             return 0, template
         path = max(saved, key=lambda path: int(path.name))
         try:
-            state = serialization.msgpack_restore(path.read_bytes())
+            read_only = serialization.msgpack_restore(path.read_bytes())
+            state: Any = jax.tree.map(np.array, read_only)
             trees = (state, serialization.to_state_dict(template))
             shapes, expected = (jax.tree.map(np.shape, tree) for tree in trees)
             if shapes != expected:

@@ -36,6 +36,7 @@ def test_the_newest_whole_save_is_restored_and_the_only_one_kept(tmp_path):
     step, state = Checkpoints(tmp_path / "a").restore(make_state(0.0))
     assert step == 10
     assert_same(state, make_state(1.0))
+    state[2]["loss"][0] = 2.0  # it can be written to
 
 
 @pytest.mark.parametrize("change", ["more readouts", "fewer layers", "cut"])
