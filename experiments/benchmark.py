@@ -100,7 +100,7 @@ def _machine() -> dict[str, str]:
         "python": platform.python_version(),
     }
     installed = [name for name in PACKAGES if importlib.util.find_spec(name)]
-    for side in set(SIDES) & set(installed):
+    for side in [side for side in SIDES if side in installed]:
         with new_process() as process:
             about = Case(side, SIDES[side], "about", {})
             machine[f"on {side}"] = process.submit(call, about).result()
