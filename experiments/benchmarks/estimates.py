@@ -82,10 +82,7 @@ def products(jaxpr: ClosedJaxpr | Jaxpr) -> int:
         ]
         match equation.primitive.name:
             case "dot_general":
-                ((contracted, _), _) = equation.params["dimension_numbers"]
-                shape = equation.invars[0].aval.shape
-                sums = math.prod(shape[axis] for axis in contracted)
-                total += 2 * equation.outvars[0].aval.size * sums
+                total += _of_dot(equation)
             case "conv_general_dilated":
                 total += _of_convolution(equation)
             case "cond":
@@ -147,6 +144,12 @@ def _trips(loop: str, computations: dict[str, Computation]) -> int | None:
 
 def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def _of_dot(equation: Any) -> int:
+    ((contracted, _), _) = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
 
 
 def _of_convolution(equation: Any) -> int:

@@ -70,12 +70,14 @@ def train_readouts(readout: Readout, stages: Stages, count: int, per_image: int 
     tx = optimizer(step_decay(0.1, 15, STEPS))
     variables, batch = begin_readouts(readout, stages, count).result(), _batch_of(stages)
     state = training.State(variables, jax.eval_shape(jax.vmap(tx.init), variables["params"]))
-    common, images = (
-        LowResTarget(Shape((*rows, *readout.response_size), jnp.float32), Shape(rows, jnp.float32))
-        for rows in ((count,), (batch, per_image))
-    )
+    common, images = (_targets(readout, rows) for rows in ((count,), (batch, per_image)))
     step = sgd.readout_step(readout, tx, tuple(range(per_image)))
     return Program(step, (state, common, images, stages, Shape((batch,), jnp.float32)), (0,))
+
+
+def _targets(readout: Readout, rows: tuple[int, ...]) -> LowResTarget:
+    shape = (*rows, *readout.response_size)
+    return jax.eval_shape(lambda: LowResTarget(jnp.zeros(shape), jnp.zeros(rows)))
 
 
 def score_readouts(readout: Readout, stages: Stages, count: int, per_image: int = 0) -> Program:
