@@ -21,7 +21,7 @@ from posjax.encoders.padding import VALID, Padding
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import Loaded, load_with_info, weights_path
-from posjax.encoders.weights.torch_names import HEADS
+from posjax.encoders.weights.torch_names import HEAD_LAYERS
 from posjax.layers import Arrays, InputTooSmall
 
 RANDOM = "random"
@@ -177,7 +177,7 @@ def _random_weights(name: str, seed: int) -> Loaded:
 def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded:
     loaded = load_with_info(name, path)
     body = {
-        kind: {layer: leaves for layer, leaves in tree.items() if layer.split("_")[0] not in HEADS}
+        kind: {k: leaves for k, leaves in tree.items() if not k.startswith(HEAD_LAYERS)}
         for kind, tree in loaded.variables.items()
     }
     return dataclasses.replace(loaded, variables=body)

@@ -105,22 +105,21 @@ class Block(nn.Module):
 
     def setup(self):
         """Names the layers as PyTorch does."""
-        kernels = (1, 3, 1) if self.bottleneck else (3, 3)
-        outputs = 4 * self.width if self.bottleneck else self.width
-        name = str(self.name).replace("_", ".")
-        stride, lost = 1, 0
-        for i, kernel in enumerate(kernels):
-            mode = mode_at(self.padding, f"{name}.conv{i + 1}") if kernel == 3 else "zeros"
-            # Pixels of the block's input that are lost at its border.
-            lost += stride * (kernel == 3 and is_valid(mode))
-            step = self.stride if i == kernels.index(3) else 1
-            stride *= step
-            width = outputs if i == len(kernels) - 1 else self.width
-            setattr(self, f"conv{i + 1}", Conv(width, kernel, step, mode=mode, dtype=self.dtype))
-            setattr(self, f"bn{i + 1}", BatchNorm())
+        width = self.width
+        layers = [(width, 3, self.stride), (width, 3, 1)]  # channels, kernel, stride
+        if self.bottleneck:
+            layers = [(width, 1, 1), (width, 3, self.stride), (4 * width, 1, 1)]
+        name, spacing, lost = str(self.name).replace("_", "."), 1, 0
+        for i, (channels, kernel, stride) in enumerate(layers, 1):
+            mode = mode_at(self.padding, f"{name}.conv{i}") if kernel == 3 else "zeros"
+            # Pixels of the block's input that an unpadded convolution loses at each border.
+            lost += spacing * is_valid(mode)
+            spacing *= stride
+            setattr(self, f"conv{i}", Conv(channels, kernel, stride, mode=mode, dtype=self.dtype))
+            setattr(self, f"bn{i}", BatchNorm())
         if self.shortcut == "conv":
-            self.downsample = [Conv(outputs, 1, self.stride, dtype=self.dtype), BatchNorm()]
-        self.depth, self.lost = len(kernels), lost
+            self.downsample = [Conv(layers[-1][0], 1, self.stride, dtype=self.dtype), BatchNorm()]
+        self.depth, self.lost = len(layers), lost
 
     def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
         """Adds the shortcut to the convolutions, then ReLU."""

@@ -18,9 +18,8 @@ def test_receptive_fields_are_the_published_ones(name):
     assert max(field.size for field in fields.values()) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet20"])
-def test_the_receptive_field_is_the_smallest_unpadded_image(name):
-    assert blocks.smallest_image(encoders.create(name, padding="valid")) == PUBLISHED[name]
+def test_the_receptive_field_is_the_smallest_unpadded_image():
+    assert blocks.smallest_image(encoders.create("vgg11", padding="valid")) == PUBLISHED["vgg11"]
 
 
 @pytest.mark.parametrize("kind", ["basic", "bottleneck", "cifar", "vgg"])

@@ -12,7 +12,7 @@ from posjax.encoders.blocks import abstract_init
 from posjax.encoders.factory import create
 
 Variables = dict[str, dict]
-HEADS = ("classifier", "fc", "linear")  # the first parts of the names of classifier heads
+HEAD_LAYERS = ("classifier", "fc", "linear")  # the first parts of the names of classifier heads
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
@@ -28,7 +28,7 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         ValueError: entries are missing, unknown or of another shape; the message lists them all.
     """
     arrays = _torchvision_names(name, state_dict)
-    head = [key for key in arrays if key.split(".")[0] in HEADS]
+    head = [key for key in arrays if key.split(".")[0] in HEAD_LAYERS]
     num_classes = next((len(arrays[k]) for k in sorted(head)[::-1] if arrays[k].ndim), 1)
     expected = entries(name, num_classes if head else None)
 
