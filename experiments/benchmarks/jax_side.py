@@ -66,7 +66,7 @@ def readouts(count: int, images: int, batch: int, epochs: int, size: int) -> Cal
     with tempfile.TemporaryDirectory(prefix="posjax-benchmark-") as folder:
         path = Path(folder) / f"benchmark{store.SUFFIX}"
         store.write(path, layout, [stages])
-        features = Features(store.read(path), images)
+        features = Features(store.read(path, layout), images)
     pairs = [(Task(name), seed) for seed in range(-(-count // len(MAPS))) for name in MAPS]
     readout = probes.Readout(map_size=(size, size))
     together = Readouts(readout, tuple(stages), *zip(*pairs[:count], strict=True))
