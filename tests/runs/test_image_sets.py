@@ -57,11 +57,11 @@ def images_of(settings):
 
 
 def test_enlarged_alignments_look_at_larger_images(tmp_path):
-    resnet = {"encoder": ("resnet20",)}
+    resnet = {"encoder": ("resnet20",), "image_size": 96}
     several = settings(tmp_path, paddings=("zeros", "valid@enlarged", "zeros@cropped"), **resnet)
     counts = images_of(several)
-    assert counts == {32: 12, max(counts): 12}
-    assert max(counts) > 64
+    assert counts == {96: 12, max(counts): 12}
+    assert max(counts) > 128
     # The controls of what is compared on enlarged images need no others.
     enlarged = settings(tmp_path, paddings=("valid@enlarged",), controls=("roll",), **resnet)
     assert images_of(enlarged) == {max(counts): 12}
