@@ -90,12 +90,12 @@ class StageFile:
         if index.size and not (index.min() >= 0 and index.max() < count):
             raise IndexError(f"{self.path} has {count} images, found {index} of them")
         rows = np.empty((len(index), *self.shape[1:]), self.dtype)
-        for row, image in zip(rows, index.tolist(), strict=True):
+        for row, image in enumerate(index.tolist()):
             start = self._offset + image * self._step
             content = os.pread(self._file.fileno(), self._size, start)
             if len(content) < self._size:
                 raise _damaged(self.path, "it was cut while it was read")
-            row[...] = np.frombuffer(content, self.dtype).reshape(row.shape)
+            rows[row] = np.frombuffer(content, self.dtype).reshape(self.shape[1:])
         return rows
 
 

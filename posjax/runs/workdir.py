@@ -64,7 +64,7 @@ class Workdir:
             digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
-        changed = {name for name in before | flags if before.get(name) != flags.get(name)}
+        changed = {name for name in {*before, *flags} if before.get(name) != flags.get(name)}
         # The default number of generated images means nothing where the number itself is given.
         changed -= {f"default_{name}" for name in changed}
         differences = [
