@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -29,9 +28,8 @@ Batch = dict[str, np.ndarray]
 class EncodingOptions:
     """How stages are computed and kept.
 
-    `devices` are the local devices to encode on, `batch_size` the images in a step over all of
-    them, `dtype` the type of the stages that are kept. Stages larger than `feature_size` are
-    resized to it, the others stay as they are.
+    `batch_size` is the number of images in a step over all local `devices`, `dtype` the type of
+    the stages that are kept. Stages larger than `feature_size` are resized to it.
     """
 
     devices: Sequence[jax.Device]
@@ -68,6 +66,8 @@ def encode_batches(
     Raises:
         ValueError: an image cannot be read, or a stage is not finite; names it.
     """
+    if not len(source):
+        return
     devices = tuple(options.devices)
     size = options.batch_size
     if devices[0].platform == "cpu":
@@ -77,13 +77,13 @@ def encode_batches(
     )
     modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
     variables, modes = runtime.replicate((encoder.variables, modes), devices)
-    keys = iter(source.keys)
-    pending = None
+    pending, start = None, 0
     with waits.timed("encoding"):
         for images in waits.each(batches(source, size)):
             shards, _ = runtime.shard_batch(images, size, devices)
             # The devices work on this batch while the caller stores the one before.
-            encoded = step(variables, shards, modes), list(itertools.islice(keys, len(images)))
+            encoded = step(variables, shards, modes), source.keys[start : start + len(images)]
+            start += len(images)
             if pending:
                 yield _collect(encoder, source, *pending, waits)
             pending = encoded
@@ -109,9 +109,9 @@ def encode_step(
 ) -> Callable:
     """The function `encode(variables, images, modes)` that a run compiles for `platform`.
 
-    `modes` are integers, one for each layer that pads, see `encoders.with_modes`; or None for the
-    padding of `network`. It returns the stages, no larger than `feature_size`, and for each image
-    whether all of them are finite.
+    `modes` are integers, one for each layer that pads, see `encoders.with_modes`; None stands for
+    the padding of `network`. The function returns the stages, no larger than `feature_size`, and
+    for each image whether all of them are finite.
     """
 
     def encode(

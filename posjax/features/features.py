@@ -6,39 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from posjax import runtime
 from posjax.encoders import Encoder
 from posjax.features import store as storage
-from posjax.features.encoding import Batch, EncodingOptions, encode_batches
-from posjax.features.store import SUFFIX, Layout, Store
+from posjax.features.encoding import Batch, EncodingOptions, encode_batches, layout_bytes
+from posjax.features.store import Layout, StageFile, Store
 from posjax.images import Source, select
 from posjax.runtime import Waits, progress
 
-# Part of every address: raise it when the same images and weights give other stages.
-RECIPE = 4
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """One stage of n images, [n, h, w, c]. Arrays of indices choose rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[n, h, w, c]."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """That of all values."""
-        ...
-
-    def __getitem__(self, index: np.ndarray, /) -> np.ndarray:
-        """The chosen images."""
-        ...
+# Part of every file's name: raise it when the same images and weights give another file.
+RECIPE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +29,11 @@ class Features:
     `total` is the number of images of all hosts.
     """
 
-    stages: Mapping[str, Rows]
+    stages: Mapping[str, np.ndarray | StageFile]
     total: int
 
     def __len__(self) -> int:
-        return next(iter(self.stages.values())).shape[0]
+        return _count(self.stages)
 
     def rows(self, index: np.ndarray, stages: Sequence[str]) -> Batch:
         """The chosen stages of the chosen images.
@@ -86,12 +67,11 @@ class _Streamed(Features):
     options: EncodingOptions
 
     def rows(self, index: np.ndarray, stages: Sequence[str]) -> Batch:
-        if not len(index):
-            empty = {stage: self.stages[stage] for stage in stages}
-            return {k: np.zeros((0, *x.shape[1:]), x.dtype) for k, x in empty.items()}
+        """The chosen stages of the chosen images."""
         chosen = select(self.source, index.tolist())
-        parts = list(encode_batches(self.encoder, chosen, self.options, Waits()))
-        return {stage: np.concatenate([part[stage] for part in parts]) for stage in stages}
+        kept = {name: self.stages[name] for name in stages}
+        layout = {k: x.update(shape=(len(index), *x.shape[1:])) for k, x in kept.items()}
+        return _in_memory(layout, encode_batches(self.encoder, chosen, self.options, Waits()))
 
 
 def encode(
@@ -107,16 +87,14 @@ def encode(
     Args:
         encoder: the frozen encoder.
         source: the images of all hosts.
-        size: the side of the part of each image that is probed, pixels; `encoder.margins` come in
-            addition.
-        store: where the stages are kept. Stages that fit nowhere are encoded again for each batch,
-            and are the same.
+        size: the side of the part of each image that is probed, pixels, without `encoder.margins`.
+        store: where the stages are kept. Stages that fit nowhere are encoded again for each batch.
         options: how they are computed.
         waits: counts the time of encoding.
 
-    Files have addresses made of all that determines their content: encoder, weights, padding,
-    normalisation, arithmetic, the images' content and size, feature size and dtype. A file is there
-    whole or not at all. Of several processes one encodes, the others wait.
+    A file's name is a digest of all that determines its content: encoder, weights, padding,
+    normalisation, arithmetic, the images' content and size, feature size and dtype. The file is
+    there whole or not at all. Of several processes one encodes, the others wait.
 
     Raises:
         ValueError: an image cannot be read, a stage is not finite, or a file is damaged; names it.
@@ -124,36 +102,34 @@ def encode(
     """
     images = select(source, runtime.local_range(len(source)))
     layout = options.layout(encoder.stage_shapes(size), len(images))
-    needed = storage.file_bytes(layout)
+    batches = _with_progress(encoder, images, options, waits or Waits())
+    needed = layout_bytes(layout)
     folder = store.folder(needed)
-    waits = Waits() if waits is None else waits
     if folder is None:
-        stages = _in_memory(layout, _with_progress(encoder, images, options, waits))
-        return Features(stages, len(source))
-    path = folder / f"{_address(encoder, images, options)}{SUFFIX}"
-    if path.exists():
-        return Features(storage.read(path), len(source))
-    with storage.writing(path) as written:
-        fits = written or store.fits(needed)
-        if fits and not written:
-            storage.write(path, layout, _with_progress(encoder, images, options, waits))
-    if fits:
-        return Features(storage.read(path), len(source))
-    progress.note(
-        f"the features of {len(images)} images of {source.name} under padding "
-        f"{encoder.padding_text} do not fit into the room that {folder} may take: they are encoded "
-        "again for each batch"
-    )
-    return _Streamed(layout, len(source), encoder, images, options)
+        return Features(_in_memory(layout, batches), len(source))
+    path = folder / f"{_address(encoder, images, options)}{storage.SUFFIX}"
+    if not path.exists():
+        with storage.writing(path):
+            # Another process may have written it meanwhile.
+            if not path.exists():
+                if not store.fits(needed):
+                    progress.note(
+                        f"the features of {len(images)} images of {source.name} under padding "
+                        f"{encoder.padding_text} do not fit into the room that {folder} may take: "
+                        "they are encoded again for each batch"
+                    )
+                    return _Streamed(layout, len(source), encoder, images, options)
+                storage.write(path, layout, batches)
+    return Features(storage.read(path, layout), len(source))
 
 
 def _in_memory(layout: Layout, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     stages = {name: np.empty(stage.shape, stage.dtype) for name, stage in layout.items()}
     done = 0
     for batch in batches:
-        count = len(next(iter(batch.values())))
-        for name, rows in batch.items():
-            stages[name][done : done + count] = rows
+        count = _count(batch)
+        for name, rows in stages.items():
+            rows[done : done + count] = batch[name]
         done += count
     return stages
 
@@ -161,13 +137,15 @@ def _in_memory(layout: Layout, batches: Iterable[Batch]) -> dict[str, np.ndarray
 def _with_progress(
     encoder: Encoder, images: Source, options: EncodingOptions, waits: Waits
 ) -> Iterator[Batch]:
-    if not len(images):
-        return
     title = f"encode {encoder.padding_text} {images.name}"
     with progress.bar(len(images), title, "images") as bar:
         for batch in encode_batches(encoder, images, options, waits):
             yield batch
-            progress.advance(bar, len(next(iter(batch.values()))))
+            progress.advance(bar, _count(batch))
+
+
+def _count(stages: Mapping[str, Any]) -> int:
+    return next(iter(stages.values())).shape[0]
 
 
 def _address(encoder: Encoder, images: Source, options: EncodingOptions) -> str:

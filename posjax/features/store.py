@@ -2,27 +2,24 @@
 
 import contextlib
 import dataclasses
-import functools
-import io
-import json
+import math
 import os
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from errno import EDQUOT, EFBIG, ENOSPC
+from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from posjax.features.encoding import Batch, layout_bytes
-from posjax.features.stage_file import StageFile, damaged
 from posjax.runtime import locked
 
 Layout = Mapping[str, jax.ShapeDtypeStruct]
 """Shape [n, h, w, c] and dtype of every stage of n images."""
 
-ALIGNMENT = 64
 SUFFIX = ".features"
 _NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 
@@ -62,7 +59,7 @@ class Store:
         """The folder for stages of so many bytes, or None for the memory."""
         if self.cache_dir is not None:
             return self.cache_dir
-        return None if size <= self.memory_bytes or self.scratch is None else self.scratch
+        return None if size <= self.memory_bytes else self.scratch
 
     def fits(self, size: int) -> bool:
         """Whether stages of so many bytes may be kept, beside those that the folder holds."""
@@ -72,79 +69,94 @@ class Store:
         return disk_usage(folder) + size <= self.limit_bytes
 
 
-def read(path: Path) -> dict[str, StageFile]:
-    """The stages that `write` left.
+class StageFile:
+    """One stage of n images, [n, h, w, c], in a file. Rows are read when indexed."""
+
+    def __init__(self, path: Path, stage: jax.ShapeDtypeStruct, offset: int, step: int):
+        self.path, self.shape, self.dtype = path, stage.shape, stage.dtype
+        # Image i begins at byte `offset + i * step` of the file.
+        self._size, self._offset, self._step = _image_bytes(stage), offset, step
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (it stays open)
+        weakref.finalize(self, self._file.close)
+
+    def __getitem__(self, index: Int[np.ndarray, " m"]) -> np.ndarray:
+        """The chosen images. Several threads may read at once.
+
+        Raises:
+            IndexError: an index that is not in 0 … n − 1.
+            ValueError: the file was cut while it was open; names it.
+        """
+        count = self.shape[0]
+        if index.size and not (index.min() >= 0 and index.max() < count):
+            raise IndexError(f"{self.path} has {count} images, found {index} of them")
+        rows = np.empty((len(index), *self.shape[1:]), self.dtype)
+        for row, image in enumerate(index.tolist()):
+            start = self._offset + image * self._step
+            content = os.pread(self._file.fileno(), self._size, start)
+            if len(content) < self._size:
+                raise _damaged(self.path, "it was cut while it was read")
+            rows[row] = np.frombuffer(content, self.dtype).reshape(self.shape[1:])
+        return rows
+
+
+def read(path: Path, layout: Layout) -> dict[str, StageFile]:
+    """The stages that `write` left in a file.
 
     Raises:
-        ValueError: the file is cut or not what it should be; names it.
+        ValueError: the file has another size; names it.
     """
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("it does not begin with a header")
-            about = json.loads(file.read(length))
-        layout = {
-            name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(about["dtype"]))
-            for name, shape in about["stages"].items()
-        }
-        _, offsets, size = _geometry(layout)
-        if path.stat().st_size != size:
-            raise ValueError(f"{path.stat().st_size} bytes, expected {size}")
-        return {name: StageFile(path, layout[name], offsets[name]) for name in layout}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise damaged(path, error) from error
+    size, expected = path.stat().st_size, layout_bytes(layout)
+    if size != expected:
+        raise _damaged(path, f"{size} bytes, expected {expected}")
+    step = sum(map(_image_bytes, layout.values()))
+    stages, offset = {}, 0
+    for name, stage in layout.items():
+        stages[name] = StageFile(path, stage, offset, step)
+        offset += _image_bytes(stage)
+    return stages
 
 
 def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
-    """Writes the rows of `batches` to a file that is there whole or not at all.
+    """Writes all stages, image by image, to a file that is there whole or not at all.
 
     Raises:
         OSError: there is no room on the disk; names the folder. The file was deleted meanwhile.
         ValueError: as `batches`.
     """
-    header, offsets, size = _geometry(layout)
-    free = shutil.disk_usage(path.parent).free
+    size, free = layout_bytes(layout), shutil.disk_usage(path.parent).free
     if size > free:
         raise OSError(_no_room(path.parent, size, free))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    done, expected = 0, next(iter(layout.values())).shape[0]
-    named = functools.partial(_named_errors, path.parent, size)
-    with _removed_after(temporary):
-        with named():
-            file = open(temporary, "wb", buffering=0)  # noqa: SIM115 (closed below)
-        with file:
-            with named():
-                _write_at(file, 0, memoryview(header))
-            # What reading an image raises is no error of this file.
+    try:
+        with open(temporary, "wb") as file:
             for batch in batches:
-                with named():
-                    for name, rows in batch.items():
-                        offset = offsets[name] + done * rows[0].nbytes
-                        _write_at(file, offset, _bytes_of(rows))
-                done += len(next(iter(batch.values())))
-            with named():
-                file.truncate(size)
-                os.fsync(file.fileno())
-        if done != expected:
-            raise ValueError(f"{path} was to get {expected} images, found {done}")
-        with named():
-            os.replace(temporary, path)
+                stages = [np.ascontiguousarray(batch[name]).view(np.uint8) for name in layout]
+                images = [stage.reshape(len(stage), -1) for stage in stages]
+                file.write(np.concatenate(images, axis=1).data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            free = shutil.disk_usage(path.parent).free
+            message = f"{_no_room(path.parent, size, free)} ({error.strerror})"
+        elif error.errno == ENOENT and error.filename == str(temporary):
+            message = f"features in {path.parent} were deleted while they were written: start again"
+        else:
+            raise
+        raise OSError(message) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[bool]:
-    """Holds the lock of a file of features. Gives whether another process wrote it meanwhile."""
+def writing(path: Path) -> Iterator[None]:
+    """Holds the lock of a file of features, and removes what a killed process left of it."""
     waiting = f"another run encodes the same images into {path}: waiting for it to end"
     with locked(path.with_name(f".{path.name}.lock"), waiting):
-        for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
             left.unlink()
-        yield path.exists()
-
-
-def file_bytes(layout: Layout) -> int:
-    """The size of the file of a layout."""
-    return _geometry(layout)[2]
+        yield
 
 
 def disk_usage(folder: Path) -> int:
@@ -158,50 +170,15 @@ def disk_usage(folder: Path) -> int:
     return total
 
 
-def _geometry(layout: Layout) -> tuple[bytes, dict[str, int], int]:
-    """The first bytes of a file, where each stage begins, and the size of the whole file."""
-    (dtype,) = {stage.dtype.name for stage in layout.values()}
-    stages = {name: list(stage.shape) for name, stage in layout.items()}
-    text = json.dumps({"dtype": dtype, "stages": stages}).encode()
-    header = len(text).to_bytes(8, "little") + text
-    offsets, end = {}, len(header)
-    for name, stage in layout.items():
-        offsets[name] = -(-end // ALIGNMENT) * ALIGNMENT
-        end = offsets[name] + layout_bytes({name: stage})
-    return header, offsets, end
+def _image_bytes(stage: jax.ShapeDtypeStruct) -> int:
+    return math.prod(stage.shape[1:]) * stage.dtype.itemsize
 
 
-def _bytes_of(rows: np.ndarray) -> memoryview:
-    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-
-
-def _write_at(file: io.FileIO, offset: int, data: memoryview) -> None:
-    file.seek(offset)
-    while data:
-        data = data[file.write(data) :]
-
-
-@contextlib.contextmanager
-def _removed_after(temporary: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _named_errors(folder: Path, size: int) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise OSError(
-            f"features in {folder} were deleted while they were written: start the run again"
-        ) from error
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        message = f"{_no_room(folder, size, shutil.disk_usage(folder).free)} ({error.strerror})"
-        raise OSError(message) from error
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"the features in {path} are damaged ({reason}): delete that file to encode the images "
+        "again"
+    )
 
 
 def _no_room(folder: Path, size: int, free: int) -> str:

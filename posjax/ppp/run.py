@@ -12,7 +12,7 @@ from posjax.ppp.measure import Geometry, check_count, crop_geometry, patterns
 from posjax.ppp.pattern import SCORES, Patterns, score_interval
 from posjax.runs.conditions import conditions, load_encoder
 from posjax.runs.image_sets import ImagePlan, open_training
-from posjax.runs.run import Prepared, prepare
+from posjax.runs.plan import Plan, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir
@@ -37,23 +37,23 @@ def run(
     from posjax.ppp.report import text_tables, write_report
 
     names = _check(settings)
-    prepared = prepare(settings)
-    check_count(len(prepared.sets.train))
+    plan = prepare(settings)
+    check_count(len(plan.sets.train))
     places = {name: crop_geometry(name, settings.image_size) for name in names}
-    Workdir(settings.workdir).claim(settings.identity(), prepared.about)
+    Workdir(settings.workdir).claim(settings.identity(), plan.about)
     for name, place in places.items():
         say(
             f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
             f" {place.margin} is no less than the receptive field"
         )
-    measured = _measure_all(settings, places, prepared, say)
+    measured = _measure_all(settings, places, plan, say)
     scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
     columns = ("encoder", "weights", "padding", "seed", "stage", *scores)
     write_rows(settings.workdir / "ppp.csv", columns, _rows(settings, measured))
     say(text_tables(measured))
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
-    facts = _facts(prepared, places)
+    facts = _facts(plan, places)
     path = write_report(settings.workdir, facts, measured, results, title=title)
     say(f"report: {path}")
     return measured
@@ -65,7 +65,7 @@ def _check(settings: Settings) -> list[str]:
         raise ValueError("coordinator_address: PPP runs on one host")
     unfit = [
         str(padding)
-        for padding in settings.parsed_paddings
+        for padding in settings.paddings
         if padding.alignment or (padding.overrides and VALID in padding.modes)
     ]
     if unfit:
@@ -84,16 +84,16 @@ def _check(settings: Settings) -> list[str]:
 def _measure_all(
     settings: Settings,
     places: Mapping[str, Geometry],
-    prepared: Prepared,
+    plan: Plan,
     say: Callable[[str], None],
 ) -> Patterns:
-    sizes = {place.image_size: len(prepared.sets.train) for place in places.values()}
+    sizes = {place.image_size: len(plan.sets.train) for place in places.values()}
     images = ImagePlan(sizes, settings.cache_dir or settings.workdir)
     say(f"images made: {images}")
     kept = {side: Kept(open_training(settings, side), side, images.place) for side in images}
     measured: Patterns = {}
     for name, place in places.items():
-        measured |= _measure(settings, name, place, kept[place.image_size], prepared.devices)
+        measured |= _measure(settings, name, place, kept[place.image_size], plan.devices)
     return measured
 
 
@@ -125,10 +125,10 @@ def _rows(settings: Settings, measured: Patterns) -> Iterator[tuple]:
             yield name, settings.weights[0], padding, seed, stage, *cells
 
 
-def _facts(prepared: Prepared, places: Mapping[str, Geometry]) -> dict[str, str]:
+def _facts(plan: Plan, places: Mapping[str, Geometry]) -> dict[str, str]:
     crops = (
         f"{name}: {place.crop} × {place.crop} pixels, {place.margin} from the image's border"
         for name, place in places.items()
     )
     about = "on the same encoders and images; their report is in the folder posenet"
-    return prepared.plan.facts | {"crops": "; ".join(crops), "readouts": about}
+    return plan.facts | {"crops": "; ".join(crops), "readouts": about}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from posjax import encoders
@@ -30,25 +29,44 @@ class Condition:
 
 def conditions(settings: Settings) -> list[Condition]:
     """What a run probes: every encoder under every padding, then the controls."""
-    results = [
-        condition
-        for name in settings.encoder
-        for condition in _conditions(settings, name, settings.weights)
-    ]
-    return [*results, *_controls(settings, results)]
+    results: list[Condition] = []
+    for name in settings.encoder:
+        results += _conditions(settings, name, settings.weights)
+    controls: list[Condition] = []
+    if "pixels" in settings.controls and PIXELS not in settings.encoder:
+        controls += _conditions(settings, PIXELS, (), "pixels")
+    if "random" in settings.controls:
+        for name in settings.encoder:
+            if name != PIXELS:
+                controls += _conditions(settings, name, (RANDOM,), "random")
+    if "roll" in settings.controls:
+        controls += [dataclasses.replace(condition, control=ROLL) for condition in results]
+    return results + controls
 
 
-def tasks(settings: Settings, control: str) -> list[Task]:
+def _conditions(
+    settings: Settings, name: str, weights: Iterable[str], control: str = ""
+) -> Iterator[Condition]:
+    if name == PIXELS:
+        yield Condition(name, encoders.NONE, None, None, control)
+        return
+    for text in weights:
+        seeds = settings.seeds if text == RANDOM else (None,)
+        for padding, seed in itertools.product(settings.paddings_of(name), seeds):
+            yield Condition(name, text, padding, seed, control)
+
+
+def tasks(settings: Settings, control: str) -> tuple[Task, ...]:
     """What the readouts of a condition draw: position maps, and for a result the control maps too.
 
     A condition that is a control has position maps alone.
     """
-    controls = [
-        *(SELECTIVITY if "selectivity" in settings.controls else ()),
-        *((IMAGE_SHUFFLED,) if "floor" in settings.controls else ()),
-    ]
-    kinds = ["", *([] if control else controls)]
-    return [Task(name, kind) for kind in kinds for name in settings.maps]
+    kinds = [""]
+    if not control and "selectivity" in settings.controls:
+        kinds += SELECTIVITY
+    if not control and "floor" in settings.controls:
+        kinds.append(IMAGE_SHUFFLED)
+    return tuple(Task(name, kind) for kind in kinds for name in settings.maps)
 
 
 def load_encoder(settings: Settings, condition: Condition) -> Encoder:
@@ -68,30 +86,43 @@ def load_encoder(settings: Settings, condition: Condition) -> Encoder:
     )
     if condition.padding is None:
         return encoder
-    programs = Counter(padding.shared for padding in settings.paddings_of(condition.encoder))
-    compares = programs[condition.padding.shared] > 1
+    programs = [padding.shared for padding in settings.paddings_of(condition.encoder)]
+    compares = programs.count(condition.padding.shared) > 1
     return encoder.with_padding_as_data() if compares else encoder
 
 
-def _conditions(
-    settings: Settings, name: str, weights: Iterable[str], control: str = ""
-) -> Iterator[Condition]:
-    if name == PIXELS:
-        yield Condition(name, encoders.NONE, None, None, control)
-        return
-    for text in weights:
-        seeds = settings.seeds if text == RANDOM else (None,)
-        for padding, seed in itertools.product(settings.paddings_of(name), seeds):
-            yield Condition(name, text, padding, seed, control)
+@dataclasses.dataclass(frozen=True)
+class TrainedWeights:
+    """The files of trained weights: digests by name, statistics of their images, and notes."""
+
+    digests: dict[str, str]
+    statistics: list[str]
+    notes: list[str]
 
 
-def _controls(settings: Settings, results: list[Condition]) -> Iterator[Condition]:
-    if "pixels" in settings.controls and PIXELS not in settings.encoder:
-        yield from _conditions(settings, PIXELS, (), "pixels")
-    if "random" in settings.controls:
-        for name in settings.encoder:
-            if name != PIXELS:
-                yield from _conditions(settings, name, (RANDOM,), "random")
-    if "roll" in settings.controls:
-        for condition in results:
-            yield dataclasses.replace(condition, control=ROLL)
+def read_trained_weights(settings: Settings, chosen: Iterable[Condition]) -> TrainedWeights:
+    """Reads the weights of all conditions, except for random ones.
+
+    Raises:
+        ValueError, FileNotFoundError: they cannot be read or do not fit.
+    """
+    files = {
+        (encoders.weights_path(c.weights, c.encoder, c.padding.mode), c.encoder): c.padding
+        for c in chosen
+        if c.padding is not None and c.weights != RANDOM
+    }
+    paths = [path for path, _ in files]
+    digests, statistics, notes = {}, set(), []
+    for (path, name), padding in files.items():
+        loaded = encoders.read_weights(name, path, padding, 0)
+        digests[path if paths.count(path) == 1 else f"{name}: {path}"] = loaded.digest
+        if settings.normalize == "encoder":
+            statistics.add(loaded.statistics(path))
+            if loaded.normalize is None:
+                notes.append(
+                    f"{path} does not say how its images were normalised: ImageNet's statistics "
+                    "are taken"
+                )
+    if settings.normalize != "encoder":
+        statistics = {settings.normalize}
+    return TrainedWeights(digests, sorted(statistics) or ["none"], notes)

@@ -39,7 +39,7 @@ class ImageSets:
         return ImageSets(Rolled(self.train, TRAIN_SEED), tests)
 
     def notes(self, images: str) -> list[str]:
-        """What a reader should know of the images; `images` is the text that names the training."""
+        """What a reader should know; `images` is the text that names the training images."""
         named = {images: self.train, **self.tests}
         notes = [
             f"{len(source.skipped)} files of {name} were left out: "
@@ -79,7 +79,7 @@ def open_training(settings: Settings, size: int) -> Source:
 
 
 def _open(settings: Settings, name: str, size: int, *, train: bool) -> Source:
-    role = "train" if train else "test"
+    role, argument = ("train", "images") if train else ("test", "test_images")
     limit = settings.num_train if train else settings.num_test
     if limit is None and name in ENDLESS:
         limit = settings.default_num_train if train else settings.default_num_test
@@ -94,7 +94,6 @@ def _open(settings: Settings, name: str, size: int, *, train: bool) -> Source:
         )
     except ValueError as error:
         limited = f" and num_{role}={limit}" if limit else ""
-        argument = "images" if train else "test_images"
         raise ValueError(f"{argument}={name}{limited}: {error}") from error
 
 
@@ -128,14 +127,11 @@ class ImagePlan:
         return sum(3 * side**2 * count for side, count in self.counts.items())
 
 
-# Where Linux says how much a container may take.
-_CONTAINER_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-
-
 def memory_bytes() -> int:
     """The memory of this machine, or what its container may take."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in _CONTAINER_LIMITS:
+    # Where Linux says how much a container may take.
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
         path = Path("/sys/fs/cgroup") / name
         text = path.read_text().strip() if path.is_file() else ""
         limits += [int(text)] if text.isdecimal() else []

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from posjax import runtime
 from posjax.encoders import RANDOM, Encoder
 from posjax.features import EncodingOptions, Features, Store, encode
 from posjax.fitting import FEATURE_SIZE, Readouts, ReadoutSpec, predict, score
-from posjax.images import Source, read_pixels
+from posjax.images import read_pixels
 from posjax.probes.controls import Task
 from posjax.probes.metrics import rounding_of
 from posjax.results import Gallery, ProbeSpec, Result
@@ -29,11 +29,10 @@ SHOWN = 4  # test images in a gallery
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What readouts are asked of one encoder.
+    """An encoder, images and the targets that readouts are fitted to.
 
-    `size` is the side of the part of the images that is probed, and of the maps, pixels. `tasks`
-    are the targets to fit, position maps first. `control` is the name of the control condition, or
-    empty.
+    `size` is the side of the maps, and of the part of the images that is probed, pixels. `tasks`
+    are the targets, position maps first. `control` names the control condition, or is empty.
     """
 
     encoder: Encoder
@@ -84,25 +83,16 @@ class Resources:
     waits: Waits = dataclasses.field(default_factory=Waits)
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureSets:
-    """The features of the training images, and of each set of test images."""
-
-    train: Features
-    tests: Mapping[str, Features]
-
-
 def measure(
     probe: Probe,
     settings: ReadoutSettings,
     resources: Resources,
     workdir: Workdir | None = None,
 ) -> Iterator[Result]:
-    """Fits readouts of every architecture and scores them: one result for each, as it is there.
+    """Fits readouts of every architecture and scores them; yields one result for each.
 
-    Every image passes through the encoder once. With a workdir, results that it holds are read from
-    it. In a multi-host run every host must call this; each encodes its share of the images, and
-    only the first reads and writes the workdir.
+    Every image passes through the encoder once. Results that the workdir holds are read from it. In
+    a multi-host run every host must call this; only the first reads and writes the workdir.
 
     Raises:
         ValueError: stages that the encoder lacks, readouts that leave nothing of the features,
@@ -114,7 +104,7 @@ def measure(
     specs = list(settings.specs(probe.stages))
     keys = [probe.key(spec, settings.solver) for spec in specs]
     done = runtime.broadcast_object(lambda: [workdir and workdir.result(key) for key in keys])
-    features = None
+    features: list[Features] = []
     for spec, key, result in zip(specs, keys, done, strict=True):
         if result is None:
             features = features or _encode(probe, settings, resources)
@@ -123,75 +113,62 @@ def measure(
                 workdir.keep(key, result)
         yield result
     # A run that stopped before this finds the features again.
-    scratch = resources.store.scratch
-    if features and scratch is not None and scratch.exists():
-        shutil.rmtree(scratch)
+    if features and resources.store.scratch is not None:
+        shutil.rmtree(resources.store.scratch, ignore_errors=True)
 
 
-def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> FeatureSets:
+def _encode(probe: Probe, settings: ReadoutSettings, resources: Resources) -> list[Features]:
+    """The features of the training images, and of each set of test images."""
     runtime.check_same({"encoder": probe.encoder.fingerprint(), "images": probe.sets.digests})
-    options = EncodingOptions(
-        resources.devices,
-        -(-settings.batch_size // runtime.hosts()),
-        settings.feature_dtype,
-        FEATURE_SIZE,
-    )
-    store, waits = resources.store, resources.waits
-
-    def features(source: Source) -> Features:
-        return encode(probe.encoder, source, probe.size, store, options, waits)
-
-    train = features(probe.sets.train)
-    return FeatureSets(train, {k: features(source) for k, source in probe.sets.tests.items()})
+    batch_size = -(-settings.batch_size // runtime.hosts())
+    options = EncodingOptions(resources.devices, batch_size, settings.feature_dtype, FEATURE_SIZE)
+    return [
+        encode(probe.encoder, source, probe.size, resources.store, options, resources.waits)
+        for source in (probe.sets.train, *probe.sets.tests.values())
+    ]
 
 
 def _fit_and_score(
     probe: Probe,
     spec: ReadoutSpec,
-    features: FeatureSets,
+    features: Sequence[Features],
     settings: ReadoutSettings,
     resources: Resources,
     workdir: Workdir | None,
 ) -> Result:
     encoder, devices, solver = probe.encoder, resources.devices, settings.solver
-    pairs = list(itertools.product(probe.tasks, _seeds(encoder, settings)))
+    train, tests = features[0], dict(zip(probe.sets.tests, features[1:], strict=True))
+    pairs = list(itertools.product(probe.tasks, settings.seeds_of(encoder.seed)))
     readout = spec.readout(probe.size, linear=solver == "ridge")
     readouts = Readouts(readout, spec.stages, *zip(*pairs, strict=True))
     with contextlib.ExitStack() as stack:
         how = {}
         if workdir and runtime.is_first() and solver == "sgd":
             how["log"] = stack.enter_context(workdir.log(probe.key(spec, solver), readouts))
-        fitted = settings.fitter.fit(readouts, features.train, devices, **how)
+        fitted = settings.fitter.fit(readouts, train, devices, **how)
     step = runtime.rounding_step(encoder.dtype, devices[0].platform, runtime.matmul_precision())
+    scores, galleries = {}, {}
+    for name, test in tests.items():
+        variables = fitted.variables
+        scores[name] = score(
+            readouts,
+            variables,
+            test,
+            devices,
+            batch_size=settings.batch_size,
+            rounding=rounding_of(step),
+        )
+        galleries[name] = _gallery(probe, readouts, variables, name, test)
     return Result(
         probe=probe.describe(spec, solver),
         tasks=readouts.tasks,
         seeds=readouts.seeds,
         map_size=probe.size,
         losses=fitted.losses,
-        scores={
-            name: score(
-                readouts,
-                fitted.variables,
-                test,
-                devices,
-                batch_size=settings.batch_size,
-                rounding=rounding_of(step),
-            )
-            for name, test in features.tests.items()
-        },
-        galleries={
-            name: _gallery(probe, readouts, fitted.variables, name, test)
-            for name, test in features.tests.items()
-        },
+        scores=scores,
+        galleries=galleries,
         path=fitted.path,
     )
-
-
-def _seeds(encoder: Encoder, settings: ReadoutSettings) -> tuple[int | None, ...]:
-    if encoder.seed is not None:
-        return (encoder.seed,)
-    return (None,) if settings.solver == "ridge" else settings.seeds
 
 
 def _gallery(

@@ -1,22 +1,42 @@
 """The plan: what a run will do, how much of it, and what room it takes, before work starts."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import jax
-import numpy as np
 
 from posjax import encoders, runtime
 from posjax.encoders import RANDOM
 from posjax.features import EncodingOptions, disk_usage, layout_bytes
 from posjax.fitting import FEATURE_SIZE, ReadoutSpec, closed_form
 from posjax.layers import InputTooSmall
-from posjax.runs.conditions import Condition, tasks
-from posjax.runs.image_sets import ImagePlan, ImageSets
+from posjax.runs.conditions import (
+    Condition,
+    TrainedWeights,
+    conditions,
+    read_trained_weights,
+    tasks,
+)
+from posjax.runs.image_sets import ImagePlan, ImageSets, open_sets
 from posjax.runs.settings import Settings
 
 Shapes = Mapping[str, tuple[int, int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """One image set that passes through one encoder.
+
+    `size` is the room of its features in bytes, `reads` how often fitting and scoring read them.
+    They are `kept`, or do not fit within `cache_limit_gb` and are encoded for each read.
+    """
+
+    images: int
+    size: int
+    reads: int
+    kept: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,25 +44,28 @@ class Plan:
     """What a run will do. `str` gives one line for each thing worth knowing."""
 
     settings: Settings
-    conditions: tuple[Condition, ...]
+    conditions: Sequence[Condition]
     sets: ImageSets
     devices: Sequence[jax.Device]
-    statistics: tuple[str, ...] = ()
+    weights: TrainedWeights
 
-    def check(self) -> None:
-        """Refuses what would fail after hours.
+    @cached_property
+    def about(self) -> dict[str, object]:
+        """What config.json says beside the settings: digests, statistics and devices."""
+        settings = self.settings
+        return {
+            "preset": settings.preset,
+            "cache_dir": settings.cache_dir and str(settings.cache_dir),
+            "weight_digests": self.weights.digests,
+            "image_digests": self.sets.digests,
+            "normalize": self.weights.statistics,
+            "devices": runtime.describe_devices(self.devices),
+        }
 
-        Raises:
-            ValueError: stages, readouts or a Gram matrix that cannot be.
-        """
-        for specs in self._specs:
-            if len(set(specs)) < len(specs):
-                stages = ", ".join(self.settings.stages)
-                raise ValueError(f"stages names the same stages twice: {stages}")
-            for spec in specs:
-                spec.readout(self.settings.image_size)
-        if self.settings.solver == "ridge":
-            closed_form.check_room(self._columns, self.devices)
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of images and weights."""
+        return [*self.sets.notes(self.settings.images), *self.weights.notes]
 
     @cached_property
     def images(self) -> ImagePlan:
@@ -62,8 +85,8 @@ class Plan:
         settings, sets = self.settings, self.sets
         drawn = " (other ones for each seed)" if RANDOM in settings.weights else ""
         tests = (f"{len(source):,} of {name}" for name, source in sets.tests.items())
-        batches = f"batches of {settings.batch_size}"
-        seeds = "none" if "seeds" in settings.unused() else _listed(settings.seeds)
+        training = f"sgd, {settings.epochs} epochs, learning rate {settings.learning_rate:g}"
+        training = training if settings.solver == "sgd" else "ridge, in closed form"
         return {
             "preset": settings.preset,
             "encoder": f"{_listed(settings.encoder)}, {_listed(settings.weights)} weights{drawn}, "
@@ -73,32 +96,33 @@ class Plan:
             "images": f"{len(sets.train):,} of {settings.images}, {settings.image_size} pixels a "
             "side",
             "test images": ", ".join(tests),
-            "normalize": f"{settings.normalize} ({', '.join(self.statistics) or 'none'})",
+            "normalize": f"{settings.normalize} ({_listed(self.weights.statistics)})",
             "position maps": _listed(settings.maps),
             "stages": f"{_listed(settings.stages)}, kept as {settings.feature_dtype}",
             "readouts": f"depth {_listed(settings.depths)}; kernel size "
             f"{_listed(settings.kernel_sizes)}; padding {_listed(settings.readout_paddings)}",
-            "seeds": seeds,
-            "training": f"ridge, in closed form; {batches}"
-            if settings.solver == "ridge"
-            else f"sgd, {settings.epochs} epochs, {batches}, learning rate "
-            f"{settings.learning_rate:g}",
+            "seeds": "none" if "seeds" in settings.unused() else _listed(settings.seeds),
+            "training": f"{training}; batches of {settings.batch_size}",
             "controls": _listed(settings.controls) or "none",
         }
 
     def __str__(self) -> str:
-        count = sum(self._count_readouts(i) for i in range(len(self.conditions)))
-        results = sum(not condition.control for condition in self.conditions)
-        controls = len(self.conditions) - results
+        settings = self.settings
+        count = sum(
+            len(tasks(settings, c.control)) * len(specs) * len(settings.seeds_of(c.seed))
+            for c, specs in zip(self.conditions, self._specs, strict=True)
+        )
+        controls = sum(bool(condition.control) for condition in self.conditions)
+        results = len(self.conditions) - controls
         lines = self.facts | {
             "trained": f"{count:,} readouts on {results} encoders and {controls} controls",
             "images made": str(self.images),
             "encoder passes": self._passes(),
             "features": self._room(),
             "devices": runtime.describe_devices(self.devices),
-            "workdir": str(self.settings.workdir),
+            "workdir": str(settings.workdir),
         }
-        if self.settings.solver == "ridge":
+        if settings.solver == "ridge":
             columns = self._columns
             lines["Gram matrix"] = (
                 f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
@@ -108,25 +132,11 @@ class Plan:
 
     @cached_property
     def _shapes(self) -> list[Shapes]:
-        settings = self.settings
-        return [_shapes_of(settings, condition) for condition in self.conditions]
+        return [_stage_shapes(self.settings, condition) for condition in self.conditions]
 
     @cached_property
     def _specs(self) -> list[list[ReadoutSpec]]:
         return [list(self.settings.specs(tuple(shapes))) for shapes in self._shapes]
-
-    @cached_property
-    def _bytes(self) -> list[list[int]]:
-        """Of each condition, the room that the features of each set take."""
-        options = EncodingOptions(self.devices, 1, self.settings.feature_dtype, FEATURE_SIZE)
-        counts = [len(self.sets.train), *map(len, self.sets.tests.values())]
-        per_image = [layout_bytes(options.layout(shapes, 1)) for shapes in self._shapes]
-        return [[size * count for count in counts] for size in per_image]
-
-    @property
-    def feature_bytes(self) -> int:
-        """The most room that the features of one encoder take, of all image sets together."""
-        return max(map(sum, self._bytes))
 
     @property
     def _columns(self) -> int:
@@ -137,66 +147,79 @@ class Plan:
             for spec in specs
         )
 
-    def _count_readouts(self, index: int) -> int:
-        condition = self.conditions[index]
-        alone = condition.seed is not None or self.settings.solver == "ridge"
-        seeds = 1 if alone else len(self.settings.seeds)
-        return len(tasks(self.settings, condition.control)) * len(self._specs[index]) * seeds
-
     @cached_property
-    def _streamed(self) -> list[list[bool]]:
-        """Which image sets of each condition find no room within the limit."""
+    def _encodings(self) -> list[list[Encoding]]:
+        """Of each condition, the passes of the training images and of each test set."""
         settings = self.settings
+        options = EncodingOptions(self.devices, 1, settings.feature_dtype, FEATURE_SIZE)
+        epochs = settings.epochs if settings.solver == "sgd" else 1
         limit = settings.cache_limit_gb
-        if limit is None:
-            return [[False] * len(sizes) for sizes in self._bytes]
-        kept = disk_usage(settings.cache_dir) if settings.cache_dir else 0
-        streamed = []
-        for sizes in self._bytes:
-            kept = kept if settings.cache_dir else 0
-            row = []
-            for size in sizes:
-                fits = kept + size <= limit * 1e9
-                kept += size if fits else 0
-                row.append(not fits)
-            streamed.append(row)
-        return streamed
+        held = disk_usage(settings.cache_dir) if settings.cache_dir else 0
+        encodings = []
+        for shapes, specs in zip(self._shapes, self._specs, strict=True):
+            per_image = layout_bytes(options.layout(shapes, 1))
+            # Without a folder for later runs, features go when their encoder is done.
+            held = held if settings.cache_dir else 0
+            group = []
+            for source in (self.sets.train, *self.sets.tests.values()):
+                size = len(source) * per_image
+                kept = limit is None or held + size <= limit * 1e9
+                held += size if kept else 0
+                reads = len(specs) * (epochs if source is self.sets.train else 1)
+                group.append(Encoding(len(source), size, reads, kept))
+            encodings.append(group)
+        return encodings
+
+    @property
+    def feature_bytes(self) -> int:
+        """The most room that the features of one encoder take, of all image sets together."""
+        return max(sum(encoding.size for encoding in group) for group in self._encodings)
 
     def _passes(self) -> str:
-        counts = [len(self.sets.train), *map(len, self.sets.tests.values())]
-        epochs = self.settings.epochs if self.settings.solver == "sgd" else 1
-        reads = [epochs, *[1] * len(self.sets.tests)]
-        passes = sum(
-            count * (len(specs) * times if streamed else 1)
-            for row, specs in zip(self._streamed, self._specs, strict=True)
-            for count, times, streamed in zip(counts, reads, row, strict=True)
-        )
-        text = f"{passes:,} images"
-        if np.any(self._streamed):
-            text += f", {len(self.conditions) * sum(counts):,} if all were kept"
-        return text
+        encodings = list(itertools.chain(*self._encodings))
+        once = sum(encoding.images for encoding in encodings)
+        passes = sum(e.images * (1 if e.kept else e.reads) for e in encodings)
+        return f"{passes:,} images" + (f", {once:,} if all were kept" if passes != once else "")
 
     def _room(self) -> str:
         """What the features of each encoder take, and how many sets find no room."""
-        settings = self.settings
-        totals = [sum(sizes) for sizes in self._bytes]
-        if settings.cache_dir:
-            text = f"{sum(totals) / 1e6:,.0f} MB in {settings.cache_dir}"
-        else:
-            text = f"{max(totals) / 1e6:,.0f} MB at a time"
-        if settings.cache_limit_gb is None:
-            return text
-        text += f", of which cache_limit_gb allows {settings.cache_limit_gb * 1e3:,.0f} MB"
-        streamed = int(np.sum(self._streamed))
-        if streamed:
+        folder, limit = self.settings.cache_dir, self.settings.cache_limit_gb
+        encodings = list(itertools.chain(*self._encodings))
+        size = sum(encoding.size for encoding in encodings) if folder else self.feature_bytes
+        text = f"{size / 1e6:,.0f} MB " + (f"in {folder}" if folder else "at a time")
+        if limit is not None:
+            text += f", of which cache_limit_gb allows {limit * 1e3:,.0f} MB"
+        if streamed := sum(not encoding.kept for encoding in encodings):
             text += (
-                f": {streamed} of {np.size(self._streamed)} image sets, less those that are there "
-                "already, do not fit and are encoded again for each batch, with the same results"
+                f": {streamed} of {len(encodings)} image sets, less those that are there already, "
+                "do not fit and are encoded again for each batch, with the same results"
             )
         return text
 
 
-def _shapes_of(settings: Settings, condition: Condition) -> Shapes:
+def prepare(settings: Settings) -> Plan:
+    """Opens images, reads weights, and checks that all of it fits together.
+
+    Raises:
+        ValueError, FileNotFoundError: images, weights, stages, readouts or a Gram matrix that
+            cannot be, or do not fit together.
+    """
+    devices, sets = runtime.local_devices(settings.devices), open_sets(settings)
+    chosen = conditions(settings)
+    plan = Plan(settings, chosen, sets, devices, read_trained_weights(settings, chosen))
+    for specs in plan._specs:
+        if len(set(specs)) < len(specs):
+            stages = ", ".join(settings.stages)
+            raise ValueError(f"stages names the same stages twice: {stages}")
+        for spec in specs:
+            spec.readout(settings.image_size)
+    if settings.solver == "ridge":
+        closed_form.check_room(plan._columns, devices)
+        closed_form.check_images(len(sets.train))
+    return plan
+
+
+def _stage_shapes(settings: Settings, condition: Condition) -> Shapes:
     try:
         return encoders.stage_shapes(
             condition.encoder, condition.padding, settings.image_size, settings.pool_padding

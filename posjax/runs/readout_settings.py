@@ -9,8 +9,6 @@ from posjax.encoders import DTYPES
 from posjax.fitting import SGD, ReadoutSpec, Ridge, select_stages
 from posjax.runs.fields import check_fields, setting
 
-SOLVERS = ("sgd", "ridge")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadoutSettings:
@@ -29,9 +27,7 @@ class ReadoutSettings:
         ("H", "V", "G"), f"Position maps, of {', '.join(probes.MAPS)}.", choices=probes.MAPS
     )
     depths: tuple[int, ...] = setting((1,), "Numbers of convolutions in the readout.", at_least=1)
-    kernel_sizes: tuple[int, ...] = setting(
-        (3,), "Kernel sizes of the readout, pixels.", at_least=1
-    )
+    kernel_sizes: tuple[int, ...] = setting((3,), "Readout's kernel sizes, pixels.", at_least=1)
     readout_paddings: tuple[int, ...] = setting(
         (0,), "Zeros around the input of the readout's convolutions, pixels.", at_least=0
     )
@@ -41,25 +37,19 @@ class ReadoutSettings:
         "their values, in place of the whole grid.",
     )
     seeds: tuple[int, ...] = setting(
-        (0, 1, 2),
-        "Seeds of the readout's initial weights, and of random encoders.",
-        at_least=0,
+        (0, 1, 2), "Seeds of the readout's initial weights, and of random encoders.", at_least=0
     )
     solver: str = setting(
         "sgd",
         "How readouts are fitted: sgd, as in the paper; or ridge, linear readouts (depth 1, no "
         "BatchNorm, no sigmoid) in closed form, whose penalty is chosen on held-out training "
         "images. ridge has no epochs, no learning_rate, and no seeds but those of random encoders.",
-        choices=SOLVERS,
+        choices=("sgd", "ridge"),
     )
     batch_size: int = setting(32, "Images in a step, over all devices.", demo=4, at_least=1)
-    epochs: int = setting(
-        15, "Passes of the readouts over the training images.", demo=6, at_least=1
-    )
+    epochs: int = setting(15, "Passes over the training images.", demo=6, at_least=1)
     learning_rate: float = setting(
-        0.1,
-        "Learning rate of the readouts; a tenth of it after 2/3 of the epochs.",
-        above=0,
+        0.1, "Learning rate of the readouts; a tenth of it after 2/3 of the epochs.", above=0
     )
     feature_dtype: str = setting("bfloat16", "How the encoder's stages are stored.", choices=DTYPES)
 
@@ -79,11 +69,17 @@ class ReadoutSettings:
             return Ridge(self.batch_size)
         return SGD(self.epochs, self.learning_rate, self.batch_size)
 
+    def seeds_of(self, encoder_seed: int | None) -> tuple[int | None, ...]:
+        """The seeds of an encoder's readouts, given that of its weights, if they are random."""
+        if encoder_seed is not None:
+            return (encoder_seed,)
+        return (None,) if self.solver == "ridge" else self.seeds
+
     def specs(self, available: tuple[str, ...]) -> Iterator[ReadoutSpec]:
         """The architectures of an encoder with the stages `available`.
 
-        They are the whole grid. Where readouts vary one thing at a time, they are those that differ
-        from the first depth, kernel size and padding in one of them at most.
+        They are the whole grid, or those that differ from the first depth, kernel size and padding
+        in one of the three at most.
 
         Raises:
             ValueError: a stage is not available.

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 from posjax import encoders, layers
 from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
@@ -13,11 +14,18 @@ from posjax.runs.readout_settings import ReadoutSettings
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
 PRESETS = ("demo", "paper")
 _SOURCES = "a folder, tfds:NAME[:SPLIT], dead_leaves, noise, black or white"
+_ALL = (
+    "all of a folder or dataset; of dead_leaves and noise {{default_num_{0}}}, in the "
+    "demonstration {{demo_default_num_{0}}}"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(ReadoutSettings):
-    """A whole run: readouts for every padding of every encoder, and controls."""
+    """A whole run: readouts for every padding of every encoder, and controls.
+
+    `paddings` are `Padding`s, or texts that are parsed.
+    """
 
     preset: str = setting(
         "paper",
@@ -35,12 +43,12 @@ class Settings(ReadoutSettings):
     )
     weights: tuple[str, ...] = setting(
         (RANDOM,),
-        "Weights of the encoder: random (other ones for each seed), imagenet, cifar10 (resnet20 as "
+        "Weights of the encoder: random (other ones for each seed), imagenet, cifar10 (resnet20 "
         "trained under that very padding mode), cifar10:MODE (under MODE), or a .safetensors, "
-        ".npz, .pth, .th or .pt file; {padding} and {encoder} in the path stand for the padding "
-        "mode and the encoder. Each of a comma list is probed.",
+        ".npz, .pth, .th or .pt file; {padding} and {encoder} in its path stand for the mode and "
+        "the encoder. Each of a comma list is probed.",
     )
-    paddings: tuple[str | Padding, ...] = setting(
+    paddings: tuple[Any, ...] = setting(
         ("zeros", "reflect", "replicate", "circular", "valid"),
         f"Padding modes, of {', '.join(layers.MODES)}. zeros+features.0=reflect gives a layer "
         "another mode, zeros+each=reflect stands for every layer in its turn; zeros@cropped and "
@@ -55,34 +63,27 @@ class Settings(ReadoutSettings):
     )
     controls: tuple[str, ...] = setting(
         (),
-        "What is measured beside the results, to see what they are worth, into controls.csv and "
-        "the report: pixels (readouts on the image itself), random (the encoder with random "
-        "weights), selectivity (the same readouts on a shuffled and on a smooth random map), "
-        "floor (on maps shuffled differently for each image), roll (images rolled at random, so "
-        "that content carries no position), none.",
+        "What is measured beside the results, into controls.csv and the report: pixels (readouts "
+        "on the image itself), random (the encoder with random weights), selectivity (the same "
+        "readouts on a shuffled and on a smooth random map), floor (on maps shuffled differently "
+        "for each image), roll (images rolled at random, so that content carries no position), "
+        "none.",
         choices=CONTROLS,
         needs_values=False,
         default_text="all that apply, in the demonstration without roll",
     )
     images: str = setting("dead_leaves", f"Training images: {_SOURCES}.")
     test_images: tuple[str, ...] = setting(
-        ("dead_leaves",),
-        f"Test images, may be given several times: {_SOURCES}.",
-        repeated=True,
+        ("dead_leaves",), f"Test images, may be given several times: {_SOURCES}.", repeated=True
     )
     num_train: int | None = setting(
-        None,
-        "Number of training images.",
-        at_least=1,
-        default_text="all of a folder or dataset; of dead_leaves and noise "
-        "{default_num_train}, in the demonstration {demo_default_num_train}",
+        None, "Number of training images.", at_least=1, default_text=_ALL.format("train")
     )
     num_test: int | None = setting(
         None,
         "Number of test images from each source. black and white are one image each.",
         at_least=1,
-        default_text="all of a folder or dataset; of dead_leaves and noise "
-        "{default_num_test}, in the demonstration {demo_default_num_test}",
+        default_text=_ALL.format("test"),
     )
     default_num_train: int = setting(200, demo=32, at_least=1)
     default_num_test: int = setting(100, demo=16, at_least=1)
@@ -101,9 +102,7 @@ class Settings(ReadoutSettings):
         "Type of the encoder's convolutions; bfloat16 is faster on TPUs and GPUs, not on a CPU.",
         choices=DTYPES,
     )
-    skip_bad_images: bool = setting(
-        False, "Leave out and list files that are no images, in place of refusing them."
-    )
+    skip_bad_images: bool = setting(False, "Leave out and list files that are no images.")
     manual_dir: Path | None = setting(None, **MANUAL_DIR)
     workdir: Path = setting(
         Path("runs/posjax"),
@@ -119,9 +118,8 @@ class Settings(ReadoutSettings):
     )
     cache_limit_gb: float | None = setting(
         None,
-        "Most room that the encoder's stages may take on disk, in GB (1e9 bytes), counted with all "
-        "that cache_dir holds; stages that do not fit are encoded again for each batch, with the "
-        "same results (0: all of them).",
+        "Most room of the encoder's stages on disk, GB (1e9 bytes), with all that cache_dir holds; "
+        "stages that do not fit are encoded again for each batch (0: all), with the same results.",
         at_least=0,
         result=False,
         default_text="no limit",
@@ -147,26 +145,31 @@ class Settings(ReadoutSettings):
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""
         super().__post_init__()
-        self._check_paddings()
-        self._check_controls()
-        self._check_pool()
-        _check_hosts(self.coordinator_address, self.num_processes, self.process_id)
-
-    @property
-    def parsed_paddings(self) -> tuple[Padding, ...]:
-        """The paddings, none of them a text."""
-        return tuple(map(Padding.parse, self.paddings))
+        for name in self.encoder:
+            self._check_paddings(name)
+        if "floor" in self.controls and self.solver == "ridge":
+            raise ValueError(
+                "controls=floor needs solver=sgd: a linear fit to maps that are shuffled for each "
+                "image is the constant, however many images there are"
+            )
+        if "random" in self.controls and RANDOM in self.weights:
+            raise ValueError(
+                "controls=random is a control of trained weights, and weights=random has them"
+            )
+        if self.pool_padding is not None:
+            self._check_pool()
+        self._check_hosts()
 
     def paddings_of(self, encoder: str) -> list[Padding]:
         """The paddings of one encoder: `zeros+each=reflect` stands for one for each of its layers.
 
         The pool of the ImageNet ResNets' stem is one of them, unless `pool_padding` sets its mode.
         """
-        if not any(encoders.EACH in padding.layers for padding in self.parsed_paddings):
-            return list(self.parsed_paddings)
+        if not any(encoders.EACH in padding.layers for padding in self.paddings):
+            return list(self.paddings)
         names = encoders.padded_layers(encoder)
         layers_of = [n for n in names if n != "maxpool" or self.pool_padding is None]
-        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.parsed_paddings))
+        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.paddings))
         return list(dict.fromkeys(expanded))
 
     def unused(self) -> tuple[str, ...]:
@@ -182,55 +185,40 @@ class Settings(ReadoutSettings):
         given = [n for n in ("num_train", "num_test") if getattr(self, n) is not None]
         return result_fields(self, [*self.unused(), *(f"default_{name}" for name in given)])
 
-    def _check_paddings(self) -> None:
-        for name in self.encoder:
-            if name == PIXELS:
-                continue
-            try:
-                for padding in self.paddings_of(name):
-                    encoders.check_padding(name, padding)
-            except ValueError as error:
-                raise ValueError(f"paddings: {error}") from error
-
-    def _check_controls(self) -> None:
-        if "floor" in self.controls and self.solver == "ridge":
-            raise ValueError(
-                "controls=floor needs solver=sgd: a linear fit to maps that are shuffled for each "
-                "image is the constant, however many images there are"
-            )
-        if "random" in self.controls and RANDOM in self.weights:
-            raise ValueError(
-                "controls=random is a control of trained weights, and weights=random has them "
-                "already"
-            )
+    def _check_paddings(self, encoder: str) -> None:
+        if encoder == PIXELS:
+            return
+        try:
+            for padding in self.paddings_of(encoder):
+                encoders.check_padding(encoder, padding)
+        except ValueError as error:
+            raise ValueError(f"paddings: {error}") from error
 
     def _check_pool(self) -> None:
-        if self.pool_padding is None:
-            return
         padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
         if not set(self.encoder) & set(padded):
             raise ValueError(
                 f"pool_padding: no pool of {', '.join(self.encoder)} reaches over the border; "
                 f"those of {', '.join(padded)} do"
             )
-        for padding in self.parsed_paddings:
+        for padding in self.paddings:
             if padding.alignment or "maxpool" in padding.layers:
                 raise ValueError(
                     f"pool_padding={self.pool_padding} sets how the pool pads, and so does "
                     f"paddings={padding}: leave one out"
                 )
 
-
-def _check_hosts(address: str | None, count: int | None, index: int | None) -> None:
-    if address is None and (count is not None or index is not None):
-        raise ValueError("num_processes and process_id need coordinator_address")
-    if address is None or address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"coordinator_address must be HOST:PORT or auto, found {address!r}")
-    if count is None or index is None or not 0 <= index < count:
-        raise ValueError(
-            f"coordinator_address={address} needs num_processes and a process_id below it, from 0; "
-            f"found {count} and {index}"
-        )
+    def _check_hosts(self) -> None:
+        address, count, index = self.coordinator_address, self.num_processes, self.process_id
+        if address is None and (count is not None or index is not None):
+            raise ValueError("num_processes and process_id need coordinator_address")
+        if address is None or address == "auto":
+            return
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"coordinator_address must be HOST:PORT or auto, found {address!r}")
+        if count is None or index is None or not 0 <= index < count:
+            raise ValueError(
+                f"coordinator_address={address} needs num_processes and a process_id below it, "
+                f"from 0; found {count} and {index}"
+            )

@@ -28,25 +28,26 @@ class Workdir:
     def claim(self, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Writes config.json, or makes sure that the one that is there is of the same run.
 
-        `identity` are the settings that determine the results. JAX's precision joins them. `about`
-        is what they do not say: digests of weights and images, devices, where files lie.
+        `identity` are the settings that determine the results; JAX's precision joins them. `about`
+        has the digests of weights and images, and what else the file should say.
 
         Raises:
             ValueError: the folder belongs to a run with other settings, weights or images, which
                 are named; it holds files but no run, or cannot be made.
         """
         path = self.path / "config.json"
-        identity = {**identity, "precision": matmul_precision()}
-        identity = json.loads(json.dumps(identity, default=str))
+        flags = {**identity, "precision": matmul_precision()}
+        flags = json.loads(json.dumps(flags, default=str))
         try:
             if path.exists():
                 # It keeps the versions and the revision of the results that are there.
-                return self._check_same(path, identity, about)
+                return self._check_same(path, flags, about)
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(not _is_leftover(entry) for entry in self.path.iterdir()):
+            # What a run left that was killed while it wrote its configuration may stay.
+            if set(self.path.iterdir()) - set(self.path.glob(".config.json.*.tmp")):
                 raise ValueError(f"workdir={self.path} holds files, but no config.json of a run")
             config = {
-                "flags": identity,
+                "flags": flags,
                 "workdir": str(self.path),
                 "versions": {name: version(name) for name in PACKAGES},
                 "git_revision": git_revision(),
@@ -55,6 +56,30 @@ class Workdir:
             write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
         except OSError as error:
             raise ValueError(f"workdir={self.path} cannot be used: {error}") from error
+
+    def _check_same(self, path: Path, flags: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        try:
+            config = json.loads(path.read_text())
+            before = dict(config["flags"])
+            digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
+        changed = {name for name in {*before, *flags} if before.get(name) != flags.get(name)}
+        # The default number of generated images means nothing where the number itself is given.
+        changed -= {f"default_{name}" for name in changed}
+        differences = [
+            f"{name.removeprefix('default_')} was {before.get(name)!r} and is {flags.get(name)!r}"
+            for name in sorted(changed)
+        ] or [
+            f"the {what}s were {digest} and are {about[f'{what}_digests']}"
+            for what, digest in digests.items()
+            if digest != about[f"{what}_digests"]
+        ]
+        if differences:
+            raise ValueError(
+                f"workdir={self.path} belongs to a run with other flags: {'; '.join(differences)}. "
+                "Choose another workdir, or delete this one."
+            )
 
     def count_records(self) -> int:
         """The number of rows in results.csv and controls.csv, 0 where there are none."""
@@ -100,8 +125,7 @@ class Workdir:
         with SummaryWriter(str(self.path / "tensorboard" / key)) as writer:
 
             def log(epoch: int, losses: np.ndarray) -> None:
-                pairs = zip(readouts.tasks, readouts.seeds, losses, strict=True)
-                for task, seed, loss in pairs:
+                for task, seed, loss in zip(readouts.tasks, readouts.seeds, losses, strict=True):
                     name = "-".join(filter(None, (task.map, task.control)))
                     writer.add_scalar(f"loss/{name}/seed{seed}", float(loss), epoch)
 
@@ -110,49 +134,13 @@ class Workdir:
     def _result_path(self, key: str) -> Path:
         return self.path / "probes" / f"{key}.npz"
 
-    def _check_same(
-        self, path: Path, identity: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        try:
-            config = json.loads(path.read_text())
-            flags = config["flags"]
-            digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
-            names = flags.keys() | identity.keys()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no configuration of a run ({error!r})") from error
-        changed = {name for name in names if flags.get(name) != identity.get(name)}
-        # The default number of generated images means nothing where the number itself is given.
-        changed -= {f"default_{name}" for name in changed}
-        differences = [
-            f"{name.removeprefix('default_')} was {flags.get(name)!r} and is {identity.get(name)!r}"
-            for name in sorted(changed)
-        ] or [
-            f"the {what}s were {before} and are {about[f'{what}_digests']}"
-            for what, before in digests.items()
-            if before != about[f"{what}_digests"]
-        ]
-        if differences:
-            raise ValueError(
-                f"workdir={self.path} belongs to a run with other flags: {'; '.join(differences)}. "
-                "Choose another workdir, or delete this one."
-            )
-
-
-def _is_leftover(path: Path) -> bool:
-    # Of a run that was killed while it wrote its configuration.
-    return path.name.startswith(".config.json.") and path.suffix == ".tmp"
-
 
 def git_revision() -> str | None:
     """The commit of the checkout that posjax runs from, "+changes" if it has any, or None."""
-
-    def git(*args: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            ["git", *args], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    command = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+    folder = Path(__file__).parent
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout.strip()

@@ -7,14 +7,13 @@ from flax import linen as nn
 
 from posjax import runtime
 from posjax.encoders import Encoder, Padding
-from posjax.features import EncodingOptions, Store, encode
-from posjax.features.store import file_bytes
+from posjax.features import EncodingOptions, Store, encode, layout_bytes
 from posjax.probes.controls import Task
 
 ONE = runtime.local_devices(1)
 SIZE = 32  # pixels
 STAGES = {"f1": (28, 28, 4), "f2": (16, 16, 6)}
-BYTES = file_bytes({k: jax.ShapeDtypeStruct((5, *s), np.float32) for k, s in STAGES.items()})
+BYTES = layout_bytes({k: jax.ShapeDtypeStruct((5, *s), np.float32) for k, s in STAGES.items()})
 
 
 class Stem(nn.Module):
@@ -50,6 +49,11 @@ class Noise:
 
     def digest(self):
         return f"noise {len(self)}"
+
+
+def refuse(index):
+    """For `Noise.at`, where no image may be read."""
+    raise AssertionError("read once more")
 
 
 def run(store, encoder=ENCODER, source=None, **options):

@@ -7,7 +7,12 @@ import re
 import jax
 import pytest
 
-from posjax.runs import Settings, run
+from posjax import encoders
+from posjax.features import Store
+from posjax.runs import Settings
+from posjax.runs.conditions import load_encoder, tasks
+from posjax.runs.measure import Probe, Resources, measure
+from posjax.runs.plan import prepare
 
 SIZES = {
     "images": "noise",
@@ -18,6 +23,7 @@ SIZES = {
     "epochs": 1,
     "maps": ("H",),
     "weights": ("random",),
+    "devices": 1,
 }
 
 
@@ -43,38 +49,25 @@ def compiled():
     jax.config.update("jax_log_compiles", False)
 
 
-def probed(settings):
-    """The paddings that a run has results of."""
-    return {result.probe.padding for result in run(settings, title="T", say=lambda _: None)}
-
-
-def test_six_modes_are_one_program_of_the_encoder_and_valid_is_another(tmp_path, compiled):
+def test_modes_and_layers_are_one_program_and_valid_is_another(tmp_path, compiled):
     modes = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial")
     settings = Settings(
-        encoder=("resnet20",),
-        paddings=(*modes, "valid"),
-        image_size=84,
+        encoder=("vgg8_bn_quarter",),
+        paddings=(*modes, "zeros+each=reflect", "valid"),
+        image_size=96,
         seeds=(0, 1),
         workdir=tmp_path,
         **SIZES,
     )
-    assert probed(settings) == {*modes, "valid"}
+    plan = prepare(settings)
+    resources = Resources(plan.devices, Store(memory_bytes=1 << 30))
+    probed = set()
+    for condition in plan.conditions:
+        probe = Probe(load_encoder(settings, condition), plan.sets, 96, tasks(settings, ""))
+        probed |= {result.probe.padding for result in measure(probe, settings, resources)}
+    layers = encoders.padded_layers("vgg8_bn_quarter")
+    assert probed == {*modes, "valid", *(f"zeros+{layer}=reflect" for layer in layers)}
     assert compiled["encode"] == 2
     # The stages of `valid` have other shapes: readouts and scores are two programs each.
     assert compiled["train_readouts"] == compiled["score_readouts"] == 2
     assert compiled["init"] <= 3
-
-
-def test_an_ablation_of_all_layers_is_one_program(tmp_path, compiled):
-    settings = Settings(
-        encoder=("resnet18",),
-        paddings=("zeros", "reflect", "reflect+each=zeros", "zeros+each=reflect"),
-        image_size=64,
-        seeds=(0,),
-        workdir=tmp_path,
-        **SIZES,
-    )
-    # The 17 convolutions that pad, the stem's pool, and the two modes themselves.
-    assert len(probed(settings)) == 2 * 18 + 2
-    assert compiled["encode"] == 1
-    assert compiled["train_readouts"] == compiled["score_readouts"] == 1

@@ -72,24 +72,15 @@ def test_padding_is_data_where_several_paddings_share_a_program():
 
 def test_controls_follow_the_results():
     found = conditions(changed(controls=("pixels", "random", "roll", "selectivity", "floor")))
-    assert [c.control for c in found] == [
-        "",
-        "",
-        "pixels",
-        *["random"] * 4,
-        *["roll"] * 2,
-    ]
+    assert [c.control for c in found] == ["", "", "pixels", *["random"] * 4, *["roll"] * 2]
     assert [c.seed for c in found if c.control == "random"] == [0, 4, 0, 4]
-    assert [c.weights for c in found if c.control == "roll"] == [
-        "w.npz",
-        "w.npz",
-    ]
+    assert [c.weights for c in found if c.control == "roll"] == ["w.npz"] * 2
 
 
 def test_control_maps_are_drawn_from_the_results_encoders_alone():
     settings = changed(controls=("selectivity", "floor", "roll"))
-    assert tasks(settings, "roll") == [Task("H"), Task("G")]
-    assert tasks(settings, "")[:2] == [Task("H"), Task("G")]
+    assert tasks(settings, "roll") == (Task("H"), Task("G"))
+    assert tasks(settings, "")[:2] == (Task("H"), Task("G"))
     assert [task.control for task in tasks(settings, "")[2::2]] == [
         "shuffled_map",
         "smooth_map",

@@ -6,19 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posjax import runtime
 from posjax.images import Rolled, open_source
 from posjax.runs import Settings, image_sets, run
-from posjax.runs.conditions import conditions
 from posjax.runs.image_sets import ImagePlan, memory_bytes, open_sets
-from posjax.runs.plan import Plan
+from posjax.runs.plan import prepare
 
 
 def settings(workdir, **changes):
     values = {
-        "encoder": ("resnet20",),
+        "encoder": ("vgg8_bn_quarter",),
         "weights": ("random",),
-        "paddings": ("zeros", "reflect"),
+        "paddings": ("zeros",),
         "images": "dead_leaves",
         "test_images": ("noise", "black"),
         "workdir": workdir,
@@ -55,17 +53,17 @@ def test_a_test_set_of_any_name_leaves_the_digest_of_the_training_images(tmp_pat
 
 
 def images_of(settings):
-    sets, devices = open_sets(settings), runtime.local_devices(1)
-    return Plan(settings, tuple(conditions(settings)), sets, devices).images.counts
+    return prepare(settings).images.counts
 
 
 def test_enlarged_alignments_look_at_larger_images(tmp_path):
-    several = settings(tmp_path, paddings=("zeros", "valid@enlarged", "zeros@cropped"))
+    resnet = {"encoder": ("resnet20",), "image_size": 96}
+    several = settings(tmp_path, paddings=("zeros", "valid@enlarged", "zeros@cropped"), **resnet)
     counts = images_of(several)
-    assert counts == {32: 12, max(counts): 12}
-    assert max(counts) > 64
+    assert counts == {96: 12, max(counts): 12}
+    assert max(counts) > 128
     # The controls of what is compared on enlarged images need no others.
-    enlarged = settings(tmp_path, paddings=("valid@enlarged",), controls=("roll",))
+    enlarged = settings(tmp_path, paddings=("valid@enlarged",), controls=("roll",), **resnet)
     assert images_of(enlarged) == {max(counts): 12}
 
 

@@ -2,11 +2,8 @@
 
 import pytest
 
-from posjax import runtime
 from posjax.runs import Settings
-from posjax.runs.conditions import conditions
-from posjax.runs.image_sets import open_sets
-from posjax.runs.plan import Plan
+from posjax.runs.plan import prepare
 
 
 def make_plan(workdir, **changes):
@@ -21,10 +18,9 @@ def make_plan(workdir, **changes):
         "seeds": (0,),
         "feature_dtype": "float32",
         "workdir": workdir,
+        "devices": 1,
     }
-    settings = Settings(**options | changes)
-    sets, devices = open_sets(settings), runtime.local_devices(1)
-    return Plan(settings, tuple(conditions(settings)), sets, devices)
+    return prepare(Settings(**options | changes))
 
 
 def line(plan, name):
@@ -97,4 +93,4 @@ def test_it_tells_the_memory_of_ridge(tmp_path):
 )
 def test_it_refuses_settings_that_would_fail_after_hours(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        make_plan(tmp_path, **changes).check()
+        make_plan(tmp_path, **changes)

@@ -198,22 +198,21 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
+    user = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
 
     def git(*args):
-        user = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        done = subprocess.run(
-            ["git", *user, *args], cwd=tmp_path, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+        return subprocess.check_output(["git", *user, *args], cwd=tmp_path, text=True).strip()
 
     return git
 
 
 def test_the_revision_is_the_commit_and_whether_it_was_changed(checkout, tmp_path):
+    assert git_revision() is None
     checkout("init", "-q")
     (tmp_path / "a").write_text("a")
     checkout("add", "a")
     checkout("commit", "-q", "-m", "a")
+    checkout("tag", "-m", "v1", "v1")
     revision = checkout("rev-parse", "HEAD")
     assert len(revision) == 40
     assert git_revision() == revision
@@ -221,8 +220,6 @@ def test_the_revision_is_the_commit_and_whether_it_was_changed(checkout, tmp_pat
     assert git_revision() == revision + "+changes"
 
 
-@pytest.mark.usefixtures("checkout")
-def test_there_is_no_revision_outside_git_nor_without_it(monkeypatch):
-    assert git_revision() is None
+def test_without_git_there_is_no_revision(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_revision() is None
