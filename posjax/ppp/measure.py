@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -92,7 +92,7 @@ def patterns(
     ]
 
 
-def _as_sums(count: int, stages: dict[str, tuple[np.ndarray, ...]]) -> dict[str, Sums]:
+def _as_sums(count: int, stages: Mapping[str, Any]) -> dict[str, Sums]:
     return {
         name: Sums(count, difference, *map(float, scalars))
         for name, (difference, *scalars) in stages.items()

@@ -20,7 +20,7 @@ from posjax.results import Interval
 ROUNDING = 1e-5  # of the features' standard deviation: smaller differences are no differences
 SCORES = ("magnitude", "strength", "snr")
 
-Jackknife = Float[np.ndarray, " 1+parts"]
+Jackknife = Float[np.ndarray, " k"]
 """A statistic of all images, and behind it that without each part of them in turn."""
 
 

@@ -55,7 +55,7 @@ def write_report(
         sections[name] = [*(_table(name, by_padding, score) for score in SCORES), picture]
         if results:
             sections[f"{name} beside readouts"] = _beside(name, by_padding, results)
-    return Page(title, sections, [_INTRODUCTION]).write(workdir)
+    return Page(title, sections, _INTRODUCTION).write(workdir)
 
 
 def text_tables(patterns: Patterns) -> str:
