@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtrit
 
 from posjax.results import Interval
 
@@ -82,7 +81,7 @@ def half_width(estimate: Jackknife) -> float:
     left_out = estimate[1:]
     k = len(left_out)
     squares = np.square(left_out - left_out.mean()).sum()
-    return float(stdtrit(k - 1, 0.975)) * math.sqrt((k - 1) / k * squares)
+    return _t975(k - 1) * math.sqrt((k - 1) / k * squares)
 
 
 def over_seeds(estimates: Sequence[Jackknife]) -> Interval:
@@ -91,7 +90,7 @@ def over_seeds(estimates: Sequence[Jackknife]) -> Interval:
     of_seeds = 0.0
     if n > 1:
         variance = np.var([estimate[0] for estimate in estimates], ddof=1)
-        of_seeds = float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)
+        of_seeds = _t975(n - 1) * math.sqrt(variance / n)
     half = math.hypot(half_width(mean), of_seeds)
     value = float(mean[0])
     return value, value - half, value + half
@@ -101,6 +100,14 @@ def score_interval(estimates: Sequence[Jackknife]) -> Interval:
     """As `over_seeds`, of a score that is never below 0."""
     value, low, high = over_seeds(estimates)
     return value, max(low, 0.0), high
+
+
+def _t975(freedom: int) -> float:
+    """The two-sided 97.5 % quantile of Student's t."""
+    # Its import takes a while. A program's help need not wait for that.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _total(parts: Sequence[Sums]) -> Sums:

@@ -24,12 +24,13 @@ def save_result(path: Path, result: Result) -> None:
         "map_size": result.map_size,
         "test_images": list(result.scores),
     }
-    # Any: numpy's stub has it that one of the names may be `allow_pickle`.
     tree: dict[str, Any] = {"about": json.dumps(about), "losses": result.losses}
     tree["path"] = result.path and vars(result.path)
     for i, (name, scores) in enumerate(result.scores.items()):
         tree[str(i)] = vars(scores) | vars(result.galleries[name])
-    arrays = {k: v for k, v in flatten_dict(tree, sep=".").items() if v is not None}
+    # Any: numpy's stub has it that one of the names may be `allow_pickle`.
+    flat: dict[str, Any] = flatten_dict(tree, sep=".")
+    arrays = {name: array for name, array in flat.items() if array is not None}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())

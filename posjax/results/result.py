@@ -87,9 +87,10 @@ def readouts(results: Iterable[Result]) -> Iterator[ReadoutScores]:
             for i, (task, seed) in enumerate(zip(result.tasks, result.seeds, strict=True)):
                 control = task.control or result.probe.control
                 probe = dataclasses.replace(result.probe, control=control)
-                rows = {k: v if v is None else v[i : i + 1] for k, v in vars(scores).items()}
+                arrays = {k: v for k, v in vars(scores).items() if v is not None}
+                row = Scores(**{name: array[i : i + 1] for name, array in arrays.items()})
                 key = (probe, task.map, test_images)
-                yield ReadoutScores(key, task, seed, result.map_size, Scores(**rows))
+                yield ReadoutScores(key, task, seed, result.map_size, row)
 
 
 def by_key(results: Iterable[Result]) -> dict[Key, list[ReadoutScores]]:

@@ -98,4 +98,6 @@ def means(
     """The means of single values; NaN is an SPC that is undefined."""
     interval = bootstrap_mean(mae)
     assert interval is not None  # every prediction has an MAE
-    return Means(*key, *mae.shape, bootstrap_mean(spc), int(np.isnan(spc).sum()), interval)
+    undefined = int(np.isnan(spc).sum())
+    seeds, images = mae.shape
+    return Means(*key, seeds, images, bootstrap_mean(spc), undefined, interval)
