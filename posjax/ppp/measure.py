@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -73,9 +73,7 @@ def patterns(
     if len(others) > 1:
         raise ValueError("PPP compares padding modes of one encoder with the same weights")
     variables = runtime.replicate(alike[0].variables, devices)
-    all_sums: list[dict[str, list[Sums]]] = [
-        {stage: [] for stage, _ in geometry.strides} for _ in alike
-    ]
+    parts = []
     with progress.bar(len(source), f"PPP of {len(alike)} paddings", "images") as bar:
         for rows in np.array_split(np.arange(len(source)), PARTS):
             totals: Any = None
@@ -84,15 +82,21 @@ def patterns(
                 sums = _sums_of_batch(alike, variables, shards, mask, geometry, tuple(devices))
                 totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
                 progress.advance(bar, len(images))
-            for stages, sums in zip(all_sums, totals, strict=True):
-                for stage, (difference, *scalars) in sums.items():
-                    stages[stage].append(Sums(len(rows), difference, *map(float, scalars)))
+            parts.append([_as_sums(len(rows), stages) for stages in totals])
     precision = runtime.matmul_precision()
     coarse = runtime.rounding_step(alike[0].dtype, devices[0].platform, precision)
     rounding = max(ROUNDING, coarse)
     return [
-        {stage: pattern(parts, rounding) for stage, parts in stages.items()} for stages in all_sums
+        {name: pattern([sums[name] for sums in of_encoder], rounding) for name in of_encoder[0]}
+        for of_encoder in zip(*parts, strict=True)
     ]
+
+
+def _as_sums(count: int, stages: Mapping[str, Any]) -> dict[str, Sums]:
+    return {
+        name: Sums(count, difference, *map(float, scalars))
+        for name, (difference, *scalars) in stages.items()
+    }
 
 
 def _sums_of_batch(
@@ -104,19 +108,26 @@ def _sums_of_batch(
     devices: tuple[jax.Device, ...],
 ) -> list[dict[str, tuple[np.ndarray, ...]]]:
     """The sums over one batch, for each encoder."""
-    surrounded: dict[bool, Any] = {}
+    surrounded: dict[str, Any] = {}
     sums = []
     for encoder in alike:
         valid = encoder.padding is not None and encoder.padding.mode == VALID
-        if valid not in surrounded:
-            reference = encoder.network.clone(padding=Padding(VALID if valid else "zeros"))
-            step = _compiled_surroundings(reference, encoder.normalize, devices)
-            surrounded[valid] = step(variables, images)
-        step = _compiled_crops(encoder.network, encoder.normalize, geometry, devices)
+        mode = VALID if valid else "zeros"
+        if mode not in surrounded:
+            reference = encoder.network.clone(padding=Padding(mode))
+            step = _compiled(surroundings_step, devices, reference, encoder.normalize)
+            surrounded[mode] = step(variables, images)
+        step = _compiled(crops_step, devices, encoder.network, encoder.normalize, geometry)
         modes = None if encoder.modes is None else np.array(encoder.modes, np.int32)
         modes = runtime.replicate(modes, devices)
-        sums.append(step(variables, images, surrounded[valid], mask, modes))
+        sums.append(step(variables, images, surrounded[mode], mask, modes))
     return runtime.unreplicate(sums)
+
+
+@functools.cache
+def _compiled(step: Callable, devices: tuple[jax.Device, ...], *arguments: Any) -> Callable:
+    """Cached, because a compiled step serves all seeds and modes."""
+    return runtime.pmap(step(*arguments), devices)
 
 
 def surroundings_step(network: nn.Module, normalize: str) -> Callable:
@@ -141,12 +152,8 @@ def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callab
         true = whole[:, start : start + size, start : start + size]
         weights = mask[:, None, None, None]
         difference, true = (padded - true) * weights, true * weights
-        return (
-            difference.sum(axis=0),
-            jnp.sum(difference**2),
-            jnp.sum(true),
-            jnp.sum(true**2),
-        )
+        squares = jnp.sum(difference**2), jnp.sum(true**2)
+        return difference.sum(axis=0), squares[0], jnp.sum(true), squares[1]
 
     def encode_crops(
         variables: Any,
@@ -162,18 +169,3 @@ def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callab
         return jax.lax.psum(totals, runtime.BATCH_AXIS)
 
     return encode_crops
-
-
-# Cached, because a compiled step serves all seeds and modes.
-@functools.cache
-def _compiled_surroundings(
-    network: nn.Module, normalize: str, devices: tuple[jax.Device, ...]
-) -> Callable:
-    return runtime.pmap(surroundings_step(network, normalize), devices)
-
-
-@functools.cache
-def _compiled_crops(
-    network: nn.Module, normalize: str, geometry: Geometry, devices: tuple[jax.Device, ...]
-) -> Callable:
-    return runtime.pmap(crops_step(network, normalize, geometry), devices)

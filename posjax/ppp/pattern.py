@@ -9,12 +9,18 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from posjax.results import Interval
+
 ROUNDING = 1e-5  # of the features' standard deviation: smaller differences are no differences
+SCORES = ("magnitude", "strength", "snr")
+
+Jackknife = Float[np.ndarray, " k"]
+"""A statistic of all images, and behind it that without each part of them in turn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +36,6 @@ class Sums:
     squared_difference: float
     feature: float
     squared_feature: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Jackknife:
-    """A statistic of all images, and without each part of them in turn: what its spread is."""
-
-    value: float
-    left_out: Float[np.ndarray, " parts"]
-
-    def __sub__(self, other: "Jackknife") -> "Jackknife":
-        """The difference on the same parts of the images."""
-        return Jackknife(self.value - other.value, self.left_out - other.left_out)
-
-    @property
-    def half_width(self) -> float:
-        """Half of the 95 % interval over images, by Student's t."""
-        k = len(self.left_out)
-        squares = np.square(self.left_out - self.left_out.mean()).sum()
-        return _t975(k - 1) * math.sqrt((k - 1) / k * squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +57,6 @@ class Pattern:
 Patterns = dict[tuple[str, str, int | None], dict[str, Pattern]]
 """By encoder, padding and seed, the pattern of each stage."""
 
-SCORES = ("magnitude", "strength", "snr")
-
 
 def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
     """PPP of one stage from the sums over two or more parts of the images.
@@ -86,56 +71,48 @@ def pattern(parts: Sequence[Sums], rounding: float = ROUNDING) -> Pattern:
         raise ValueError(f"an interval needs 2 parts of the images or more, not {len(parts)}")
     whole = _total(parts)
     left_out = [_total([*parts[:i], *parts[i + 1 :]]) for i in range(len(parts))]
-    scale = _deviation(whole)
-    return Pattern(
-        map=np.abs(whole.difference).mean(axis=-1) / whole.count / scale,
-        magnitude=_jackknife(_magnitude, whole, left_out),
-        strength=_jackknife(_strength, whole, left_out),
-        snr=_jackknife(lambda sums: _snr(sums, rounding), whole, left_out),
-    )
+    scores = np.array([_scores(sums, rounding) for sums in (whole, *left_out)])
+    mean_map = np.abs(whole.difference).mean(axis=-1) / whole.count / _deviation(whole)
+    return Pattern(mean_map, *scores.T)
 
 
-def mean(estimates: Sequence[Jackknife]) -> Jackknife:
-    """The mean of several statistics of the same parts of the images."""
-    return Jackknife(
-        float(np.mean([estimate.value for estimate in estimates])),
-        np.mean([estimate.left_out for estimate in estimates], axis=0),
-    )
+def half_width(estimate: Jackknife) -> float:
+    """Half of the 95 % interval over images, by Student's t."""
+    left_out = estimate[1:]
+    k = len(left_out)
+    squares = np.square(left_out - left_out.mean()).sum()
+    return _t975(k - 1) * math.sqrt((k - 1) / k * squares)
 
 
-def over_seeds(estimates: Sequence[Jackknife]) -> tuple[float, float, float]:
+def over_seeds(estimates: Sequence[Jackknife]) -> Interval:
     """The mean over seeds with its 95 % interval: the spreads over images and over seeds added."""
-    whole, n = mean(estimates), len(estimates)
-    variance = np.var([estimate.value for estimate in estimates], ddof=1) if n > 1 else 0.0
-    of_seeds = _t975(n - 1) * math.sqrt(variance / n) if n > 1 else 0.0
-    half = math.hypot(whole.half_width, of_seeds)
-    return whole.value, whole.value - half, whole.value + half
+    mean, n = np.mean(estimates, axis=0), len(estimates)
+    of_seeds = 0.0
+    if n > 1:
+        variance = np.var([estimate[0] for estimate in estimates], ddof=1)
+        of_seeds = _t975(n - 1) * math.sqrt(variance / n)
+    half = math.hypot(half_width(mean), of_seeds)
+    value = float(mean[0])
+    return value, value - half, value + half
 
 
-def score_interval(estimates: Sequence[Jackknife]) -> tuple[float, float, float]:
+def score_interval(estimates: Sequence[Jackknife]) -> Interval:
     """As `over_seeds`, of a score that is never below 0."""
     value, low, high = over_seeds(estimates)
     return value, max(low, 0.0), high
 
 
-def _jackknife(
-    statistic: Callable[[Sums], float], whole: Sums, left_out: Sequence[Sums]
-) -> Jackknife:
-    return Jackknife(statistic(whole), np.array([statistic(part) for part in left_out]))
-
-
 def _t975(freedom: int) -> float:
     """The two-sided 97.5 % quantile of Student's t."""
     # Its import takes a while. A program's help need not wait for that.
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 def _total(parts: Sequence[Sums]) -> Sums:
-    names = [field.name for field in dataclasses.fields(Sums)]
-    values = {name: [getattr(part, name) for part in parts] for name in names}
-    return Sums(**{name: functools.reduce(operator.add, each) for name, each in values.items()})
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Sums(*(functools.reduce(operator.add, column) for column in columns))
 
 
 def _deviation(sums: Sums) -> float:
@@ -144,28 +121,20 @@ def _deviation(sums: Sums) -> float:
     return math.sqrt(max(sums.squared_feature / values - mean**2, 0.0)) or math.nan
 
 
-def _magnitude(sums: Sums) -> float:
-    return float(np.abs(sums.difference).mean(dtype=np.float64)) / sums.count / _deviation(sums)
-
-
-def _strength(sums: Sums) -> float:
-    squared, variance = _squares(sums)
-    chance = 0.0 if math.isnan(variance) else variance / sums.count
-    return math.sqrt(max(squared - chance, 0.0)) / _deviation(sums)
-
-
-def _snr(sums: Sums, rounding: float) -> float:
-    squared, variance = _squares(sums, rounding)
-    return math.sqrt(max(squared - variance / sums.count, 0.0) / variance)
-
-
-def _squares(sums: Sums, rounding: float = 0.0) -> tuple[float, float]:
-    """Means over units of (mean of D)² and of the variance of D; NaN where D does not vary."""
-    squared_mean = float(np.square(sums.difference, dtype=np.float64).mean()) / sums.count**2
-    second_moment = sums.squared_difference / (sums.count * sums.difference.size)
-    if sums.count < 2:
-        return squared_mean, math.nan
-    variance = (second_moment - squared_mean) * sums.count / (sums.count - 1)
+def _scores(sums: Sums, rounding: float) -> tuple[float, float, float]:
+    """Magnitude, strength and SNR."""
+    count, scale = sums.count, _deviation(sums)
+    magnitude = float(np.abs(sums.difference).mean(dtype=np.float64)) / count / scale
+    # Means over units of (mean of D)² and of the variance of D.
+    squared = float(np.square(sums.difference, dtype=np.float64).mean()) / count**2
+    second_moment = sums.squared_difference / (count * sums.difference.size)
+    variance = (second_moment - squared) * count / (count - 1) if count > 1 else 0.0
     # What rounding leaves of a constant pattern, or of features that are the same, is no variance.
-    varies = variance > max(1e-12 * second_moment, (rounding * _deviation(sums)) ** 2)
-    return squared_mean, variance if varies else math.nan
+    variance = variance if variance > 1e-12 * second_moment else 0.0
+    square = max(squared - variance / count, 0.0)
+    varies = variance > max(0.0, (rounding * scale) ** 2)
+    return (
+        magnitude,
+        math.sqrt(square) / scale,
+        math.sqrt(square / variance) if varies else math.nan,
+    )

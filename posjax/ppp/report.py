@@ -6,22 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from posjax.ppp.pattern import (
-    SCORES,
-    Jackknife,
-    Pattern,
-    Patterns,
-    mean,
-    over_seeds,
-    score_interval,
-)
+from posjax.ppp.pattern import SCORES, Pattern, Patterns, over_seeds, score_interval
 from posjax.report.figures import grid_of_maps
 from posjax.report.formatting import estimate
 from posjax.report.page import Element, Page, Picture, Table, facts
 from posjax.report.panels import png
 from posjax.report.tables import pivot
 from posjax.report.terminal import as_text
-from posjax.results import Result, paired_differences
+from posjax.results import Interval, Result, paired_differences
 
 ByPadding = dict[str, list[dict[str, Pattern]]]
 """By padding, the patterns of an encoder's stages for each seed."""
@@ -63,7 +55,7 @@ def write_report(
         sections[name] = [*(_table(name, by_padding, score) for score in SCORES), picture]
         if results:
             sections[f"{name} beside readouts"] = _beside(name, by_padding, results)
-    return Page(title, sections, [_INTRODUCTION]).write(workdir)
+    return Page(title, sections, _INTRODUCTION).write(workdir)
 
 
 def text_tables(patterns: Patterns) -> str:
@@ -82,24 +74,20 @@ def _by_encoder(patterns: Patterns) -> dict[str, ByPadding]:
 
 
 def _table(name: str, by_padding: ByPadding, score: str) -> Table:
-    cells = (
-        ([stage], padding, _cell([getattr(stages[stage], score) for stages in seeds]))
-        for padding, seeds in by_padding.items()
-        for stage in seeds[0]
-    )
+    cells = []
+    for padding, seeds in by_padding.items():
+        for stage in seeds[0]:
+            value = score_interval([getattr(stages[stage], score) for stages in seeds])
+            text = estimate(value, 2) if np.isfinite(value).all() else "undefined"
+            cells.append(([stage], padding, text))
     title = "SNR" if score == "snr" else score.capitalize()
     return pivot(f"{title} ({name})", ["stage"], cells)
-
-
-def _cell(estimates: Sequence[Jackknife]) -> str:
-    value = score_interval(estimates)
-    return estimate(value, 2) if np.isfinite(value).all() else "undefined"
 
 
 def _beside(name: str, by_padding: ByPadding, results: Sequence[Result]) -> list[Element]:
     """The pairs of padding modes that the two order differently, where both intervals exclude 0."""
     sizes = {
-        mode: [mean([pattern.strength for pattern in stages.values()]) for stages in seeds]
+        mode: [np.mean([p.strength for p in stages.values()], axis=0) for stages in seeds]
         for mode, seeds in by_padding.items()
     }
     of_encoder = [r for r in results if r.probe.encoder == name and not r.probe.control]
@@ -107,13 +95,13 @@ def _beside(name: str, by_padding: ByPadding, results: Sequence[Result]) -> list
     for one, other in itertools.combinations(by_padding, 2):
         pattern = over_seeds([a - b for a, b in zip(sizes[one], sizes[other], strict=True)])
         for row in paired_differences(of_encoder, other):
-            if row.probe.padding != one or row.probe.control or row.spc is None:
+            signs = _sign(pattern) * _sign(row.spc) if row.spc else 0
+            if row.probe.padding != one or row.probe.control or not signs:
                 continue
-            if _sign(pattern) and _sign(row.spc):
-                compared += 1
-                if _sign(pattern) != _sign(row.spc):
-                    cells = (estimate(pattern, 2), estimate(row.spc, 2))
-                    rows.append([f"{one} less {other}", row.map, row.test_images, *cells])
+            compared += 1
+            if signs < 0:
+                cells = (estimate(pattern, 2), estimate(row.spc, 2))
+                rows.append([f"{one} less {other}", row.map, row.test_images, *cells])
     text = (
         f"Of {compared} comparisons of two padding modes on a position map and a set of test images"
         " in which both the mean strength of PPP over all stages and the SPC of readouts differ"
@@ -124,6 +112,6 @@ def _beside(name: str, by_padding: ByPadding, results: Sequence[Result]) -> list
     return [text, table] if rows else [text]
 
 
-def _sign(interval: tuple[float, float, float]) -> int:
+def _sign(interval: Interval) -> int:
     _, low, high = interval
     return (low > 0) - (high < 0)

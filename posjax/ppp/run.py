@@ -1,13 +1,12 @@
 """A run of PPP: patterns of every encoder and padding mode, beside the scores of readouts."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-import jax
 import numpy as np
 
 from posjax.encoders import PIXELS, VALID
-from posjax.images import Kept, Source
+from posjax.images import Kept
 from posjax.ppp.measure import Geometry, check_count, crop_geometry, patterns
 from posjax.ppp.pattern import SCORES, Patterns, score_interval
 from posjax.runs.conditions import conditions, load_encoder
@@ -19,12 +18,7 @@ from posjax.runs.workdir import Workdir
 from posjax.runtime import write_rows
 
 
-def run(
-    settings: Settings,
-    *,
-    title: str,
-    say: Callable[[str], None] = print,
-) -> Patterns:
+def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> Patterns:
     """Measures PPP, and writes ppp.csv and report.html to the workdir.
 
     Readouts are trained on the same encoders and images too, in the workdir's folder `posenet`. The
@@ -36,9 +30,10 @@ def run(
     # matplotlib comes with it. A program's help need not wait for that.
     from posjax.ppp.report import text_tables, write_report
 
-    names = _check(settings)
+    _check(settings)
     plan = prepare(settings)
     check_count(len(plan.sets.train))
+    names = [name for name in settings.encoder if name != PIXELS]
     places = {name: crop_geometry(name, settings.image_size) for name in names}
     Workdir(settings.workdir).claim(settings.identity(), plan.about)
     for name, place in places.items():
@@ -46,21 +41,29 @@ def run(
             f"{name}: crops of {place.crop} pixels in images of {place.image_size}, whose margin of"
             f" {place.margin} is no less than the receptive field"
         )
-    measured = _measure_all(settings, places, plan, say)
+    sizes = {place.image_size: len(plan.sets.train) for place in places.values()}
+    images = ImagePlan(sizes, settings.cache_dir or settings.workdir)
+    say(f"images made: {images}")
+    measured = _measure(settings, places, images, plan)
     scores = [f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")]
     columns = ("encoder", "weights", "padding", "seed", "stage", *scores)
     write_rows(settings.workdir / "ppp.csv", columns, _rows(settings, measured))
     say(text_tables(measured))
     readouts = dataclasses.replace(settings, workdir=settings.workdir / "posenet")
     results = run_readouts(readouts, title=title, say=say)
-    facts = _facts(plan, places)
+    crops = "; ".join(
+        f"{name}: {place.crop} × {place.crop} pixels, {place.margin} from the image's border"
+        for name, place in places.items()
+    )
+    about = "on the same encoders and images; their report is in the folder posenet"
+    facts = plan.facts | {"crops": crops, "readouts": about}
     path = write_report(settings.workdir, facts, measured, results, title=title)
     say(f"report: {path}")
     return measured
 
 
-def _check(settings: Settings) -> list[str]:
-    """The encoders that pad; refuses settings that PPP cannot run."""
+def _check(settings: Settings) -> None:
+    """Refuses settings that PPP cannot run."""
     if settings.coordinator_address is not None:
         raise ValueError("coordinator_address: PPP runs on one host")
     unfit = [
@@ -73,47 +76,28 @@ def _check(settings: Settings) -> list[str]:
             f"paddings: PPP compares maps of one size, not those of {', '.join(unfit)}; it has "
             "surroundings of its own"
         )
-    names = [name for name in settings.encoder if name != PIXELS]
-    if not names:
+    if set(settings.encoder) <= {PIXELS}:
         raise ValueError("encoder: PPP needs an encoder that pads, not pixels")
     if len(settings.weights) > 1:
         raise ValueError(f"weights: PPP takes one, not {', '.join(settings.weights)}")
-    return names
-
-
-def _measure_all(
-    settings: Settings,
-    places: Mapping[str, Geometry],
-    plan: Plan,
-    say: Callable[[str], None],
-) -> Patterns:
-    sizes = {place.image_size: len(plan.sets.train) for place in places.values()}
-    images = ImagePlan(sizes, settings.cache_dir or settings.workdir)
-    say(f"images made: {images}")
-    kept = {side: Kept(open_training(settings, side), side, images.place) for side in images}
-    measured: Patterns = {}
-    for name, place in places.items():
-        measured |= _measure(settings, name, place, kept[place.image_size], plan.devices)
-    return measured
 
 
 def _measure(
-    settings: Settings,
-    name: str,
-    place: Geometry,
-    source: Source,
-    devices: Sequence[jax.Device],
+    settings: Settings, places: Mapping[str, Geometry], images: ImagePlan, plan: Plan
 ) -> Patterns:
-    chosen = [c for c in conditions(settings) if c.encoder == name and not c.control]
-    encoders = [load_encoder(settings, condition) for condition in chosen]
+    kept = {side: Kept(open_training(settings, side), side, images.place) for side in images}
+    batch_size = min(settings.batch_size, 4)
     measured: Patterns = {}
-    # Encoders that share their weights share what they see within the true surroundings.
-    for digest in dict.fromkeys(encoder.digest for encoder in encoders):
-        alike = [encoder for encoder in encoders if encoder.digest == digest]
-        batch_size = min(settings.batch_size, 4)
-        stages = patterns(alike, source, place, batch_size=batch_size, devices=devices)
-        for encoder, by_stage in zip(alike, stages, strict=True):
-            measured[name, encoder.padding_text, encoder.seed] = by_stage
+    for name, place in places.items():
+        chosen = [c for c in conditions(settings) if c.encoder == name and not c.control]
+        encoders = [load_encoder(settings, condition) for condition in chosen]
+        # Encoders that share their weights share what they see within the true surroundings.
+        for digest in dict.fromkeys(encoder.digest for encoder in encoders):
+            alike = [encoder for encoder in encoders if encoder.digest == digest]
+            source = kept[place.image_size]
+            stages = patterns(alike, source, place, batch_size=batch_size, devices=plan.devices)
+            for encoder, by_stage in zip(alike, stages, strict=True):
+                measured[name, encoder.padding_text, encoder.seed] = by_stage
     return measured
 
 
@@ -123,12 +107,3 @@ def _rows(settings: Settings, measured: Patterns) -> Iterator[tuple]:
             values = [v for score in SCORES for v in score_interval([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
             yield name, settings.weights[0], padding, seed, stage, *cells
-
-
-def _facts(plan: Plan, places: Mapping[str, Geometry]) -> dict[str, str]:
-    crops = (
-        f"{name}: {place.crop} × {place.crop} pixels, {place.margin} from the image's border"
-        for name, place in places.items()
-    )
-    about = "on the same encoders and images; their report is in the folder posenet"
-    return plan.facts | {"crops": "; ".join(crops), "readouts": about}

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -19,13 +18,20 @@ from posjax.probes import position_map
 from posjax.probes.controls import Task
 from posjax.probes.profiles import CELLS, RINGS
 from posjax.report.formatting import distinct, label, short, varying
-from posjax.report.panels import COLOUR_MAP, DPI, add_legend, line_styles, panels_by_map, plain
+from posjax.report.panels import (
+    COLOUR_MAP,
+    DPI,
+    add_legend,
+    line_legend,
+    line_styles,
+    panels_by_map,
+    plain,
+)
 from posjax.results import Profile, Result, Summary
 
 _CONSTANT = {"color": "0.35", "linewidth": 1, "linestyle": "--"}
 _SPANS = 200  # points of a loss curve
 _CELL, _GAP = 112, 6  # pixels: a picture of the gallery, and the space to the next
-_GALLERY_DPI = 100
 
 
 def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
@@ -43,42 +49,37 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
     sets = distinct(summary.test_images for summary in summaries)
     # Tints, so that an interval stands out from its bar.
     tints = 0.3 + 0.7 * COLOUR_MAP(np.linspace(0.3, 0.9, len(sets)))[:, :3]
+    legend = [(short(name), Patch(facecolor=tint)) for name, tint in zip(sets, tints, strict=True)]
     thickness = 0.8 / max(1, len(sets))
     figure, panels = panels_by_map(maps, height=1 + len(probes) * max(0.3, 0.15 * len(sets)))
     for summary in summaries:
-        i = sets.index(summary.test_images)
+        panel, i = panels[summary.map], sets.index(summary.test_images)
         y = probes.index(summary.probe) + (i - (len(sets) - 1) / 2) * thickness
-        _bar(panels[summary.map], y, thickness, summary, metric, tints[i])
+        _bar(panel, y, summary, metric, {"height": thickness, "color": tints[i]})
+        if metric == "mae":
+            panel.axvline(summary.mae_constant, **_CONSTANT)
     for panel in panels.values():
         panel.axvline(0, color="black", linewidth=0.8)
         panel.spines["left"].set_visible(False)
         panel.tick_params(axis="y", length=0)
         panel.grid(visible=False, axis="y")
-    first = panels[maps[0]]
-    fields = varying(probes)
+    first, fields = panels[maps[0]], varying(probes)
     first.set_yticks(range(len(probes)), [plain(label(probe, fields)) for probe in probes])
     first.set_ylim(len(probes) - 0.45, -0.55)
-    legend: list[tuple[str, Artist]] = [
-        (short(name), Patch(facecolor=tint)) for name, tint in zip(sets, tints, strict=True)
-    ]
     if metric == "mae":
-        for summary in summaries:
-            panels[summary.map].axvline(summary.mae_constant, **_CONSTANT)
         first.set_xlim(left=0)
         first.xaxis.set_major_locator(MaxNLocator(4))
-        legend.append(("best constant", Line2D([], [], **_CONSTANT)))
+        figure.supxlabel("MAE (lower is better)", fontsize=9)
+        add_legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
     else:
         low = min((summary.spc[1] for summary in summaries if summary.spc), default=0)
         first.set_xlim(-1.02 if low < -0.1 else min(low, 0) - 0.02, 1.02)
-    better = {"spc": "SPC (higher is better)", "mae": "MAE (lower is better)"}
-    figure.supxlabel(better[metric], fontsize=9)
-    add_legend(figure, legend)
+        figure.supxlabel("SPC (higher is better)", fontsize=9)
+        add_legend(figure, legend)
     return figure
 
 
-def _bar(
-    panel: Axes, y: float, thickness: float, summary: Summary, metric: str, colour: np.ndarray
-) -> None:
+def _bar(panel: Axes, y: float, summary: Summary, metric: str, style: dict) -> None:
     score = getattr(summary, metric)
     if score is None:
         shift = {"xytext": (3, 0), "textcoords": "offset points", "va": "center_baseline"}
@@ -86,7 +87,7 @@ def _bar(
         return
     mean, low, high = score
     hatch = "//////" if metric == "spc" and summary.spc_undefined else None
-    panel.barh(y, mean, thickness, color=colour, edgecolor="white", linewidth=0.5, hatch=hatch)
+    panel.barh(y, mean, edgecolor="white", linewidth=0.5, hatch=hatch, **style)
     panel.plot((low, high), (y, y), color="black", linewidth=1.2, solid_capstyle="butt")
 
 
@@ -100,11 +101,10 @@ def losses(results: Sequence[Result]) -> Figure:
         ValueError: there are no results.
     """
     maps = distinct(name for result in results for name in result.maps)
-    probes = distinct(result.probe for result in results)
-    styles, fields = line_styles(probes), varying(probes)
+    styles = line_styles(distinct(result.probe for result in results))
     figure, panels = panels_by_map(maps, height=2.9)
     for name, panel in panels.items():
-        for probe in probes:
+        for probe, style in styles.items():
             curves = [
                 result.losses[:, i]
                 for result in results
@@ -115,7 +115,7 @@ def losses(results: Sequence[Result]) -> Figure:
                 parts = np.array_split(np.mean(curves, axis=0), min(_SPANS, len(curves[0])))
                 steps = np.array_split(np.arange(1, len(curves[0]) + 1), len(parts))
                 x, y = ([part.mean() for part in values] for values in (steps, parts))
-                panel.plot(x, y, linewidth=1.2, **styles[probe])
+                panel.plot(x, y, linewidth=1.2, **style)
         panel.axhline(position_map(name, results[0].map_size).var(), **_CONSTANT)
     first = panels[maps[0]]
     first.set_yscale("log")
@@ -124,8 +124,8 @@ def losses(results: Sequence[Result]) -> Figure:
     first.yaxis.set_minor_locator(NullLocator())
     first.set_ylabel("mean squared error", fontsize=9)
     figure.supxlabel("training step", fontsize=9)
-    legend = [(label(probe, fields), Line2D([], [], **styles[probe])) for probe in probes]
-    add_legend(figure, [*legend, ("best constant", Line2D([], [], **_CONSTANT))])
+    constant = ("best constant", Line2D([], [], **_CONSTANT))
+    add_legend(figure, [*line_legend(styles), constant])
     return figure
 
 
@@ -135,8 +135,7 @@ def profiles(rows: Sequence[Profile], metric: Literal["spc", "mae"]) -> Figure:
     Raises:
         ValueError: there are no profiles.
     """
-    probes = distinct(row.probe for row in rows)
-    styles, fields = line_styles(probes), varying(probes)
+    styles = line_styles(distinct(row.probe for row in rows))
     figure, panels = panels_by_map(distinct(row.map for row in rows), height=2.9)
     distances = (np.arange(RINGS) + 0.5) / CELLS
     for row in rows:
@@ -149,17 +148,17 @@ def profiles(rows: Sequence[Profile], metric: Literal["spc", "mae"]) -> Figure:
     first.xaxis.set_major_locator(MaxNLocator(3))
     first.set_ylabel(metric.upper(), fontsize=9)
     figure.supxlabel("distance to the nearest border, sides of the image", fontsize=9)
-    add_legend(figure, [(label(p, fields), Line2D([], [], **styles[p])) for p in probes])
+    add_legend(figure, line_legend(styles))
     return figure
 
 
 def errors(rows: Sequence[Profile]) -> Figure:
     """The mean absolute error in cells: a row per probe, a column per map, each with its scale."""
-    probes = distinct(row.probe for row in rows)
-    fields = varying(probes)
-    return grid_of_maps(
-        {label(p, fields): {row.map: row.error for row in rows if row.probe == p} for p in probes}
-    )
+    fields = varying(row.probe for row in rows)
+    maps: dict[str, dict[str, np.ndarray]] = {}
+    for row in rows:
+        maps.setdefault(label(row.probe, fields), {})[row.map] = row.error
+    return grid_of_maps(maps)
 
 
 def grid_of_maps(maps: Mapping[str, Mapping[str, Float[np.ndarray, "_ _"]]]) -> Figure:
@@ -199,33 +198,22 @@ def gallery(
     columns = {"image": images, f"{name}: target": [target] * len(images), **predictions}
     rows = [np.hstack([_cell(p) for p in row]) for row in zip(*columns.values(), strict=True)]
     sheet = np.vstack(rows)[:-_GAP, :-_GAP]
-    headings = [plain(heading.replace(", ", "\n")) for heading in columns]
-    # The sheet is shown pixel by pixel, below its headings and beside the scale.
-    (height, width), side, right = sheet.shape[:2], 4, 58
-    above = 12 + 14 * max(text.count("\n") + 1 for text in headings)
-    full = (width + side + right, height + above + side)
-    inches = (full[0] / _GALLERY_DPI, full[1] / _GALLERY_DPI)
-    figure = Figure(figsize=inches, dpi=_GALLERY_DPI)
-    axes = figure.add_axes(_part(full, side, side, width, height))
-    axes.imshow(sheet, extent=(0, width, height, 0), interpolation="nearest")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
+    height, width = sheet.shape[:2]
+    # About as large as the sheet, with room for headings of two lines and for the scale.
+    size = ((width + 70) / DPI, (height + 75) / DPI)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(sheet, extent=(0, width, height, 0))
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     middles = np.arange(len(columns)) * (_CELL + _GAP) + _CELL / 2
-    axes.set_xticks(middles, headings, fontsize=9)
+    headings = [plain(heading.replace(", ", "\n")) for heading in columns]
+    axes.set_xticks(middles, headings, fontsize=8)
     axes.set_yticks([])
-    tall = min(height, 240)
-    place = _part(full, side + width + 14, side + height - tall, 10, tall)
     scale = ScalarMappable(Normalize(0, 1), COLOUR_MAP)
-    bar = figure.colorbar(scale, cax=figure.add_axes(place), ticks=[0, 0.5, 1])
+    bar = figure.colorbar(scale, ax=axes, ticks=[0, 0.5, 1], aspect=30, pad=0.01)
     bar.ax.tick_params(labelsize=8)
     return figure
-
-
-def _part(
-    full: tuple[int, int], left: int, bottom: int, width: int, height: int
-) -> tuple[float, float, float, float]:
-    """A rectangle of pixels, in parts of the full width and height."""
-    return left / full[0], bottom / full[1], width / full[0], height / full[1]
 
 
 def _cell(picture: UInt8[np.ndarray, "h w *rgb"]) -> UInt8[np.ndarray, "_ _ 3"]:

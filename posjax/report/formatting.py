@@ -1,20 +1,21 @@
 """How probes and numbers are written, alike in tables, in figures and on the terminal."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from posjax.results import ProbeSpec
+from posjax.results import Interval, ProbeSpec
 
-Interval = tuple[float, float, float]
 T = TypeVar("T")
+K = TypeVar("K")
 
 
-def varying(probes: Sequence[ProbeSpec]) -> tuple[str, ...]:
+def varying(probes: Iterable[ProbeSpec]) -> tuple[str, ...]:
     """The fields that tell the probes apart: `padding`, and the others that differ.
 
     Without those that follow from the encoder and the control, as the stages of several encoders.
     """
+    probes = list(probes)
     given = ("encoder", "control")
 
     def count_different(*fields: str) -> int:
@@ -71,14 +72,17 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def listed(values: Iterable[object]) -> str:
-    """`a, b, c`."""
-    return ", ".join(map(str, values))
-
-
 def distinct(values: Iterable[T]) -> list[T]:
     """Each value once, in the order in which they first appear."""
     return list(dict.fromkeys(values))
+
+
+def grouped(values: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The values by their key, in the order in which keys first appear."""
+    groups: dict[K, list[T]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return groups
 
 
 def batches(values: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from posjax.report.formatting import distinct, estimate, label, varying
-from posjax.report.page import Element
-from posjax.report.panels import COLOURS, add_legend, panels_by_map
+from posjax.report.formatting import distinct, estimate, grouped, label, varying
+from posjax.report.page import Element, Picture, Table
+from posjax.report.panels import COLOURS, add_legend, panels_by_map, png, slug
 from posjax.report.tables import pivot
 from posjax.results import LayerEffect, ProbeSpec
 
@@ -26,21 +24,20 @@ _TEXT = (
 _MARKS = {"alone": (-0.15, "o", COLOURS["zeros"]), "without": (0.15, "s", COLOURS["reflect"])}
 
 
-def tables(effects: Sequence[LayerEffect]) -> list[Element]:
-    """SPC differences: a table for each pair of modes, a row for each layer."""
+def section(effects: Sequence[LayerEffect]) -> list[Element]:
+    """SPC differences: a table for each pair of modes, a figure for each probe on test images."""
     elements: list[Element] = [_TEXT]
-    for mode, other in distinct((effect.mode, effect.other) for effect in effects):
-        rows = [row for row in effects if (row.mode, row.other) == (mode, other)]
-        fields = varying([_without_padding(row) for row in rows])[1:]
-        cells = []
-        for row in rows:
-            probe = [label(_without_padding(row), fields)] if fields else []
-            labels = (*probe, row.source.test_images, row.layer or "", row.kind)
-            n_values = row.source.n_seeds * row.source.n_images
-            cells.append((labels, row.source.map, estimate(row.difference, n_values)))
-        head = [*(["probe"] if fields else []), "test images", "layer", "layers"]
-        caption = f"SPC that padding a layer by {mode} adds to padding it by {other}"
-        elements.append(pivot(caption, head, cells, missing="undefined"))
+    elements += map(_table, grouped(effects, lambda row: (row.mode, row.other)).values())
+    figures = grouped(
+        effects, lambda row: (_without_padding(row), row.mode, row.other, row.source.test_images)
+    )
+    for i, ((probe, mode, other, test_images), rows) in enumerate(figures.items(), 1):
+        caption = (
+            f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
+            f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
+        )
+        name = f"layers-{i}-{probe.encoder}-{mode}-{other}-{slug(test_images)}"
+        elements.append(Picture(name, png(figure(rows)), caption))
     return elements
 
 
@@ -54,45 +51,40 @@ def figure(effects: Sequence[LayerEffect]) -> Figure:
     maps = distinct(row.source.map for row in effects)
     drawn, panels = panels_by_map(maps, height=1 + 0.17 * len(layers))
     legend = {}
-    for name, panel in panels.items():
-        here = [row for row in effects if row.source.map == name]
-        for kind in _MARKS:
-            rows = [row for row in here if row.kind == kind and row.layer]
-            if rows:
-                legend[kind] = _points(panel, rows, layers)[0]
-        for row in here:
-            if row.layer is None:
-                mean, low, high = row.difference
-                legend["all layers"] = panel.axvline(mean, color="0.4", linewidth=1)
-                panel.axvspan(low, high, color="0.4", alpha=0.15, linewidth=0)
+    for (name, kind), rows in grouped(effects, lambda row: (row.source.map, row.kind)).items():
+        mean, low, high = np.array([row.difference for row in rows]).T
+        if kind == "all":
+            legend["all layers"] = panels[name].axvline(mean[0], color="0.4", linewidth=1)
+            panels[name].axvspan(low[0], high[0], color="0.4", alpha=0.15, linewidth=0)
+            continue
+        shift, mark, colour = _MARKS[kind]
+        y = np.array([layers.index(row.layer) for row in rows if row.layer]) + shift
+        # A percentile interval may lie beside its mean.
+        errors = np.clip([mean - low, high - mean], 0, None)
+        style = {"fmt": mark, "color": colour, "markersize": 3, "linewidth": 1}
+        legend[kind] = panels[name].errorbar(mean, y, xerr=errors, **style)[0]
+    for panel in panels.values():
         panel.axvline(0, color="black", linewidth=0.8)
     first = panels[maps[0]]
     first.set_yticks(range(len(layers)), layers, fontsize=7)
     first.set_ylim(len(layers) - 0.5, -0.5)
-    mode, other = effects[0].mode, effects[0].other
-    drawn.supxlabel(f"SPC that {mode} adds to {other}", fontsize=9)
+    drawn.supxlabel(f"SPC that {effects[0].mode} adds to {effects[0].other}", fontsize=9)
     add_legend(drawn, list(legend.items()))
     return drawn
 
 
-def by_figure(effects: Sequence[LayerEffect]) -> dict[tuple, list[LayerEffect]]:
-    """The effects that a figure can show together, by probe, both modes and test images."""
-    groups: dict[tuple, list[LayerEffect]] = {}
+def _table(effects: Sequence[LayerEffect]) -> Table:
+    fields = varying(map(_without_padding, effects))[1:]
+    cells = []
     for row in effects:
-        key = (_without_padding(row), row.mode, row.other, row.source.test_images)
-        groups.setdefault(key, []).append(row)
-    return groups
-
-
-def _points(
-    panel: Axes, effects: Sequence[LayerEffect], layers: Sequence[str]
-) -> ErrorbarContainer:
-    shift, mark, colour = _MARKS[effects[0].kind]
-    mean, low, high = np.array([row.difference for row in effects]).T
-    y = np.array([layers.index(row.layer) for row in effects]) + shift
-    # A percentile interval may lie beside its mean.
-    errors = np.clip([mean - low, high - mean], 0, None)
-    return panel.errorbar(mean, y, xerr=errors, fmt=mark, color=colour, markersize=3, linewidth=1)
+        source = row.source
+        probe = [label(_without_padding(row), fields)] if fields else []
+        labels = (*probe, source.test_images, row.layer or "", row.kind)
+        text = estimate(row.difference, source.n_seeds * source.n_images)
+        cells.append((labels, source.map, text))
+    head = [*(["probe"] if fields else []), "test images", "layer", "layers"]
+    caption = f"SPC that padding a layer by {effects[0].mode} adds to padding it by"
+    return pivot(f"{caption} {effects[0].other}", head, cells, missing="undefined")
 
 
 def _without_padding(effect: LayerEffect) -> ProbeSpec:

@@ -40,18 +40,25 @@ class Picture:
         return base64.b64encode(self.png).decode()
 
 
-Element = str | Heading | Table | Picture
+@dataclasses.dataclass(frozen=True)
+class Glossary:
+    """What readouts do and what the terms mean: texts of the template, by what the run has."""
+
+    closed_form: bool
+    seeded: bool
+
+
+Element = str | Heading | Table | Picture | Glossary
 """A text is a paragraph. All texts are plain: the template escapes them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a page shows: notes, paragraphs and terms at its head, and sections by heading."""
+    """What a page shows: notes and an introduction at its head, and sections by heading."""
 
     title: str
     sections: Mapping[str, Sequence[Element]]
-    introduction: Sequence[str] = ()
-    terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    introduction: Element = ""
     notes: Sequence[str] = ()
 
     def write(self, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import matplotlib
@@ -11,10 +11,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 from PIL import Image
 
-from posjax.report.formatting import distinct, label, varying
+from posjax.report.formatting import label, varying
 from posjax.results import ProbeSpec
 
 # Okabe & Ito's colours, which colour-blind readers tell apart, without the yellow.
@@ -65,13 +66,20 @@ def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str,
 def line_styles(probes: Sequence[ProbeSpec]) -> dict[ProbeSpec, Style]:
     """The colour of each probe's padding mode, and a line style for each other difference."""
     others = varying(probes)[1:]
-    modes = {probe: re.split("[+@]", probe.padding)[0] for probe in probes}
-    rest = {p: f"{p.padding.removeprefix(modes[p])} {label(p, others)}" for p in probes}
-    kinds = distinct(rest.values())
-    lines: dict[str, LineStyleType] = {
-        kind: _LINES[i % len(_LINES)] for i, kind in enumerate(kinds)
-    }
-    return {p: Style(color=COLOURS[modes[p]], linestyle=lines[rest[p]]) for p in probes}
+    lines: dict[str, LineStyleType] = {}
+    styles = {}
+    for probe in probes:
+        mode = re.split("[+@]", probe.padding)[0]
+        rest = f"{probe.padding.removeprefix(mode)} {label(probe, others)}"
+        line = lines.setdefault(rest, _LINES[len(lines) % len(_LINES)])
+        styles[probe] = Style(color=COLOURS[mode], linestyle=line)
+    return styles
+
+
+def line_legend(styles: Mapping[ProbeSpec, Style]) -> list[tuple[str, Artist]]:
+    """The entries of a legend for lines that are drawn in these styles."""
+    fields = varying(styles)
+    return [(label(probe, fields), Line2D([], [], **style)) for probe, style in styles.items()]
 
 
 def add_legend(figure: Figure, entries: Sequence[tuple[str, Artist]]) -> None:
@@ -87,6 +95,11 @@ def add_legend(figure: Figure, entries: Sequence[tuple[str, Artist]]) -> None:
 def plain(text: str) -> str:
     """Text that matplotlib shows as it is: not as a formula, and not hidden by a leading `_`."""
     return f" {text}".replace("$", r"\$") if text.startswith("_") else text.replace("$", r"\$")
+
+
+def slug(name: str) -> str:
+    """The end of a name, for the name of a file."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)[-40:].strip("-")
 
 
 def png(figure: Figure) -> bytes:

@@ -1,20 +1,14 @@
 """The report of a run: its sections with their tables and figures."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
-
-from matplotlib.figure import Figure
 
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
-from posjax.report import figures, glossary, layers, tables
-from posjax.report.formatting import batches, distinct, label, varying
-from posjax.report.page import Element, Heading, Page, Picture, facts
-from posjax.report.panels import png
+from posjax.report import figures, layers, tables
+from posjax.report.formatting import batches, distinct, grouped, label, varying
+from posjax.report.page import Element, Glossary, Heading, Page, Picture, facts
+from posjax.report.panels import png, slug
 from posjax.results import (
-    LayerEffect,
-    ProbeSpec,
     Profile,
     Result,
     Summary,
@@ -28,6 +22,18 @@ from posjax.results import (
 
 GALLERY_COLUMNS = 7
 GALLERY_PROBES = 21  # more of them would only make the page heavy
+
+_CAPTIONS = {
+    "spc": "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some"
+    " have none, and the mean is that of the others.",
+    "mae": "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
+    "profile": " over the pixels at each distance to the nearest border, in 14 rings; bands are"
+    " 95 % intervals. Rings on which the prediction or the map is constant have no SPC.",
+    "errors": "Mean absolute error at every place: the content loss of the paper's equation 4 and"
+    " Figure 7. Each map has a scale of its own.",
+    "losses": "Training losses, means over seeds and over up to 200 spans of steps; dashed: the"
+    " loss of the best constant, the variance of the map.",
+}
 
 
 def write_report(
@@ -48,8 +54,10 @@ def write_report(
     """
     if not results:
         notes = (*notes, "There are no results yet.")
+    closed_form = any(result.probe.solver == "ridge" for result in results)
+    seeded = not closed_form or any(result.probe.seeded for result in results)
     sections = {"Settings": [facts(settings)], **(_sections(results) if results else {})}
-    return Page(title, sections, *glossary.introduction(results), notes).write(workdir)
+    return Page(title, sections, Glossary(closed_form, seeded), notes).write(workdir)
 
 
 def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
@@ -73,102 +81,64 @@ def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
         "Tables": tables.scores(summaries),
         "Differences between paddings": tables.differences(between),
         "Differences between weights": weights and tables.differences(weights, "set of weights"),
-        "Layer by layer": effects and _layers(effects),
+        "Layer by layer": effects and layers.section(effects),
         "Selectivity": selective and tables.selectivity(selective),
         "Where in the image": _profiles(profiles(measured)),
         "Predicted maps": _galleries(measured),
         "Penalties": tables.penalties(results) if closed_form else [],
-        "Training": [] if closed_form else [_losses(measured)],
+        "Training": [] if closed_form else _losses(measured),
         "Beside the paper": tables.beside_paper(summaries),
     }
     return {heading: elements for heading, elements in sections.items() if elements}
 
 
 def _bars(summaries: Sequence[Summary]) -> list[Element]:
-    captions: dict[Literal["spc", "mae"], str] = {
-        "spc": "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some"
-        " have none, and the mean is that of the others.",
-        "mae": "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
-    }
     return [
-        _picture(metric, figures.bars(summaries, metric), caption)
-        for metric, caption in captions.items()
+        Picture("spc", png(figures.bars(summaries, "spc")), _CAPTIONS["spc"]),
+        Picture("mae", png(figures.bars(summaries, "mae")), _CAPTIONS["mae"]),
     ]
 
 
-def _layers(effects: Sequence[LayerEffect]) -> list[Element]:
-    elements = layers.tables(effects)
-    for i, (key, group) in enumerate(layers.by_figure(effects).items(), 1):
-        probe, mode, other, test_images = key
-        caption = (
-            f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
-            f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
-        )
-        name = f"layers-{i}-{probe.encoder}-{mode}-{other}-{_slug(test_images)}"
-        elements.append(_picture(name, layers.figure(group), caption))
-    return elements
+def _losses(results: Sequence[Result]) -> list[Element]:
+    return [Picture("losses", png(figures.losses(results)), _CAPTIONS["losses"])]
 
 
 def _profiles(rows: Sequence[Profile]) -> list[Element]:
     elements: list[Element] = []
     for i, (test_images, group) in enumerate(tables.by_test_images(rows).items(), 1):
-        elements.append(Heading(f"Test images {test_images}"))
-        place = f"{i}-{_slug(test_images)}"
-        for metric in ("spc", "mae"):
-            caption = (
-                f"{metric.upper()} over the pixels at each distance to the nearest border, in 14"
-                " rings; bands are 95 % intervals. Rings on which the prediction or the map is"
-                " constant have no SPC."
-            )
-            drawn = figures.profiles(group, metric)
-            elements.append(_picture(f"profile-{metric}-{place}", drawn, caption))
-        caption = (
-            "Mean absolute error at every place: the content loss of the paper's equation 4 and"
-            " Figure 7. Each map has a scale of its own."
-        )
-        elements.append(_picture(f"errors-{place}", figures.errors(group), caption))
+        place = f"{i}-{slug(test_images)}"
+        spc, mae = (png(figures.profiles(group, metric)) for metric in ("spc", "mae"))
+        elements += [
+            Heading(f"Test images {test_images}"),
+            Picture(f"profile-spc-{place}", spc, "SPC" + _CAPTIONS["profile"]),
+            Picture(f"profile-mae-{place}", mae, "MAE" + _CAPTIONS["profile"]),
+            Picture(f"errors-{place}", png(figures.errors(group)), _CAPTIONS["errors"]),
+        ]
     return elements
 
 
 def _galleries(results: Sequence[Result]) -> list[Element]:
-    firsts: dict[ProbeSpec, Result] = {}
-    for result in results:
-        firsts.setdefault(result.probe, result)
-    shown = list(firsts.values())[:GALLERY_PROBES]
-    fields = varying([*firsts])
-    of_seed = " of the first seed" if any(probe.seeded for probe in firsts) else ""
+    firsts = [group[0] for group in grouped(results, lambda result: result.probe).values()]
+    shown = firsts[:GALLERY_PROBES]
+    fields = varying(result.probe for result in firsts)
+    of_seed = " of the first seed" if any(result.probe.seeded for result in firsts) else ""
     text = f"The first test images, and what the readout{of_seed} draws on each of them."
     if len(firsts) > len(shown):
         text += f" The first {len(shown)} of {len(firsts)} probes."
     elements: list[Element] = [text]
     for i, test_images in enumerate(distinct(t for r in shown for t in r.galleries), 1):
         elements.append(Heading(f"Test images {test_images}"))
-        having = [result for result in shown if test_images in result.galleries]
         for name in distinct(name for result in shown for name in result.maps):
-            group = [result for result in having if name in result.maps]
+            group = [r for r in shown if test_images in r.galleries and name in r.maps]
             for j, row in enumerate(batches(group, GALLERY_COLUMNS), 1):
-                galleries = {label(r.probe, fields): (r, r.galleries[test_images]) for r in row}
+                images = row[0].galleries[test_images].images
                 predictions = {
-                    key: gallery.predictions[distinct(result.maps).index(name)]
-                    for key, (result, gallery) in galleries.items()
+                    label(result.probe, fields): result.galleries[test_images].predictions[
+                        distinct(result.maps).index(name)
+                    ]
+                    for result in row
                 }
-                drawn = figures.gallery(name, row[0].galleries[test_images].images, predictions)
-                stem = f"gallery-{i}-{_slug(test_images)}-{name}-{j}"
-                elements.append(_picture(stem, drawn, f"{name} on {test_images}."))
+                picture = png(figures.gallery(name, images, predictions))
+                stem = f"gallery-{i}-{slug(test_images)}-{name}-{j}"
+                elements.append(Picture(stem, picture, f"{name} on {test_images}."))
     return elements
-
-
-def _losses(results: Sequence[Result]) -> Picture:
-    caption = (
-        "Training losses, means over seeds and over up to 200 spans of steps; dashed: the loss of"
-        " the best constant, the variance of the map."
-    )
-    return _picture("losses", figures.losses(results), caption)
-
-
-def _picture(name: str, figure: Figure, caption: str) -> Picture:
-    return Picture(name, png(figure), caption)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name)[-40:].strip("-")

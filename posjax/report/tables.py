@@ -5,18 +5,17 @@ from typing import TypeVar
 
 from posjax.probes.controls import SELECTIVITY, SMOOTH, task_map
 from posjax.report.formatting import (
-    Interval,
     count,
     distinct,
     estimate,
-    listed,
+    grouped,
     number,
     short,
     varying,
     words,
 )
 from posjax.report.page import Element, Heading, Table
-from posjax.results import Difference, ProbeSpec, Profile, Result, Summary, paper
+from posjax.results import Difference, Interval, ProbeSpec, Profile, Result, Summary, paper
 
 Row = TypeVar("Row", Summary, Difference, Profile)
 
@@ -34,9 +33,10 @@ def score_tables(rows: Sequence[Summary], decimals: int = 3) -> list[Table]:
     # A smooth map, which is a control, has a best constant of its own.
     plain = [row for row in rows if row.probe.control != SMOOTH]
     constants = distinct(f"{row.map} {number(row.mae_constant, decimals)}" for row in plain)
+    mae = f"MAE (best constant: {', '.join(constants)})"
     return [
         _table("SPC", rows, lambda row: _spc(row, "undefined", decimals)),
-        _table(f"MAE (best constant: {listed(constants)})", rows, lambda row: _mae(row, decimals)),
+        _table(mae, rows, lambda row: _mae(row, decimals)),
         _table("Skill", rows, lambda row: _skill(row, decimals)),
     ]
 
@@ -91,7 +91,7 @@ def penalties(results: Sequence[Result]) -> list[Element]:
                     *(number(float(error), 4) for error in errors),
                 ]
             )
-    tried = listed(f"{penalty:g}" for penalty in paths[0].penalties)
+    tried = ", ".join(f"{penalty:g}" for penalty in paths[0].penalties)
     text = (
         "The penalty on the squared weights is in units of the mean variance of a feature. Tried:"
         f" {tried}. Chosen: the one with the smallest mean squared error on every fifth training"
@@ -107,7 +107,9 @@ def beside_paper(summaries: Sequence[Summary]) -> list[Element]:
     """The paper's numbers and ours; a sentence where it has none of this kind."""
     encoders = distinct(row.probe.encoder for row in summaries)
     if not set(encoders) & set(paper.ENCODERS):
-        text = f"The paper has no numbers for {listed(encoders)}: it probes VGG-16 and ResNet-152."
+        text = (
+            f"The paper has no numbers for {', '.join(encoders)}: it probes VGG-16 and ResNet-152."
+        )
         return [text]
     if all(row.probe.solver == "ridge" for row in summaries):
         return [
@@ -133,8 +135,8 @@ def beside_paper(summaries: Sequence[Summary]) -> list[Element]:
     fields = varying([row.ours.probe for row in rows])
     labels = ["table", *map(words, fields), "map", "images"]
     head = ["SPC: paper", "ours", "MAE: paper, as printed", "paper, on [0, 1]", "ours"]
-    encoders = listed(distinct(row.ours.probe.encoder for row in rows))
-    caption = f"The paper's numbers and ours, {encoders}"
+    encoders = distinct(row.ours.probe.encoder for row in rows)
+    caption = f"The paper's numbers and ours, {', '.join(encoders)}"
     lines = [_beside(row, fields) for row in rows]
     return [text, Table(caption, [*labels, *head], lines, len(labels))]
 
@@ -177,8 +179,7 @@ def results_first(summaries: Sequence[Summary]) -> list[Summary]:
 
 def by_test_images(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each set of test images."""
-    sets = distinct(row.test_images for row in rows)
-    return {name: [row for row in rows if row.test_images == name] for name in sets}
+    return grouped(rows, lambda row: row.test_images)
 
 
 def _introduce(test_images: str, rows: Sequence[Summary | Difference]) -> list[Element]:
@@ -189,8 +190,7 @@ def _by_reference(differences: Sequence[Difference]) -> list[Element]:
     elements: list[Element] = []
     for test_images, group in by_test_images(differences).items():
         elements += _introduce(test_images, group)
-        for reference in distinct(row.reference for row in group):
-            rows = [row for row in group if row.reference == reference]
+        for reference, rows in grouped(group, lambda row: row.reference).items():
             name = f"the {words(reference)}" if reference in SELECTIVITY else reference
             elements.append(_table(f"SPC less that of {name}", rows, lambda r: _spc(r, "left out")))
             if reference != SMOOTH:  # its best constant is another one

@@ -2,20 +2,22 @@
 
 from posjax.results.differences import (
     Difference,
+    LayerEffect,
     between_weights,
-    layer_differences,
+    layer_effects,
     paired_differences,
     selectivities,
 )
-from posjax.results.files import load_result, save_result, write_csv
-from posjax.results.layer_effects import LayerEffect, layer_effects
-from posjax.results.records import Gallery, ProbeSpec, Record, Result, to_records
-from posjax.results.spatial_profiles import Profile, profiles
-from posjax.results.summaries import Summary, summarise
+from posjax.results.files import load_result, save_result
+from posjax.results.intervals import Interval
+from posjax.results.records import Record, to_records, write_csv
+from posjax.results.result import Gallery, ProbeSpec, Result
+from posjax.results.summaries import Profile, Summary, profiles, summarise
 
 __all__ = [
     "Difference",
     "Gallery",
+    "Interval",
     "LayerEffect",
     "ProbeSpec",
     "Profile",
@@ -23,7 +25,6 @@ __all__ = [
     "Result",
     "Summary",
     "between_weights",
-    "layer_differences",
     "layer_effects",
     "load_result",
     "paired_differences",

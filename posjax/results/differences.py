@@ -3,36 +3,38 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from jaxtyping import Float
-
 from posjax.encoders import Padding
 from posjax.probes.controls import SELECTIVITY
-from posjax.results.intervals import bootstrap_defined, bootstrap_mean
-from posjax.results.records import Key, ProbeSpec, Result, readouts
-
-RowsBySeed = dict[int | None, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]
-"""By seed, SPC and MAE of every image."""
+from posjax.results.intervals import Interval
+from posjax.results.result import ProbeSpec, Result, by_key
+from posjax.results.summaries import Means, means, stacked
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
-    """Scores of `probe` less those of the same probe under `reference`: a padding, or a control.
+class Difference(Means):
+    """Scores of `probe` less those of the same probe under `reference`, over the seeds of both.
 
-    Means over the seeds that both have and all images, with 95 % intervals as those of
-    `summaries.Summary`; SPC only of the pairs in which both have one: `spc_undefined` counts the
-    others, and `spc` is None where no pair is left.
+    `reference` is a padding, a set of weights or a control. An SPC is undefined where either is.
     """
 
-    probe: ProbeSpec
     reference: str
-    map: str
-    test_images: str
-    n_seeds: int
-    n_images: int
-    spc: tuple[float, float, float] | None
-    spc_undefined: int
-    mae: tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerEffect:
+    """What padding one layer by `mode` in place of `other` adds to the SPC of a position map.
+
+    `kind` is `alone` (all other layers are padded by `other`) or `without` (by `mode`), and `all`
+    for all layers at once, where `layer` is None. `difference` is mode less other. `source` has the
+    probe, the map and the test images.
+    """
+
+    mode: str
+    other: str
+    kind: str
+    layer: str | None
+    source: Difference
+    difference: Interval
 
 
 def paired_differences(results: Sequence[Result], reference: str | None = None) -> list[Difference]:
@@ -42,13 +44,13 @@ def paired_differences(results: Sequence[Result], reference: str | None = None) 
     the order in which probes, maps and test images first appear, controls included. Probes without
     a counterpart (same spec and seed under the reference) are skipped.
     """
-    paddings = [result.probe.padding for result in results if result.probe.padding != "none"]
-    modes = [padding.partition("@")[0] for padding in paddings]
+    probes = _probes(results)
+    modes = [p.padding.partition("@")[0] for p in probes if p.padding != "none"]
     if not modes:
         return []
     reference = reference or ("zeros" if "zeros" in modes else modes[0])
     references = {}
-    for probe in _probes(results):
+    for probe in probes:
         _, at, alignment = probe.padding.partition("@")
         padding = reference + at + alignment
         references[probe] = {padding: dataclasses.replace(probe, padding=padding)}
@@ -61,23 +63,9 @@ def between_weights(results: Sequence[Result]) -> list[Difference]:
     In the order in which probes, maps and test images first appear; without controls.
     """
     # Pixels have no weights.
-    probes = [probe for probe in _probes(results) if not probe.control and probe.weights != "none"]
+    probes = [p for p in _probes(results) if not p.control and p.weights != "none"]
     first = probes[0].weights if probes else ""
-    references = {probe: {first: dataclasses.replace(probe, weights=first)} for probe in probes}
-    return _subtract(results, references)
-
-
-def layer_differences(results: Sequence[Result]) -> list[Difference]:
-    """Paddings with another mode for single layers (`zeros+a=reflect`), against those without.
-
-    In the order in which probes, maps and test images first appear; without controls. Probes
-    without a counterpart are skipped.
-    """
-    references = {}
-    for probe in _probes(results):
-        if not probe.control and "+" in probe.padding:
-            mode = Padding.parse(probe.padding).mode
-            references[probe] = {mode: dataclasses.replace(probe, padding=mode)}
+    references = {p: {first: dataclasses.replace(p, weights=first)} for p in probes}
     return _subtract(results, references)
 
 
@@ -94,38 +82,57 @@ def selectivities(results: Sequence[Result]) -> list[Difference]:
     return _subtract(results, references)
 
 
+def layer_effects(results: Sequence[Result]) -> list[LayerEffect]:
+    """The effects of single layers (`zeros+a=reflect` less `zeros`), and of all at once.
+
+    In the order of the results. Controls, and differences without a defined SPC, are left out.
+    """
+    references = {}
+    for probe in _probes(results):
+        padding = Padding.parse(probe.padding) if "+" in probe.padding else None
+        if padding and len(padding.overrides) == 1 and not probe.control:
+            references[probe] = {padding.mode: dataclasses.replace(probe, padding=padding.mode)}
+    effects = []
+    pairs: dict[tuple[str, str], None] = {}
+    for row in _subtract(results, references):
+        if row.spc is None:
+            continue
+        ((layer, to),) = Padding.parse(row.probe.padding).overrides
+        base = row.reference
+        # The mode that is compared is zeros, or else the base of the pair that came first.
+        mode, other = (to, base) if to == "zeros" or (to, base) in pairs else (base, to)
+        pairs[mode, other] = None
+        mean, low, high = row.spc
+        alone = to == mode
+        difference = row.spc if alone else (-mean, -high, -low)
+        kind = "alone" if alone else "without"
+        effects.append(LayerEffect(mode, other, kind, layer, row, difference))
+    for mode, other in pairs:
+        for row in paired_differences(results, other):
+            if row.probe.padding == mode and row.spc is not None and not row.probe.control:
+                effects.append(LayerEffect(mode, other, "all", None, row, row.spc))
+    return effects
+
+
 def _probes(results: Sequence[Result]) -> list[ProbeSpec]:
-    return list(dict.fromkeys(probe for (probe, _, _), *_ in readouts(results)))
+    return list(dict.fromkeys(probe for probe, _, _ in by_key(results)))
 
 
 def _subtract(
     results: Sequence[Result], references: Mapping[ProbeSpec, Mapping[str, ProbeSpec]]
 ) -> list[Difference]:
-    """The scores of each probe less those of its references, by what each of them is called."""
-    scores: dict[Key, RowsBySeed] = {}
-    for key, result, i, both in readouts(results):
-        scores.setdefault(key, {})[result.seeds[i]] = both.spc[i], both.mae[i]
+    """The scores of each probe less those of its references, by their names in the differences."""
+    groups = {key: {r.seed: r for r in group} for key, group in by_key(results).items()}
     differences = []
-    for (probe, name, test_images), rows in scores.items():
-        for reference, other in references.get(probe, {}).items():
-            others = scores.get((other, name, test_images), {})
-            seeds = [seed for seed in rows if seed in others]
-            if probe == other or not seeds:
+    for key, ours in groups.items():
+        for reference, other in references.get(key[0], {}).items():
+            theirs = groups.get((other, *key[1:]), {})
+            seeds = [seed for seed in ours if seed in theirs]
+            if key[0] == other or not seeds:
                 continue
+            sides = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
             spc, mae = (
-                np.stack([rows[seed][i] - others[seed][i] for seed in seeds]) for i in (0, 1)
+                stacked(sides[0], name) - stacked(sides[1], name) for name in ("spc", "mae")
             )
-            differences.append(
-                Difference(
-                    probe=probe,
-                    reference=reference,
-                    map=name,
-                    test_images=test_images,
-                    n_seeds=len(seeds),
-                    n_images=mae.shape[1],
-                    spc=bootstrap_mean(spc),
-                    spc_undefined=int(np.isnan(spc).sum()),
-                    mae=bootstrap_defined(mae),
-                )
-            )
+            differences.append(Difference(**vars(means(key, spc, mae)), reference=reference))
     return differences

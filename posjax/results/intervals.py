@@ -3,19 +3,23 @@
 import numpy as np
 from jaxtyping import Float
 
+Interval = tuple[float, float, float]
+"""A mean, and the low and the high end of its 95 % interval."""
+
 RESAMPLES = 2000
 CHUNK = 1 << 19  # values drawn at a time: bounds the memory, not the result's precision
+_ENDS = (0.025, 0.975)
 
 
 def bootstrap_mean(
     values: Float[np.ndarray, "seeds images"], resamples: int = RESAMPLES
-) -> tuple[float, float, float] | None:
+) -> Interval | None:
     """Mean of all defined values, and the 95 % percentile interval of a crossed bootstrap.
 
-    Each of the resamples draws seeds with replacement, and images with replacement, the same ones
-    for all its seeds: every seed was measured on the same images, so what an image adds is shared
-    (Owen 2007, the pigeonhole bootstrap). NaN is left out, a resample without a defined value is
-    replaced by another; None where nothing is defined. The resamples are the same on every call.
+    Each resample draws seeds with replacement, and images with replacement, the same ones for all
+    its seeds: every seed was measured on the same images (Owen 2007, the pigeonhole bootstrap). NaN
+    is left out, and a resample without a defined value is replaced; None where nothing is defined.
+    The resamples are the same on every call.
     """
     if np.isnan(values).all():
         return None
@@ -25,20 +29,8 @@ def bootstrap_mean(
         chunk = min(left, max(1, CHUNK // values.shape[1]))
         drawn = _resampled_means(values[:, :, None], rng, chunk)[:, 0]
         means.extend(drawn[~np.isnan(drawn)])
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(means, _ENDS)
     return float(np.nanmean(values, dtype=np.float64)), float(low), float(high)
-
-
-def bootstrap_defined(values: Float[np.ndarray, "seeds images"]) -> tuple[float, float, float]:
-    """As `bootstrap_mean`, of values that are not all NaN.
-
-    Raises:
-        ValueError: they are.
-    """
-    interval = bootstrap_mean(values)
-    if interval is None:
-        raise ValueError("no value is defined")
-    return interval
 
 
 def bootstrap_rings(
@@ -52,7 +44,7 @@ def bootstrap_rings(
     defined = ~np.isnan(values).all(axis=(0, 1))
     means = _resampled_means(values[:, :, defined], np.random.default_rng(0), resamples)
     bounds[0, defined] = np.nanmean(values[:, :, defined], axis=(0, 1), dtype=np.float64)
-    bounds[1:, defined] = np.nanquantile(means, (0.025, 0.975), axis=0)
+    bounds[1:, defined] = np.nanquantile(means, _ENDS, axis=0)
     return bounds
 
 

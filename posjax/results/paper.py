@@ -14,11 +14,7 @@ from posjax.results.summaries import Summary
 
 ENCODERS = ("pixels", "vgg16", "resnet152")
 STRIPES = ("HS", "VS")
-_SYNTHETIC = ("black", "white", "noise")
-_PHOTOGRAPHS = "PASCAL-S"
 _ALL_STAGES = "f1+f2+f3+f4+f5"
-
-Key = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,38 +35,34 @@ class Counterpart:
 
 def counterparts(summaries: Iterable[Summary]) -> list[Counterpart]:
     """The summaries that have a number in the paper, in their order."""
-    pairs = ((summary, _look_up(summary)) for summary in summaries)
-    return [Counterpart(summary, *numbers) for summary, numbers in pairs if numbers]
+    pairs = []
+    for ours in summaries:
+        probe, images = ours.probe, _images(ours.test_images)
+        pixels = probe.encoder == "pixels"
+        key = (
+            probe.encoder,
+            ours.map,
+            images,
+            "zeros" if pixels else probe.padding,
+            "all" if pixels or probe.stages == _ALL_STAGES else probe.stages,
+            *map(str, (probe.depth, probe.kernel_size, probe.readout_padding)),
+        )
+        if key in _tables() and probe.control in ("", "pixels") and probe.solver == "sgd":
+            table, spc, mae = _tables()[key]
+            pairs.append(Counterpart(ours, table, images, spc, mae))
+    return pairs
 
 
-def _look_up(ours: Summary) -> tuple[str, str, float, float] | None:
-    probe, images = ours.probe, _images(ours.test_images)
-    pixels = probe.encoder == "pixels"
-    if images is None or probe.control not in ("", "pixels") or probe.solver != "sgd":
-        return None
-    key = (
-        probe.encoder,
-        ours.map,
-        images,
-        "zeros" if pixels else probe.padding,
-        "all" if pixels or probe.stages == _ALL_STAGES else probe.stages,
-        *map(str, (probe.depth, probe.kernel_size, probe.readout_padding)),
-    )
-    numbers = _tables().get(key)
-    return numbers and (numbers[0], images, *numbers[1:])
-
-
-def _images(name: str) -> str | None:
-    if name in _SYNTHETIC:
-        return name
-    return None if name == "dead_leaves" else _PHOTOGRAPHS
+def _images(name: str) -> str:
+    """What the paper has in place of these images: it has nothing in place of dead leaves."""
+    return name if name in ("black", "white", "noise", "dead_leaves") else "PASCAL-S"
 
 
 @cache
-def _tables() -> dict[Key, tuple[str, float, float]]:
+def _tables() -> dict[tuple[str, ...], tuple[str, float, float]]:
     """Table, SPC and MAE. Of a number that stands in several tables, the first one counts."""
     text = resources.files("posjax.results").joinpath("paper_tables.csv").read_text()
-    tables: dict[Key, tuple[str, float, float]] = {}
+    tables: dict[tuple[str, ...], tuple[str, float, float]] = {}
     for table, *key, spc, mae in list(csv.reader(text.splitlines()))[1:]:
         tables.setdefault(tuple(key), (table, float(spc), float(mae)))
     return tables

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from synthetic import layer_result
 
-from posjax.ppp.pattern import Jackknife, Pattern
+from posjax.ppp.pattern import Pattern
 from posjax.ppp.report import text_tables, write_report
 
 
 def make_pattern(strength):
-    spread = np.linspace(-0.01, 0.01, 5)
-    score = Jackknife(strength, strength + spread)
-    return Pattern(np.full((4, 4), strength), score, score, Jackknife(np.nan, spread))
+    score = strength + np.array([0, *np.linspace(-0.01, 0.01, 5)])
+    return Pattern(np.full((4, 4), strength), score, score, np.full(6, np.nan))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from PIL import Image
 from synthetic import PROBE, make_result
 
 from posjax.layers import MODES
-from posjax.probes import MAPS, position_map
+from posjax.probes import position_map
 from posjax.report import figures
 from posjax.report.panels import COLOUR_MAP, COLOURS, png
 from posjax.results import ProbeSpec, Profile, Summary, profiles
@@ -27,7 +27,6 @@ def summary(padding="zeros", name="H", test_images="noise", spc=0.5, **probe):
         spc_undefined=24 if spc is None else 0,
         mae=(0.1, 0.08, 0.12),
         mae_constant=0.25,
-        skill=0.6,
     )
 
 
@@ -66,16 +65,13 @@ def test_what_tells_probes_apart_labels_their_rows():
     assert labels(panel) == ["zeros, depth 1", "zeros, depth 3", "reflect, depth 1"]
 
 
-@pytest.mark.parametrize(
-    ("metric", "paddings", "maps", "sets"),
-    [("mae", MODES, MAPS, SETS), ("spc", ("zeros",), ("H",), ("noise",))],
-)
-def test_bars_never_overlap_and_texts_stay_inside(metric, paddings, maps, sets):
-    figure = figures.bars([summary(p, m, t) for p in paddings for m in maps for t in sets], metric)
+def test_bars_never_overlap_and_texts_stay_inside():
+    rows = [summary(p, m, t) for p in MODES for m in ("H", "G", "HS") for t in SETS]
+    figure = figures.bars(rows, "mae")
     assert len(png(figure)) < 300_000
     for panel in figure.axes:
         edges = sorted((bar.get_y(), bar.get_y() + bar.get_height()) for bar in panel.patches)
-        assert len(edges) == len(paddings) * len(sets)
+        assert len(edges) == len(MODES) * len(SETS)
         assert all(edges[i][1] <= edges[i + 1][0] + 1e-9 for i in range(len(edges) - 1))
     renderer = figure.canvas.get_renderer()
     boxes = [label.get_window_extent(renderer) for label in figure.axes[0].get_yticklabels()]
@@ -85,7 +81,7 @@ def test_bars_never_overlap_and_texts_stay_inside(metric, paddings, maps, sets):
     legend = figure.legends[0].get_window_extent(renderer)
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.x1
-    assert len(figure.legends[0].get_texts()) == len(sets) + (metric == "mae")
+    assert len(figure.legends[0].get_texts()) == len(SETS) + 1
 
 
 def with_losses(padding, losses, maps=("H",), seeds=(0,)):
@@ -136,7 +132,7 @@ def test_errors_share_a_scale_in_every_column():
     assert [panel.images[0].get_clim()[1] for panel in panels] == [0.4, 0.2, 0.4, 0.2]
 
 
-def test_a_gallery_shows_images_target_and_predictions_pixel_by_pixel():
+def test_a_gallery_shows_images_target_and_predictions():
     images = np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
     dark, bright = np.zeros((2, 32, 32), np.uint8), np.full((2, 32, 32), 255, np.uint8)
     figure = figures.gallery("H", images, {"zeros": dark, "valid, depth 3": bright})
@@ -150,21 +146,17 @@ def test_a_gallery_shows_images_target_and_predictions_pixel_by_pixel():
         np.testing.assert_allclose(sheet[row, 228], yellow, atol=3)
         np.testing.assert_allclose(sheet[row, 236 + 56], violet, atol=1)
         np.testing.assert_allclose(sheet[row, 354 + 56], yellow, atol=1)
-    saved = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGB"))
-    assert (saved == (200, 30, 30)).all(axis=-1).sum() == 2 * 112**2
 
 
 def test_a_gallery_of_noise_is_small_and_keeps_the_colours_of_its_maps():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 112, 112, 3), np.uint8)
-    rough = rng.integers(0, 256, (4, 26, 26), np.uint8)
-    maps = np.stack([Image.fromarray(values).resize((224, 224), 2) for values in rough])
-    figure = figures.gallery("G", images, dict.fromkeys(MODES, maps))
-    exact = figure.axes[0].images[0].get_array().astype(int)
-    content = png(figure)
+    maps = rng.integers(0, 256, (4, 26, 26), np.uint8)
+    flat = np.full_like(maps, 153)  # between two of the palette's shades
+    content = png(figures.gallery("G", images, dict.fromkeys(MODES[1:], maps) | {"flat": flat}))
     assert len(content) < 300_000
     saved = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
-    height, width, _ = exact.shape
-    shown = saved[-height - 4 : -4, 4 : 4 + width]  # 4 pixels from the left and from below
-    assert np.abs(shown - exact)[:, 118:].mean() < 3
+    colour = np.array(COLOUR_MAP(153, bytes=True)[:3])
+    shown = np.abs(saved - colour).max(axis=-1) <= 3
+    assert shown.sum() > 0.8 * len(flat) * 112**2
     assert saved[0, 0].min() >= 252

@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from posjax.report.figures import grid_of_maps
-from posjax.report.page import Heading, Page, Picture, Table, facts
+from posjax.report.page import Glossary, Heading, Page, Picture, Table, as_html, facts
 from posjax.report.panels import png
 
 ODD = "<b>\"x\" & 'y'</b>"
@@ -50,9 +51,9 @@ def picture(name="maps"):
 def test_all_texts_are_escaped(tmp_path):
     table = Table(f"table {ODD}", ["a", ODD], [["1", ODD], [ODD, "2"]])
     elements = [Heading(ODD), f"paragraph {ODD}", table, picture()]
-    page = Page(ODD, {ODD: elements}, [f"introduction {ODD}"], {ODD: ODD}, [f"note {ODD}"])
+    page = Page(ODD, {ODD: elements}, f"introduction {ODD}", [f"note {ODD}"])
     reader = Reader(page.write(tmp_path))
-    for tag in ("title", "h1", "h2", "h3", "a", "dt", "dd"):
+    for tag in ("title", "h1", "h2", "h3", "a"):
         assert reader.texts(tag) == [ODD]
     assert reader.texts("p") == [f"introduction {ODD}", f"paragraph {ODD}"]
     assert reader.texts("li") == [f"note {ODD}"]
@@ -88,3 +89,18 @@ def test_empty_parts_leave_no_trace(tmp_path):
     assert {"ul", "dl", "caption", "thead"}.isdisjoint(tag for tag, _, _ in reader.elements)
     assert (reader.texts("th"), reader.texts("td")) == (["seeds"], ["0, 1"])
     assert reader.attributes("table") == [{"class": "facts"}]
+
+
+@pytest.mark.parametrize(
+    ("glossary", "seed"),
+    [
+        (Glossary(closed_form=False, seeded=True), "Draws the readout's initial weights"),
+        (Glossary(closed_form=True, seeded=True), "Draws the weights of the encoder"),
+        (Glossary(closed_form=True, seeded=False), ""),
+    ],
+)
+def test_the_glossary_speaks_of_seeds_and_closed_forms_where_there_are_any(glossary, seed):
+    text = as_html([glossary])
+    assert seed in text
+    assert ("seed" in text) is glossary.seeded
+    assert ("closed form" in text) is glossary.closed_form

@@ -1,10 +1,17 @@
-"""Paired differences: like is compared with like, on the same seeds and images."""
+"""Differences: like is compared with like, on the same seeds and images; single layers."""
 
 import numpy as np
 import pytest
-from synthetic import PHOTOS, make_result, make_ridge_result, with_scores
+from synthetic import (
+    LAYER_SPC,
+    PHOTOS,
+    layer_result,
+    make_result,
+    make_ridge_result,
+    with_scores,
+)
 
-from posjax.results import between_weights, paired_differences, selectivities
+from posjax.results import between_weights, layer_effects, paired_differences, selectivities
 
 
 def test_differences_are_paired_over_seeds_and_images():
@@ -91,3 +98,43 @@ def test_selectivity_is_the_score_less_that_of_the_same_readout_on_control_maps(
     mae = result.scores[PHOTOS].mae.reshape(4, 2, 2, 4)
     assert rows[3].mae[0] == pytest.approx(np.mean(mae[0, 1] - mae[2, 1]))
     assert not any(row.probe.control for row in rows)
+
+
+LAYERS = [layer_result(padding, spc) for padding, spc in LAYER_SPC.items()]
+
+
+def by_layer(effects):
+    return {(row.kind, row.layer): row.difference for row in effects}
+
+
+def test_effects_are_differences_between_zeros_and_the_other_mode():
+    effects = layer_effects(LAYERS)
+    expected = {
+        ("alone", "a"): 0.2,
+        ("alone", "b"): 0.7,
+        ("without", "a"): 0.05,
+        ("without", "b"): 0.5,
+        ("all", None): 0.8,
+    }
+    assert by_layer(effects).keys() == expected.keys()
+    for key, value in expected.items():
+        # The images and seeds are the same, so that nothing varies.
+        np.testing.assert_allclose(by_layer(effects)[key], value, atol=1e-6)
+    assert {(row.mode, row.other) for row in effects} == {("zeros", "reflect")}
+
+
+def test_without_zeros_the_first_mode_is_compared():
+    spc = {"circular": 0.9, "reflect+a=circular": 0.3, "circular+a=reflect": 0.85, "reflect": 0.1}
+    effects = layer_effects([layer_result(*pair) for pair in spc.items()])
+    assert {(row.mode, row.other) for row in effects} == {("reflect", "circular")}
+    assert {key: round(mean, 6) for key, (mean, _, _) in by_layer(effects).items()} == {
+        ("without", "a"): -0.2,
+        ("alone", "a"): -0.05,
+        ("all", None): -0.8,
+    }
+
+
+def test_controls_and_layers_without_a_counterpart_have_no_effect():
+    assert layer_effects([layer_result("reflect+a=zeros", 0.5), LAYERS[0]]) == []
+    assert layer_effects([layer_result(*pair, control="roll") for pair in LAYER_SPC.items()]) == []
+    assert layer_effects(LAYERS[:2]) == []

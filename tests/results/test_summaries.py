@@ -1,9 +1,12 @@
-"""Summaries: the scores of a probe over all its seeds."""
+"""Summaries: scores over all seeds, as means, ring by ring, and in every cell."""
+
+import dataclasses
 
 import numpy as np
 from synthetic import PHOTOS, PROBE, make_result, with_scores
 
-from posjax.results import summarise
+from posjax.probes.scores import Scores
+from posjax.results import profiles, summarise
 from posjax.results.intervals import bootstrap_mean
 
 
@@ -43,3 +46,25 @@ def test_spc_is_none_where_every_prediction_is_constant():
     assert summary.spc_undefined == 2 * 4
     assert np.isfinite(summary.mae).all()
     assert summary.test_images == PHOTOS
+
+
+def test_a_profile_is_a_mean_over_seeds_and_images_with_its_interval():
+    result = make_result(controls=("", "shuffled_map"))
+    scores = result.scores[PHOTOS]
+    scores.ring_spc[:, :, 0] = np.nan
+    (profile,) = profiles([result])
+    assert (profile.probe, profile.map, profile.test_images) == (PROBE, "H", PHOTOS)
+    np.testing.assert_allclose(profile.mae[0], scores.ring_mae[:2].mean(axis=(0, 1)))
+    np.testing.assert_allclose(profile.error, scores.error[:2].mean(axis=0))
+    assert np.isnan(profile.spc[:, 0]).all()
+    mean, low, high = profile.spc[:, 1:]
+    np.testing.assert_allclose(mean, scores.ring_spc[:2, :, 1:].mean(axis=(0, 1)))
+    assert (low < mean).all()
+    assert (mean < high).all()
+
+
+def test_maps_that_are_too_small_and_controls_have_no_profile():
+    small = make_result()
+    without = {name: Scores(s.spc, s.mae) for name, s in small.scores.items()}
+    assert profiles([dataclasses.replace(small, scores=without)]) == []
+    assert profiles([make_result(control="roll")]) == []
