@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,10 +12,9 @@ from jax import ShapeDtypeStruct as Shape
 
 from posjax import encoders, runtime, training
 from posjax.features import encode_step
-from posjax.fitting import FEATURE_SIZE, closed_form, scoring, sgd
+from posjax.fitting import FEATURE_SIZE, scoring, sgd
 from posjax.ppp import measure as ppp
-from posjax.probes import LinearReadout, Readout
-from posjax.probes.moments import no_sums
+from posjax.probes import Readout, moments
 from posjax.probes.trainer import LowResTarget, optimizer, step_decay
 from posjax.training import objective as networks
 from posjax.training.saliency.shift import shift_step
@@ -96,19 +96,19 @@ def score_readouts(readout: Readout, stages: Stages, count: int, per_image: int 
 def predict_maps(readout: Readout, stages: Stages, count: int) -> Program:
     """The maps that `count` readouts predict."""
     variables = begin_readouts(readout, stages, count).result()
-    return Program(scoring.predict_step(readout), (variables, stages))
+    return Program(partial(scoring.predict_maps, readout), (variables, stages))
 
 
-def start_sums(readout: LinearReadout, stages: Stages) -> Program:
+def start_sums(readout: Readout, stages: Stages) -> Program:
     """The sums of ridge over no images."""
-    return Program(closed_form.start_step(readout), (_shift(stages),))
+    return Program(partial(moments.no_sums, readout), (_shift(stages),))
 
 
-def sum_products(readout: LinearReadout, stages: Stages) -> Program:
+def sum_products(readout: Readout, stages: Stages) -> Program:
     """The sums of ridge with those of a batch."""
     shift, mask = _shift(stages), Shape((_count(stages),), jnp.float32)
-    sums = jax.eval_shape(lambda: no_sums(readout, *shift.shape))
-    return Program(closed_form.sum_step(readout), (sums, stages, shift, mask), (0,))
+    sums = start_sums(readout, stages).result()
+    return Program(partial(moments.add_images, readout), (sums, stages, shift, mask), (0,))
 
 
 def begin_network(module: nn.Module, size: int) -> Program:

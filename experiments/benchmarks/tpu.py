@@ -20,7 +20,7 @@ from experiments.benchmarks.sizes import DATA, Bench, Sizes
 from experiments.benchmarks.tables import Row, program_row
 from experiments.benchmarks.workers import Worker
 from posjax import encoders, training
-from posjax.probes import LinearReadout, Readout
+from posjax.probes import Readout
 from posjax.training.classification import CrossEntropy
 
 CLASSES = 1000
@@ -114,6 +114,6 @@ def _program(
         return programs.train_network(CrossEntropy(network), labels, size, settings)
     stages = programs.stages_of(encoder, batch, size)
     if name == "sum_products":
-        return programs.sum_products(LinearReadout(map_size=(size, size)), stages)
+        return programs.sum_products(Readout(map_size=(size, size), linear=True), stages)
     make = {"train_readouts": programs.train_readouts, "score_readouts": programs.score_readouts}
     return make[name](Readout(map_size=(size, size)), stages, others["count"])

@@ -10,7 +10,7 @@ from jax import ShapeDtypeStruct
 from experiments.benchmarks import programs
 from posjax import encoders, runtime, training
 from posjax.encoders import Padding
-from posjax.probes import LinearReadout, Readout
+from posjax.probes import Readout
 from posjax.training.classification import CrossEntropy
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
 
@@ -21,7 +21,7 @@ SIZES = {"feature_size": (8, 8), "map_size": (SIZE, SIZE)}
 SHALLOW, DEEP, LINEAR = (
     Readout(**SIZES),
     Readout(depth=3, padding=1, **SIZES),
-    LinearReadout(kernel_size=1, **SIZES),
+    Readout(kernel_size=1, linear=True, **SIZES),
 )
 CLASSES = ShapeDtypeStruct((BATCH,), jnp.int32)
 MASKS = ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
