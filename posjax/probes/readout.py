@@ -123,10 +123,7 @@ class Readout(nn.Module):
 
     @nn.nowrap
     def upsampling_factors(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Q and R of the upsampling along rows and along columns, divided by √pixels, in float64.
-
-        For the upsampling U p = (Q₁ R₁) p (Q₂ R₂)ᵀ.
-        """
+        """Q and R of the upsampling along rows and columns, divided by √pixels, in float64."""
         return [_factors(*sizes) for sizes in zip(self.response_size, self.map_size, strict=True)]
 
     def _resize(self, x: Arrays) -> Array:
@@ -158,8 +155,9 @@ class ReadoutConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.features == 1:
             return conv_as_matmul(maps, kernel, size=self.size, padding=self.padding) + bias
+        (x,) = maps
         response = lax.conv_general_dilated(
-            *maps,
+            x,
             kernel,
             window_strides=(1, 1),
             padding=[(self.padding, self.padding)] * 2,

@@ -198,15 +198,6 @@ def test_sums_over_many_images_are_those_of_float64():
     assert actual.gram[0, 0] / actual.count == pytest.approx(exact, rel=3e-7)
 
 
-def test_the_gram_matrix_is_whole_and_symmetric():
-    readout, features = Readout(**SMALL), draw(4)
-    shift = features.mean(axis=(0, 1, 2))
-    actual = moments_of(readout, features, shift)
-    x = design(readout, features - shift)
-    np.testing.assert_allclose(actual.gram, x.T @ x / np.prod(readout.map_size), atol=1e-5)
-    np.testing.assert_array_equal(actual.gram, actual.gram.T)
-
-
 def test_without_variance_the_prediction_is_the_mean_of_the_map():
     readout = Readout(**SMALL)
     features = np.full((5, 6, 5, 3), 0.25, np.float32)

@@ -123,25 +123,6 @@ def test_a_target_of_another_size_is_refused(shape):
         fit(small_readout(), {"params": {}}, [], np.zeros(shape))
 
 
-def test_the_optimiser_is_pytorch_s_sgd():
-    draw = np.random.default_rng(0).normal
-    params = {"kernel": draw(size=(3, 4)), "bias": draw(size=4)}
-    tx = optimizer(step_decay(0.1, epochs=3, steps_per_epoch=4), momentum=0.8, weight_decay=0.01)
-    fitted = jax.tree.map(jnp.asarray, params)
-    state = tx.init(fitted)
-    buffers = {name: 0.0 for name in params}
-    for step in range(12):
-        gradients = {name: draw(size=p.shape) for name, p in params.items()}
-        rate = 0.1 if step < 8 else 0.01
-        for name, gradient in gradients.items():
-            # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
-            buffers[name] = 0.8 * buffers[name] + gradient + 0.01 * params[name]
-            params[name] = params[name] - rate * buffers[name]
-        changes, state = tx.update(jax.tree.map(jnp.asarray, gradients), state, fitted)
-        fitted = optax.apply_updates(fitted, changes)
-        assert_close(fitted, params, atol=1e-6)
-
-
 @pytest.mark.parametrize(("epochs", "steps", "whole"), [(15, 4, 10), (2, 5, 1), (1, 7, 1)])
 def test_the_learning_rate_drops_to_a_tenth_after_two_thirds_of_the_epochs(epochs, steps, whole):
     rates = jax.vmap(step_decay(0.5, epochs, steps))(jnp.arange(epochs * steps))
