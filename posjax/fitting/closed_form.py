@@ -44,9 +44,13 @@ class Ridge:
         shift = runtime.broadcast_object(lambda: _mean(readouts, features))
         images = np.arange(features.total)
         parts = (images[images % HELD_OUT > 0], images[::HELD_OUT])
-        both = [self._moments(readouts, features, rows, shift, devices) for rows in parts]
+        fitted, held_out = (
+            self._moments(readouts, features, rows, shift, devices) for rows in parts
+        )
         targets = task_maps(readout, readouts.tasks)
-        ridge = runtime.broadcast_object(lambda: fit_ridge(readout, *both, shift, targets))
+        ridge = runtime.broadcast_object(
+            lambda: fit_ridge(readout, fitted, held_out, shift, targets)
+        )
         return Fitted(ridge.variables, ridge.error[None].astype(np.float32), ridge.path)
 
     def _moments(

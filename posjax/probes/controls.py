@@ -67,12 +67,13 @@ def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, "
 
 
 def _smooth(values: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
-    power = np.square(dctn(values.astype(np.float64), norm="ortho"))
-    distance = np.rint(np.hypot(*np.indices(values.shape))).astype(int)
+    power = np.square(np.asarray(dctn(values.astype(np.float64), norm="ortho")))
+    down, right = np.indices(values.shape)
+    distance = np.rint(np.hypot(down, right)).astype(int)
     mean_power = np.bincount(distance.flat, power.flat) / np.bincount(distance.flat)
     mean_power[0] = 0
     spectrum = rng.standard_normal(values.shape) * np.sqrt(mean_power[distance])
-    drawn = idctn(spectrum, norm="ortho").ravel()
+    drawn = np.asarray(idctn(spectrum, norm="ortho")).ravel()
     maps = np.stack([position_map(name, values.shape).ravel() for name in MAPS], axis=1)
     maps = maps - maps.mean(axis=0, dtype=np.float64)
     rest = drawn - maps @ np.linalg.lstsq(maps, drawn, rcond=None)[0]

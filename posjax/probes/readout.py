@@ -113,8 +113,8 @@ class Readout(nn.Module):
                 return x[..., 0]
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
-            maps, size = (nn.relu(x),), (x.shape[1], x.shape[2])
-        return nn.sigmoid(x[..., 0])
+            maps, size = (nn.relu(x) if layer < self.depth else x,), (x.shape[1], x.shape[2])
+        return nn.sigmoid(maps[0][..., 0])
 
     @nn.nowrap
     def upsample(self, response: Float[Array, "n h w"]) -> Float[Array, "n h2 w2"]:

@@ -67,7 +67,9 @@ def fit_ridge(
     errors = np.stack([_error(held_out, goals, *solution) for solution in solutions])
     best = errors.argmin(axis=0)
 
-    whole = Moments(*(a + b for a, b in zip(fitted, held_out, strict=True)))
+    whole = Moments(
+        fitted.count + held_out.count, fitted.gram + held_out.gram, fitted.total + held_out.total
+    )
     weights, bias = np.empty((len(level), len(targets))), np.empty(len(targets))
     chosen = np.unique(best)
     solutions = _solve(whole, goals, [penalties[i] for i in chosen], level)
@@ -92,9 +94,9 @@ class _Goals(NamedTuple):
 
 
 def _goals(readout: Readout, targets: Float[np.ndarray, "t h w"]) -> _Goals:
-    whitened, residual = target_for(readout, targets)
+    whitened, residual = map(np.asarray, target_for(readout, targets))
     # U maps ones to ones.
-    ones = target_for(readout, np.ones(readout.map_size)).target
+    ones = np.asarray(target_for(readout, np.ones(readout.map_size)).target)
     return _Goals(whitened.reshape(len(targets), -1).T, ones.ravel(), residual)
 
 

@@ -170,8 +170,9 @@ def check_finite(
         step, readout = wrong[0]
         step_number = first_step + int(step)
         rate = learning_rate(step_number) if callable(learning_rate) else learning_rate
+        rate = float(np.asarray(rate))
         raise FloatingPointError(
             f"the loss of readout {names[readout]} is {losses[step, readout]} at step "
-            f"{step_number} with learning rate {float(rate):g}: lower the learning rate, or look "
+            f"{step_number} with learning rate {rate:g}: lower the learning rate, or look "
             "for features that are not finite"
         )
