@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +12,8 @@ from jax import ShapeDtypeStruct as Shape
 
 from posjax import encoders, runtime, training
 from posjax.features import encode_step
-from posjax.fitting import FEATURE_SIZE, closed_form, scoring, sgd
-from posjax.probes import LinearReadout, Readout
-from posjax.probes.moments import no_sums
+from posjax.fitting import FEATURE_SIZE, scoring, sgd
+from posjax.probes import Readout, moments
 from posjax.probes.trainer import LowResTarget, optimizer, step_decay
 from posjax.training import objective as networks
 
@@ -90,12 +90,12 @@ def score_readouts(readout: Readout, stages: Stages, count: int, per_image: int 
     return Program(step, (variables, goals, stages, permutations))
 
 
-def sum_products(readout: LinearReadout, stages: Stages) -> Program:
+def sum_products(readout: Readout, stages: Stages) -> Program:
     """The sums of ridge with those of a batch."""
     channels = sum(stage.shape[-1] for stage in stages.values())
     shift, mask = Shape((channels,), jnp.float32), Shape((_batch_of(stages),), jnp.float32)
-    sums = jax.eval_shape(lambda: no_sums(readout, channels))
-    return Program(closed_form.sum_step(readout), (sums, stages, shift, mask), (0,))
+    sums = jax.eval_shape(partial(moments.no_sums, readout), shift)
+    return Program(partial(moments.add_images, readout), (sums, stages, shift, mask), (0,))
 
 
 def train_network(

@@ -18,7 +18,7 @@ from experiments.benchmarks.estimates import CYCLES, ENDLESS, estimate, products
 from experiments.benchmarks.sizes import DATA, Sizes
 from experiments.benchmarks.timing import Row, new_process
 from posjax import encoders, training
-from posjax.probes import LinearReadout, Readout
+from posjax.probes import Readout
 from posjax.training.classification import CrossEntropy
 
 CLASSES = 1000
@@ -59,7 +59,7 @@ def program_row(name: str, compiled: dict[str, Any]) -> Row:
 def _programs(s: Sizes) -> dict[str, tuple[Callable[[], programs.Program], int]]:
     """What makes each program, and the number of its devices, which share out a batch."""
     first, readout = s.compiled[0][0], Readout(map_size=(s.image_size, s.image_size))
-    linear = LinearReadout(map_size=readout.map_size)
+    linear = Readout(map_size=readout.map_size, linear=True)
 
     def encode(encoder: str, dtype: str, padding: str, devices: int = 1) -> tuple[Callable, int]:
         mode, batch = None if padding == DATA else padding, s.batch // devices

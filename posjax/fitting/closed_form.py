@@ -7,24 +7,15 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from posjax import runtime
 from posjax.features import Features
+from posjax.fitting.control_targets import task_maps
 from posjax.fitting.spec import Fitted, Readouts
-from posjax.probes import LinearReadout
-from posjax.probes.controls import task_map
-from posjax.probes.moments import (
-    Compensated,
-    Moments,
-    add_images,
-    columns_of,
-    moments,
-    no_sums,
-)
-from posjax.probes.readout import Stages
+from posjax.probes import Readout
+from posjax.probes.moments import Moments, add_images, moments, no_sums
 from posjax.probes.ridge import fit_ridge
-from posjax.probes.scores import PenaltyPath
 from posjax.runtime import progress
 
 HELD_OUT = 5  # every fifth image, from the first on
@@ -50,19 +41,17 @@ class Ridge:
         """
         check_images(features.total)
         readout = readouts.readout
-        assert isinstance(readout, LinearReadout)
         shift = runtime.broadcast_object(lambda: _mean(readouts, features))
         images = np.arange(features.total)
+        parts = (images[images % HELD_OUT > 0], images[::HELD_OUT])
         fitted, held_out = (
-            self._moments(readouts, features, rows, shift, devices)
-            for rows in (images[images % HELD_OUT > 0], images[::HELD_OUT])
+            self._moments(readouts, features, rows, shift, devices) for rows in parts
         )
-        targets = np.stack([task_map(task, readout.map_size) for task in readouts.tasks])
+        targets = task_maps(readout, readouts.tasks)
         ridge = runtime.broadcast_object(
             lambda: fit_ridge(readout, fitted, held_out, shift, targets)
         )
-        path = PenaltyPath(ridge.penalties, ridge.held_out, ridge.penalty)
-        return Fitted(ridge.variables, ridge.error[None].astype(np.float32), path)
+        return Fitted(ridge.variables, ridge.error[None].astype(np.float32), ridge.path)
 
     def _moments(
         self,
@@ -72,9 +61,9 @@ class Ridge:
         shift: Float[np.ndarray, " c"],
         devices: Sequence[jax.Device],
     ) -> Moments:
-        start_sums, step = _compiled(readouts.readout, tuple(devices))
+        start, step = _compiled(readouts.readout, tuple(devices))
         shifts = runtime.replicate(shift, devices)
-        sums = start_sums(shifts)
+        sums = start(shifts)
         local, size = runtime.local_indices(rows), self.batch_size
         batches = [local[start : start + size] for start in range(0, len(local), size)]
         with progress.bar(len(local), "sum products", "images") as bar:
@@ -83,8 +72,7 @@ class Ridge:
                 shards, mask = runtime.shard_batch(values, size, devices)
                 sums = step(sums, shards, shifts, mask)
                 progress.advance(bar, len(batch))
-            value, lost = runtime.sum_over_devices(sums)
-        return moments(jax.tree.map(np.add, value, lost), len(rows))
+            return moments(runtime.sum_over_devices(sums), len(rows))
 
 
 def check_images(count: int) -> None:
@@ -108,7 +96,7 @@ def check_room(columns: int, devices: Sequence[jax.Device]) -> int:
     system with LAPACK's copy of it. Before, three in float32 on every device.
 
     Raises:
-        ValueError: the machine has not as much.
+        ValueError: the machine has less.
     """
     on_devices = sum(device.platform == "cpu" for device in devices) * 3 * gram_bytes(columns) // 2
     needed = max(4 * gram_bytes(columns), gram_bytes(columns) + on_devices)
@@ -122,34 +110,14 @@ def check_room(columns: int, devices: Sequence[jax.Device]) -> int:
     return needed
 
 
-def start_step(readout: LinearReadout) -> Callable:
-    """The step that maps a shift [c] to the sums over no images, on one device of several."""
-
-    def start_sums(shift: Float[Array, " c"]) -> Compensated:
-        return no_sums(readout, len(shift))
-
-    return start_sums
-
-
-def sum_step(readout: LinearReadout) -> Callable:
-    """The step that maps (sums, stages, shift [c], mask [n]) to the sums with n more images."""
-
-    def sum_products(
-        sums: Compensated, stages: Stages, shift: Float[Array, " c"], mask: Float[Array, " n"]
-    ) -> Compensated:
-        return add_images(readout, sums, columns_of(readout, stages), shift, mask)
-
-    return sum_products
-
-
 # Cached, because a compiled step serves all encoders whose stages have the same sizes.
 @functools.cache
-def _compiled(readout: LinearReadout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
-    start = runtime.pmap(start_step(readout), devices)
-    return start, runtime.pmap(sum_step(readout), devices, donate_argnums=(0,))
+def _compiled(readout: Readout, devices: tuple[jax.Device, ...]) -> tuple[Callable, Callable]:
+    start, step = (functools.partial(fn, readout) for fn in (no_sums, add_images))
+    return runtime.pmap(start, devices), runtime.pmap(step, devices, donate_argnums=(0,))
 
 
 def _mean(readouts: Readouts, features: Features) -> Float[np.ndarray, " c"]:
     sample = features.rows(np.arange(min(SAMPLE, len(features))), readouts.stages)
-    columns = jax.jit(functools.partial(columns_of, readouts.readout))(sample)
+    columns = jax.jit(readouts.readout.concatenated)(sample)
     return jax.device_get(columns).mean(axis=(0, 1, 2))

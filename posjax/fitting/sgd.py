@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from posjax.probes.trainer import (
     check_finite,
     optimizer,
     step_decay,
+    target_for,
     train_step,
 )
 from posjax.runtime import progress
@@ -56,23 +58,21 @@ class SGD:
         Raises:
             FloatingPointError: a loss is not finite; says of which readout, step and learning rate.
         """
-        count, size = features.total, self.batch_size
-        steps = -(-count // size)
+        readout, tasks, names = readouts.readout, readouts.tasks, readouts.names
+        steps = -(-features.total // self.batch_size)
         schedule = step_decay(self.learning_rate, self.epochs, steps)
-        readout, tasks = readouts.readout, readouts.tasks
-        per_image = tuple(control_targets.per_image(tasks))
-        step, tx = _compiled(readout, self, steps, per_image, runtime.global_devices(devices))
-        common = runtime.replicate(control_targets.common_targets(readout, tasks), devices)
-        variables = _initial(readouts, features)
-        state = State(variables, jax.vmap(tx.init)(variables["params"]))
-        state = runtime.replicate(jax.device_get(state), devices)
+        devices_of_all = runtime.global_devices(devices)
+        step, tx = _compiled(readout, self, steps, control_targets.per_image(tasks), devices_of_all)
+        common = target_for(readout, control_targets.task_maps(readout, tasks))
+        variables = _initial_variables(readouts, features)
+        state = jax.device_get(State(variables, jax.vmap(tx.init)(variables["params"])))
+        state, common = runtime.replicate((state, common), devices)
         losses = np.zeros((self.epochs * steps, len(readouts)), np.float32)
-        with progress.bar(self.epochs * count, f"train {len(readouts)}", "images") as bar:
+        with progress.bar(self.epochs * features.total, f"train {len(names)}", "images") as bar:
             batches = self._batches(readouts, features, devices)
             for epoch in range(self.epochs):
                 pending = []
-                for _ in range(steps):
-                    rows, arguments = next(batches)
+                for rows, arguments in itertools.islice(batches, steps):
                     state, loss = step(state, common, *arguments)
                     pending.append(loss)
                     # Steps that wait for the devices would pile up their batches in memory.
@@ -80,42 +80,36 @@ class SGD:
                     progress.advance(bar, rows)
                 now = slice(epoch * steps, (epoch + 1) * steps)
                 losses[now] = [runtime.unreplicate(loss) for loss in pending]
-                check_finite(losses[now], readouts.names, schedule, now.start)
+                check_finite(losses[now], names, schedule, now.start)
                 if log is not None:
                     log(epoch, losses[now].mean(axis=0))
         variables = runtime.unreplicate(state).variables
-        self._check_variables(variables, readouts.names, len(losses))
+        # The last update shows in no loss.
+        for i, name in enumerate(names):
+            if not all(np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(variables)):
+                raise FloatingPointError(
+                    f"the parameters of readout {name} are not finite after step "
+                    f"{len(losses) - 1} with learning rate {self.learning_rate:g}: lower the "
+                    "learning rate"
+                )
         return Fitted(variables, losses)
 
     def _batches(
         self, readouts: Readouts, features: Features, devices: Sequence[jax.Device]
     ) -> Iterator[tuple[int, tuple]]:
         """The number of rows of each batch, and what the step takes: targets, stages and mask."""
-        count = features.total
-        orders = [
-            rows for e in range(self.epochs) for rows in batch_rows(count, self.batch_size, e)
-        ]
+        epochs = (batch_rows(features.total, self.batch_size, e) for e in range(self.epochs))
+        orders = list(itertools.chain.from_iterable(epochs))
         local = [runtime.local_indices(rows) for rows in orders]
         # All steps have one shape: that of the largest share that any host has of a batch.
-        hosts = runtime.hosts()
-        size = self.batch_size
-        if hosts > 1:
-            size = max(int(np.bincount(rows % hosts).max()) for rows in orders)
-        ahead = features.stream(local, readouts.stages)
-        for rows, mine, stages in zip(orders, local, ahead, strict=True):
+        shares = (np.bincount(rows % runtime.hosts()).max() for rows in orders)
+        size = max(map(int, shares), default=0)
+        stream = features.stream(local, readouts.stages)
+        for rows, mine, stages in zip(orders, local, stream, strict=True):
             images = runtime.global_indices(mine)
             targets = control_targets.image_targets(readouts.readout, readouts.tasks, images)
             (shards, goals), mask = runtime.shard_batch((stages, targets), size, devices)
             yield len(rows), (goals, shards, mask)
-
-    def _check_variables(self, variables: Any, names: Sequence[str], steps: int) -> None:
-        # The last update shows in no loss.
-        for i, name in enumerate(names):
-            if not all(np.isfinite(leaf[i]).all() for leaf in jax.tree.leaves(variables)):
-                raise FloatingPointError(
-                    f"the parameters of readout {name} are not finite after step {steps - 1} with "
-                    f"learning rate {self.learning_rate:g}: lower the learning rate"
-                )
 
 
 def batch_rows(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
@@ -125,15 +119,18 @@ def batch_rows(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
     return [np.sort(shuffled[i : i + batch_size]) for i in range(0, count, batch_size)]
 
 
-def _initial(readouts: Readouts, features: Features) -> Any:
+def _initial_variables(readouts: Readouts, features: Features) -> Any:
     row = np.arange(min(1, len(features)))  # only sizes matter
-    sample = {s: jnp.asarray(a) for s, a in features.rows(row, readouts.stages).items()}
-    seeds = [seed for seed in readouts.seeds if seed is not None]  # all have one
     keys = [
-        jax.random.fold_in(jax.random.key(seed), MAPS.index(task.map))
-        for task, seed in zip(readouts.tasks, seeds, strict=True)
+        jax.random.fold_in(jax.random.key(cast(int, seed)), MAPS.index(task.map))
+        for task, seed in zip(readouts.tasks, readouts.seeds, strict=True)
     ]
-    return _init_step(readouts.readout)(jnp.stack(keys), sample)
+    return _init(readouts.readout, jnp.stack(keys), features.rows(row, readouts.stages))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(readout: Readout, keys: Array, stages: Stages) -> Any:
+    return jax.vmap(readout.init, in_axes=(0, None))(keys, stages)
 
 
 def over_readouts(readout: Readout, fn: Callable) -> Callable:
@@ -175,11 +172,6 @@ def readout_step(
 
 
 # Cached, because a compiled step serves all encoders whose stages have the same sizes.
-@functools.cache
-def _init_step(readout: Readout) -> Callable:
-    return jax.jit(jax.vmap(readout.init, in_axes=(0, None)))
-
-
 @functools.cache
 def _compiled(
     readout: Readout,

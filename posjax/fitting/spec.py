@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from posjax.probes import LinearReadout, Readout
+from posjax.probes import Readout
 from posjax.probes.controls import Task
 from posjax.probes.scores import PenaltyPath
 
@@ -29,9 +29,8 @@ class ReadoutSpec:
         Raises:
             ValueError: the convolutions leave nothing of the features.
         """
-        kind = LinearReadout if linear else Readout
         shape = (self.depth, self.kernel_size, self.padding)
-        return kind(*shape, feature_size=FEATURE_SIZE, map_size=(map_size, map_size))
+        return Readout(*shape, FEATURE_SIZE, (map_size, map_size), linear)
 
 
 @dataclasses.dataclass(frozen=True)

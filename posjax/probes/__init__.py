@@ -3,12 +3,10 @@
 from posjax.probes.metrics import constant_mae, mae, spc
 from posjax.probes.position_maps import MAPS, position_map
 from posjax.probes.readout import Readout
-from posjax.probes.ridge import LinearReadout
 from posjax.probes.trainer import fit
 
 __all__ = [
     "MAPS",
-    "LinearReadout",
     "Readout",
     "constant_mae",
     "fit",

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.fft import dctn, idctn
 
 from posjax.probes.position_maps import MAPS, position_map
 
@@ -16,6 +17,7 @@ SHUFFLED, SMOOTH, IMAGE_SHUFFLED = "shuffled_map", "smooth_map", "image_shuffled
 SELECTIVITY = (SHUFFLED, SMOOTH)
 SEED = 20200430  # of all control maps, in every run
 TRAINING, TESTING = 0, 1  # streams of permutations: training and test images share none
+ORDERS = 1024  # of image_shuffled_maps: more than a readout could learn, few enough to keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +39,8 @@ def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"
 
     Of `image_shuffled_maps` it is the map before it is shuffled. A smooth map is drawn in the
     cosine transform (type II, whose mirrored ends need no jump), with the power that the position
-    map has at each distance from frequency 0; of what is drawn, the parts of the five position maps
-    are taken away, and the rest is scaled to [0, 1].
+    map has at each distance from frequency 0. Its projection on the five position maps is then
+    subtracted, and the rest scaled to [0, 1].
 
     Raises:
         ValueError: an unknown map or control.
@@ -55,35 +57,24 @@ def task_map(task: Task, size: int | tuple[int, int]) -> Float[np.ndarray, "h w"
     raise ValueError(f"control {task.control!r} is unknown; expected one of {known}")
 
 
-ORDERS = 1024  # of image_shuffled_maps: more than a readout could learn, few enough to keep
-
-
 def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, " pixels"]:
     """The order in which `image_shuffled_maps` puts a map's pixels for image number `index`.
 
-    Pixel i of the map goes to pixel `permutation[i]` of the target. There are 1024 orders in each
-    of the two streams; more images share them.
+    Pixel i of the map goes to pixel `permutation[i]` of the target. Each of the two streams has
+    1024 orders; more images share them.
     """
     return np.random.default_rng((SEED, stream, index % ORDERS)).permutation(pixels)
 
 
 def _smooth(values: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
-    rows, columns = (_cosines(n) for n in values.shape)
-    power = np.square(rows @ values.astype(np.float64) @ columns.T)
+    power = np.square(np.asarray(dctn(values.astype(np.float64), norm="ortho")))
     down, right = np.indices(values.shape)
     distance = np.rint(np.hypot(down, right)).astype(int)
     mean_power = np.bincount(distance.flat, power.flat) / np.bincount(distance.flat)
     mean_power[0] = 0
-    drawn = rows.T @ (rng.standard_normal(values.shape) * np.sqrt(mean_power[distance])) @ columns
+    spectrum = rng.standard_normal(values.shape) * np.sqrt(mean_power[distance])
+    drawn = np.asarray(idctn(spectrum, norm="ortho")).ravel()
     maps = np.stack([position_map(name, values.shape).ravel() for name in MAPS], axis=1)
     maps = maps - maps.mean(axis=0, dtype=np.float64)
-    rest = drawn.ravel() - maps @ np.linalg.lstsq(maps, drawn.ravel(), rcond=None)[0]
+    rest = drawn - maps @ np.linalg.lstsq(maps, drawn, rcond=None)[0]
     return ((rest - rest.min()) / np.ptp(rest)).astype(np.float32).reshape(values.shape)
-
-
-def _cosines(n: int) -> Float[np.ndarray, "n n"]:
-    """The orthonormal cosine transform of type II."""
-    k, x = np.arange(n)[:, None], np.arange(n)[None, :]
-    matrix = np.cos(np.pi * k * (2 * x + 1) / (2 * n)) * np.sqrt(2 / n)
-    matrix[0] /= np.sqrt(2)
-    return matrix

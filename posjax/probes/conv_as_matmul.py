@@ -4,9 +4,8 @@
 response of every offset of the kernel to every pixel; small matrices then shift and sum them.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import cast
+from collections.abc import Sequence
+from functools import partial, reduce
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,17 +40,12 @@ def conv_as_matmul(
             f"{size[0]}x{size[1]}"
         )
     kernels = jnp.split(kernel, np.cumsum([x.shape[-1] for x in maps])[:-1], axis=2)
-    responses: dict[tuple[int, int], list[Array]] = {}
+    responses: dict[tuple[int, int], Array] = {}
     for x, part in zip(maps, kernels, strict=True):
-        responses.setdefault((x.shape[1], x.shape[2]), []).append(_project(x, part))
-    return _sum(
-        _shift_and_sum(_sum(parts), source, size, padding) for source, parts in responses.items()
-    )
-
-
-def _sum(arrays: Iterable[Array]) -> Array:
-    # The sum is an array, because there is one map at least.
-    return cast(Array, sum(arrays))
+        source, response = (x.shape[1], x.shape[2]), _project(x, part)
+        responses[source] = responses[source] + response if source in responses else response
+    shifted = (_shift_and_sum(r, source, size, padding) for source, r in responses.items())
+    return reduce(jnp.add, shifted)
 
 
 def _project(

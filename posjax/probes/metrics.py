@@ -5,14 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from posjax.layers import Arrays
 
 # A prediction that varies by no more than this, relative to its largest value, is constant: its
-# order is the order of rounding errors. Features of a constant image that should be
-# equal differ by about ten rounding steps of float32 (strided convolutions on a CPU); the BatchNorm
-# of a readout can make a hundred times as many of them.
+# order is that of rounding errors. Features of a constant image that should be equal differ by
+# about ten rounding steps of float32 (strided convolutions on a CPU); the BatchNorm of a readout
+# can make a hundred times as many of them.
 ROUNDING = 1024 * float(jnp.finfo(jnp.float32).eps)
 
 
@@ -43,15 +43,13 @@ def spc(
     goal = jnp.asarray(target, jnp.float32).reshape(1, -1)
     goal_ranks = _centred_ranks(goal[0])
     flat = jnp.asarray(prediction, jnp.float32).reshape(-1, goal.size)
-    # Two images at a time: ranking a whole batch at once would need several times its memory, and
-    # XLA runs two independent sorts in parallel on a CPU.
-    at_once = min(2, len(flat))
-    filled = jnp.concatenate([flat, flat[: len(flat) % max(at_once, 1)]])
+    # Two images at a time: XLA sorts two arrays in parallel on a CPU, and ranking a whole batch at
+    # once would need several times its memory.
+    pairs = jnp.concatenate([flat, flat[: len(flat) % 2]]).reshape(-1, 2, goal.size)
     values = lax.map(
-        lambda pair: jnp.stack([_correlation(_centred_ranks(p), goal_ranks) for p in pair]),
-        filled.reshape(-1, max(at_once, 1), goal.size),
+        lambda pair: jnp.stack([_correlation(_centred_ranks(p), goal_ranks) for p in pair]), pairs
     ).reshape(-1)[: len(flat)]
-    undefined = _constant(flat, rounding) | _constant(goal, ROUNDING) | jnp.isnan(flat).any(axis=1)
+    undefined = constant(flat, rounding) | constant(goal, ROUNDING) | jnp.isnan(flat).any(axis=1)
     return jnp.where(undefined, jnp.nan, values).reshape(prediction.shape[:-2])
 
 
@@ -101,6 +99,7 @@ def _dot(a: Float[Array, " m"], b: Float[Array, " m"]) -> Float[Array, ""]:
     return jnp.sum(jnp.sum(square, axis=1)) + jnp.sum(rest)
 
 
-def _constant(flat: Float[Array, "n m"], rounding: float) -> Array:
-    spread = jnp.max(flat, axis=1) - jnp.min(flat, axis=1)
-    return spread <= rounding * jnp.max(jnp.abs(flat), axis=1)
+def constant(values: Float[Array, "*n m"], rounding: float) -> Bool[Array, "*n"]:
+    """Whether values vary by no more than `rounding` relative to the largest of them."""
+    spread = jnp.max(values, axis=-1) - jnp.min(values, axis=-1)
+    return spread <= rounding * jnp.max(jnp.abs(values), axis=-1)

@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from posjax.layers import Arrays, InputTooSmall
-from posjax.probes.metrics import ROUNDING
+from posjax.probes.metrics import ROUNDING, constant
 
 CELLS = 28  # a side: the size at which the paper's readouts see the features
 RINGS = CELLS // 2
@@ -41,9 +41,8 @@ def error_cells(
 
 def ring_means(of_cells: Float[np.ndarray, "*n 28 28"]) -> Float[np.ndarray, "*n 14"]:
     """Means over the cells at each distance to the border."""
-    flat = of_cells.reshape(*of_cells.shape[:-2], -1)
-    members = _members() / _members().sum(axis=1, keepdims=True)
-    return (flat @ members.T).astype(np.float32)
+    means = [of_cells[..., rings() == ring].mean(axis=-1, dtype=float) for ring in range(RINGS)]
+    return np.stack(means, axis=-1).astype(np.float32)
 
 
 def ring_spc(
@@ -55,43 +54,37 @@ def ring_spc(
 
     NaN where it is undefined: prediction or target are constant there, as in `spc`.
     """
-    values = cells(prediction).reshape(-1, CELLS * CELLS)
-    goal = cells(jnp.asarray(target)[None]).reshape(-1)
-    members = jnp.asarray(_members(), jnp.float32)
+    values, goal = _in_rings(prediction), _in_rings(jnp.asarray(target)[None])
     # Cells over equal pixels of the target differ by rounding where pixels are shared.
-    goal_ranks = _ranks_in_rings(goal, rounding=1e-6 * jnp.max(jnp.abs(goal)))
-
-    def score(value: Float[Array, " m"]) -> Float[Array, " 14"]:
-        ranks = _ranks_in_rings(value)
-        covariance = members @ (ranks * goal_ranks)
-        return covariance / jnp.sqrt((members @ ranks**2) * (members @ goal_ranks**2))
-
-    # One image at a time: each needs all pairs of its cells.
-    scores = lax.map(score, values)
-    undefined = _constant_in_rings(values, rounding) | _constant_in_rings(goal[None], ROUNDING)
-    return jnp.where(undefined, jnp.nan, scores)
+    tie = 1e-6 * jnp.max(jnp.abs(goal))
+    ranks, goal_ranks = _ranks(values), _ranks(goal, tie)
+    spread = jnp.sum(ranks**2, axis=-1) * jnp.sum(goal_ranks**2, axis=-1)
+    undefined = constant(values, rounding) | constant(goal, ROUNDING)
+    return jnp.where(undefined, jnp.nan, jnp.sum(ranks * goal_ranks, axis=-1) / jnp.sqrt(spread))
 
 
-def _ranks_in_rings(
-    values: Float[Array, " m"], rounding: float | Float[Array, ""] = 0.0
-) -> Float[Array, " m"]:
-    """Average ranks among the cells of the same ring, less their mean."""
-    alike = jnp.asarray(_members().T @ _members(), jnp.float32)
-    below = (values[None, :] < values[:, None] - rounding).astype(jnp.float32)
-    above = (values[None, :] > values[:, None] + rounding).astype(jnp.float32)
-    return jnp.sum((below - above) * alike, axis=1) / 2
+def _cells_of_rings() -> tuple[Int[np.ndarray, "14 m"], Float[np.ndarray, "14 m"]]:
+    """The cells of each ring, filled up to m cells, and 1 for those that are no filling."""
+    members = rings().reshape(1, -1) == np.arange(RINGS)[:, None]
+    order = np.argsort(~members, axis=1, kind="stable")[:, : members.sum(axis=1).max()]
+    return order, np.take_along_axis(members, order, axis=1).astype(np.float32)
 
 
-def _constant_in_rings(values: Float[Array, "n m"], rounding: float) -> Array:
-    inside = jnp.asarray(_members() > 0)[None]
-    high = jnp.max(jnp.where(inside, values[:, None], -jnp.inf), axis=-1)
-    low = jnp.min(jnp.where(inside, values[:, None], jnp.inf), axis=-1)
-    largest = jnp.maximum(jnp.abs(high), jnp.abs(low))
-    return high - low <= rounding * largest
+def _in_rings(values: Float[Arrays, "n h w"]) -> Float[Array, "n 14 m"]:
+    """The values of the cells of each ring, filled up with the first of them."""
+    index, inside = _cells_of_rings()
+    chosen = cells(values).reshape(-1, CELLS * CELLS)[:, index]
+    return jnp.where(inside > 0, chosen, chosen[..., :1])
 
 
-def _members() -> Float[np.ndarray, "14 m"]:
-    return (rings().reshape(1, -1) == np.arange(RINGS)[:, None]).astype(np.float64)
+def _ranks(
+    values: Float[Array, "n 14 m"], tie: float | Float[Array, ""] = 0.0
+) -> Float[Array, "n 14 m"]:
+    """Average ranks in each ring, less their mean; values no more than `tie` apart are equal."""
+    _, inside = _cells_of_rings()
+    difference = values[..., :, None] - values[..., None, :]
+    signs = jnp.where(jnp.abs(difference) > tie, jnp.sign(difference), 0)
+    return jnp.sum(signs * inside[:, None, :], axis=-1) * inside / 2
 
 
 def _areas(length: int) -> Float[np.ndarray, "28 n"]:

@@ -1,13 +1,15 @@
 """PosENet: the readout that is trained to predict a position map from an encoder's stages."""
 
+import functools
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from posjax.layers import Arrays, BatchNorm, resize_bilinear
+from posjax.layers import Arrays, BatchNorm, interpolation_matrix, resize_bilinear
 from posjax.probes.conv_as_matmul import conv_as_matmul
 
 Stages = dict[str, Float[Arrays, "n _ _ _"]]
@@ -31,6 +33,7 @@ class Readout(nn.Module):
         padding: zeros around every convolution's input, in pixels.
         feature_size: height and width of the aligned stages.
         map_size: height and width of the predicted position map.
+        linear: one convolution and nothing else; predictions may leave [0, 1].
     """
 
     depth: int = 1
@@ -38,6 +41,7 @@ class Readout(nn.Module):
     padding: int = 0
     feature_size: tuple[int, int] = (28, 28)
     map_size: tuple[int, int] = (224, 224)
+    linear: bool = False
 
     if TYPE_CHECKING:
 
@@ -51,6 +55,8 @@ class Readout(nn.Module):
                 "a readout needs depth >= 1, kernel_size >= 1 and padding >= 0, not "
                 f"{self.depth}, {self.kernel_size}, {self.padding}"
             )
+        if self.linear and self.depth != 1:
+            raise ValueError(f"a linear readout has depth 1, not {self.depth}")
         if min(self.response_size) < 1:
             raise ValueError(
                 f"{self.depth} convolutions of {self.kernel_size}x{self.kernel_size} with "
@@ -71,14 +77,22 @@ class Readout(nn.Module):
     def align(self, stages: Stages) -> Aligned:
         """What the first convolution reads: the stages in the order of their names.
 
-        Several convolutions read one map: the stages at `feature_size`, concatenated. A single
-        one has one output, so it is cheaper to resize its responses, which gives the same: it
-        reads the stages as they are, but for those that are larger than `feature_size`.
+        Several convolutions read one map, see `concatenated`. A single convolution has one output,
+        and it is cheaper to resize its responses: it reads the stages as they are, but for those
+        that are larger than `feature_size`.
         """
+        if self.depth > 1:
+            return (self.concatenated(stages),)
         features = [jnp.asarray(stages[name]) for name in sorted(stages)]
-        if self.depth == 1:
-            return tuple(x if self._is_small(x) else self._resize(x) for x in features)
-        return (jnp.concatenate([self._resize(x) for x in features], axis=-1),)
+        height, width = self.feature_size
+        return tuple(
+            x if x.shape[1] <= height and x.shape[2] <= width else self._resize(x) for x in features
+        )
+
+    @nn.nowrap
+    def concatenated(self, stages: Stages) -> Float[Array, "n h w c"]:
+        """The stages at `feature_size`, concatenated in the order of their names, in float32."""
+        return jnp.concatenate([self._resize(stages[name]) for name in sorted(stages)], axis=-1)
 
     @nn.compact
     def respond(
@@ -89,19 +103,17 @@ class Readout(nn.Module):
         mask: Float[Array, " n"] | None = None,
         axis_name: str | None = None,
     ) -> Float[Array, "n h2 w2"]:
-        """The response at `response_size`, in (0, 1); `mask`, `axis_name` as in `BatchNorm`."""
+        """The response at `response_size`; `mask`, `axis_name` as in `BatchNorm`."""
         channels = sum(x.shape[-1] for x in features)
         maps, size = features, self.feature_size
         for layer in range(1, self.depth + 1):
-            is_last = layer == self.depth
-            width = 1 if is_last else channels
-            convolution = ReadoutConv(
-                width, self.kernel_size, self.padding, size, name=f"conv{layer}"
-            )
-            x = convolution(maps)
+            width = channels if layer < self.depth else 1
+            x = ReadoutConv(width, self.kernel_size, self.padding, size, name=f"conv{layer}")(maps)
+            if self.linear:
+                return x[..., 0]
             norm = BatchNorm(name=f"norm{layer}")
             x = norm(x, train=train, mask=mask, axis_name=axis_name)
-            maps, size = (x if is_last else nn.relu(x),), (x.shape[1], x.shape[2])
+            maps, size = (nn.relu(x) if layer < self.depth else x,), (x.shape[1], x.shape[2])
         return nn.sigmoid(maps[0][..., 0])
 
     @nn.nowrap
@@ -109,21 +121,24 @@ class Readout(nn.Module):
         """The response at `map_size`."""
         return resize_bilinear(response[..., None], self.map_size, align_corners=False)[..., 0]
 
-    def _is_small(self, x: Array) -> bool:
-        return x.shape[1] <= self.feature_size[0] and x.shape[2] <= self.feature_size[1]
+    @nn.nowrap
+    def upsampling_factors(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Q and R of the upsampling along rows and columns, divided by √pixels, in float64."""
+        return [_factors(*sizes) for sizes in zip(self.response_size, self.map_size, strict=True)]
 
-    def _resize(self, x: Array) -> Array:
+    def _resize(self, x: Arrays) -> Array:
         return resize_bilinear(jnp.asarray(x, jnp.float32), self.feature_size, align_corners=True)
 
 
-class ReadoutConv(nn.Module):
-    """A convolution with zero padding and a bias.
+@functools.cache
+def _factors(low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.linalg.qr(interpolation_matrix(low, high, False) / np.sqrt(high))
 
-    Attributes:
-        features: number of outputs.
-        kernel_size: height and width of the kernel, in pixels.
-        padding: zeros around the input, in pixels.
-        size: height and width that each map is resized to; one output only.
+
+class ReadoutConv(nn.Module):
+    """A convolution of maps, resized to `size` and concatenated, with zero padding and a bias.
+
+    `features` is the number of outputs. Several outputs need a single map that has this size.
     """
 
     features: int
@@ -133,7 +148,7 @@ class ReadoutConv(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Aligned) -> Float[Array, "n h2 w2 d"]:
-        """Convolves the maps, concatenated; several outputs need a single map."""
+        """The response [n, h2, w2, features]."""
         inputs = sum(x.shape[-1] for x in maps)
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)

@@ -20,14 +20,15 @@ Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, sections 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from posjax.probes.moments import Moments, upsampling_factors
-from posjax.probes.readout import Aligned, Readout, ReadoutConv
+from posjax.probes.moments import Moments
+from posjax.probes.readout import Readout
+from posjax.probes.scores import PenaltyPath
+from posjax.probes.trainer import target_for
 
 # Relative to the mean variance of a column. Below the last, the rounding of float32 products
 # weighs as much as the penalty; above the first, predictions are all but constant.
@@ -35,71 +36,31 @@ PENALTIES = tuple(10.0**e for e in range(3, -6, -1))
 CONSTANT = 1e-5  # relative variation that is rounding: float32 encoders differ by as much
 
 
-class LinearReadout(Readout):
-    """A readout of one convolution and nothing else: predictions may leave [0, 1].
-
-    Attributes as those of `Readout`; `depth` is 1.
-    """
-
-    if TYPE_CHECKING:
-
-        def __hash__(self) -> int: ...  # flax makes it, unlike what checkers think of dataclasses
-
-    def __post_init__(self):
-        """Refuses a readout that cannot exist."""
-        super().__post_init__()
-        if self.depth != 1:
-            raise ValueError(f"a linear readout has depth 1, not {self.depth}")
-
-    @nn.compact
-    def respond(
-        self,
-        features: Aligned,
-        *,
-        train: bool = False,
-        mask: Float[Array, " n"] | None = None,
-        axis_name: str | None = None,
-    ) -> Float[Array, "n h2 w2"]:
-        """The response at `response_size`; no other argument matters, for want of a BatchNorm."""
-        size = self.feature_size
-        return ReadoutConv(1, self.kernel_size, self.padding, size, name="conv1")(features)[..., 0]
-
-
 class Ridge(NamedTuple):
-    """Readouts of t targets, stacked along a first axis, and how their penalties were chosen.
-
-    `held_out` are the mean squared errors of the path `penalties` on the images held out;
-    `penalty` is each target's choice, and `error` its error on all images, fitted as they are.
-    """
+    """Readouts of t targets, stacked along a first axis: errors are mean squared on all images."""
 
     variables: dict[str, Any]
-    penalties: Float[np.ndarray, " p"]
-    held_out: Float[np.ndarray, "p t"]
-    penalty: Float[np.ndarray, " t"]
     error: Float[np.ndarray, " t"]
+    path: PenaltyPath
 
 
 def fit_ridge(
-    readout: LinearReadout,
+    readout: Readout,
     fitted: Moments,
     held_out: Moments,
     shift: Float[np.ndarray, " c"],
     targets: Float[np.ndarray, "t h w"],
     penalties: Sequence[float] = PENALTIES,
 ) -> Ridge:
-    """Fits a readout to every target, with the penalty that is best for `held_out`.
+    """Fits a linear readout to every target, with the penalty that is best for `held_out`.
 
     `penalties` are relative to the mean variance of a column, above 0; of equal errors the first
     wins. In the end both sets of images are fitted together.
 
     Raises:
-        ValueError: the targets have not the readout's map size.
+        ValueError: the targets do not have the readout's map size.
         FloatingPointError: an error is not finite.
     """
-    if targets.shape[1:] != tuple(readout.map_size):
-        raise ValueError(
-            f"the targets are {targets.shape[1:]}, the readout predicts {readout.map_size}"
-        )
     goals = _goals(readout, targets)
     level = np.tile(np.abs(shift), readout.kernel_size**2).astype(np.float64)
     solutions = _solve(fitted, goals, penalties, level)
@@ -109,21 +70,19 @@ def fit_ridge(
     whole = Moments(
         fitted.count + held_out.count, fitted.gram + held_out.gram, fitted.total + held_out.total
     )
-    weights = np.empty((len(level), len(targets)))
-    bias, error = np.empty((2, len(targets)))
+    weights, bias = np.empty((len(level), len(targets))), np.empty(len(targets))
     chosen = np.unique(best)
     solutions = _solve(whole, goals, [penalties[i] for i in chosen], level)
     for i, (w, b) in zip(chosen, solutions, strict=True):
-        mine = best == i
-        weights[:, mine], bias[mine] = w[:, mine], b[mine]
-        error[mine] = _error(whole, goals, w, b)[mine]
+        weights[:, best == i], bias[best == i] = w[:, best == i], b[best == i]
+    error = _error(whole, goals, weights, bias)
     if not (np.isfinite(errors).all() and np.isfinite(error).all()):
         raise FloatingPointError(f"held-out errors {errors} and training errors {error}")
     kernel = weights.T.reshape(len(targets), readout.kernel_size, readout.kernel_size, -1, 1)
     bias -= np.einsum("tijcd,c->t", kernel, shift.astype(np.float64))
     conv = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)[:, None]}
     path = np.array(penalties, np.float64)
-    return Ridge({"params": {"conv1": conv}}, path, errors, path[best], error)
+    return Ridge({"params": {"conv1": conv}}, error, PenaltyPath(path, errors, path[best]))
 
 
 class _Goals(NamedTuple):
@@ -135,12 +94,10 @@ class _Goals(NamedTuple):
 
 
 def _goals(readout: Readout, targets: Float[np.ndarray, "t h w"]) -> _Goals:
-    (q_rows, r_rows), (q_columns, r_columns) = upsampling_factors(readout)
-    scaled = targets.astype(np.float64) / np.sqrt(targets[0].size)
-    whitened = np.einsum("ha,thw,wb->abt", q_rows, scaled, q_columns).reshape(-1, len(targets))
-    ones = np.outer(r_rows.sum(axis=1), r_columns.sum(axis=1)).ravel()
-    residual = (scaled**2).sum(axis=(1, 2)) - (whitened**2).sum(axis=0)
-    return _Goals(whitened, ones, residual)
+    whitened, residual = map(np.asarray, target_for(readout, targets))
+    # U maps ones to ones.
+    ones = np.asarray(target_for(readout, np.ones(readout.map_size)).target)
+    return _Goals(whitened.reshape(len(targets), -1).T, ones.ravel(), residual)
 
 
 def _solve(

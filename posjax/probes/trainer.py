@@ -1,7 +1,6 @@
 """Training of readouts by stochastic gradient descent, as the released PyTorch code does it."""
 
 from collections.abc import Iterable, Sequence
-from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +10,20 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from posjax.layers import Arrays, interpolation_matrix
+from posjax.layers import Arrays
 from posjax.probes.readout import Aligned, Readout, Stages
 
 Variables = dict[str, Any]
 
 
 class LowResTarget(NamedTuple):
-    """A position map as the loss needs it, at the size of the response: see `target_for`.
+    """Position maps at the size of the response, as the loss needs them: see `target_for`.
 
-    `target` is what the response is compared with, `constant` the error that remains where both
-    are equal.
+    `constant` is the error that no response can take away.
     """
 
-    target: Float[Arrays, "h w"]
-    constant: Float[Arrays, ""]
+    target: Float[Arrays, "*t h w"]
+    constant: Float[Arrays, "*t"]
 
 
 class State(NamedTuple):
@@ -51,7 +49,7 @@ def fit(
     error at the map's size.
 
     Raises:
-        ValueError: the target has not the readout's map size.
+        ValueError: the target does not have the readout's map size.
         FloatingPointError: a loss is not finite; says at which step and learning rate.
     """
     tx = optimizer(learning_rate, momentum, weight_decay)
@@ -82,40 +80,41 @@ def optimizer(
 def step_decay(learning_rate: float, epochs: int, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate, divided by ten after two thirds of the epochs."""
     boundary = (2 * epochs // 3) * steps_per_epoch
-    return optax.piecewise_constant_schedule(learning_rate, {boundary: 0.1} if boundary else None)
+    first, then = map(optax.constant_schedule, (learning_rate, learning_rate / 10))
+    return optax.join_schedules([first, then], [boundary]) if boundary else first
 
 
-def target_for(readout: Readout, target: Float[Arrays, "h w"]) -> LowResTarget:
-    """Prepares a position map for the loss.
+def target_for(readout: Readout, target: Float[Arrays, "*t h2 w2"]) -> LowResTarget:
+    """Prepares position maps for the loss, in float64.
 
-    The readout's last step is a linear upsampling U, so with p* the least-squares preimage of the
-    target t the squared error is exactly |U(p - p*)|² + |U p* - t|²: the first term needs only the
-    small UᵀU, the second is a constant.
+    The readout's last step is a linear upsampling U. With the QR decomposition U / √pixels = Q R,
+    the mean squared error to a target t is exactly |R p - Qᵀt|² + |t|² / pixels - |Qᵀt|²: only the
+    first term depends on the response p, and it is as small as p is.
 
     Raises:
-        ValueError: the target has not the readout's map size.
+        ValueError: a target does not have the readout's map size.
     """
     target = np.asarray(target, np.float64)
-    if target.shape != tuple(readout.map_size):
-        raise ValueError(f"the target is {target.shape}, the readout predicts {readout.map_size}")
-    rows, columns = _upsampling(readout)
-    inverse_rows, inverse_columns = _inverses(readout)
-    low_res = inverse_rows @ target @ inverse_columns.T
-    constant = np.mean((rows @ low_res @ columns.T - target) ** 2)
-    return LowResTarget(jnp.asarray(low_res, jnp.float32), jnp.asarray(constant, jnp.float32))
+    size = target.shape[-2:]
+    if size != tuple(readout.map_size):
+        raise ValueError(f"the target is {size}, the readout predicts {readout.map_size}")
+    scaled = target / np.sqrt(size[0] * size[1])
+    (rows, _), (columns, _) = readout.upsampling_factors()
+    whitened = rows.T @ scaled @ columns
+    constant = np.sum(scaled**2, axis=(-2, -1)) - np.sum(whitened**2, axis=(-2, -1))
+    return LowResTarget(whitened, constant)
 
 
 def squared_error(
     readout: Readout, response: Float[Array, "n h w"], target: LowResTarget
 ) -> Float[Array, " n"]:
     """Mean squared error per image at the map's size, computed at the response's size."""
-    rows, columns = (
-        jnp.asarray(u.T @ u / u.shape[0], response.dtype) for u in _upsampling(readout)
+    goal, constant = (jnp.asarray(part, response.dtype) for part in target)
+    rows, columns = (jnp.asarray(r, response.dtype) for _, r in readout.upsampling_factors())
+    whitened = jnp.einsum(
+        "ai,nij,bj->nab", rows, response, columns, precision=lax.Precision.HIGHEST
     )
-    difference = response - target.target
-    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-    smoothed = product("hi,nij,jw->nhw", rows, difference, columns)
-    return jnp.sum(smoothed * difference, axis=(1, 2)) + target.constant
+    return jnp.sum(jnp.square(whitened - goal), axis=(1, 2)) + constant
 
 
 def train_step(
@@ -177,16 +176,3 @@ def check_finite(
             f"{step_number} with learning rate {rate:g}: lower the learning rate, or look "
             "for features that are not finite"
         )
-
-
-def _upsampling(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
-    sizes = zip(readout.response_size, readout.map_size, strict=True)
-    rows, columns = (interpolation_matrix(low, high, False) for low, high in sizes)
-    return rows, columns
-
-
-# Cached, because some readouts have a target for every image.
-@cache
-def _inverses(readout: Readout) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = map(np.linalg.pinv, _upsampling(readout))
-    return rows, columns

@@ -13,7 +13,7 @@ from posjax import encoders, runtime, training
 from posjax.encoders import Padding
 from posjax.fitting import scoring
 from posjax.ppp import measure as ppp
-from posjax.probes import LinearReadout, Readout
+from posjax.probes import Readout
 from posjax.training import objective as networks
 from posjax.training.classification import CrossEntropy
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
@@ -26,7 +26,7 @@ SIZES = {"feature_size": (8, 8), "map_size": (SIZE, SIZE)}
 SHALLOW, DEEP, LINEAR = (
     Readout(**SIZES),
     Readout(depth=3, padding=1, **SIZES),
-    LinearReadout(kernel_size=1, **SIZES),
+    Readout(kernel_size=1, linear=True, **SIZES),
 )
 
 
@@ -41,7 +41,7 @@ def encode(padding, dtype="float32"):
 
 def predict_maps():
     variables = programs.begin_readouts(DEEP, stages(), COUNT).result()
-    return Program(scoring.predict_step(DEEP), (variables, stages()))
+    return Program(functools.partial(scoring.predict_maps, DEEP), (variables, stages()))
 
 
 def encode_crops():

@@ -1,20 +1,21 @@
 """Ridge: known answers, the same on any devices and for any batches."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posjax import runtime
 from posjax.features import Features
-from posjax.fitting import Readouts, Ridge, closed_form
-from posjax.fitting import score as score_readouts
-from posjax.probes import LinearReadout, position_map
+from posjax.fitting import Readouts, Ridge, closed_form, score
+from posjax.fitting.control_targets import task_maps
+from posjax.probes import Readout
 from posjax.probes.controls import Task
-from posjax.probes.moments import add_images, columns_of, moments, no_sums
+from posjax.probes.moments import add_images, moments, no_sums
 from posjax.probes.ridge import fit_ridge
 
-READOUT = LinearReadout(feature_size=(8, 8), map_size=(16, 16))
+READOUT = Readout(feature_size=(8, 8), map_size=(16, 16), linear=True)
 STAGES, MAPS = ("f1", "f2"), ("H", "G")
 ONE, EIGHT = runtime.local_devices(1), runtime.local_devices(8)
 
@@ -45,34 +46,20 @@ def fit(features, batch_size=6, devices=ONE):
     return Ridge(batch_size).fit(READOUTS, features, devices)
 
 
-def score(fitted, features):
-    return score_readouts(READOUTS, fitted.variables, features, ONE).spc.mean(axis=1)
-
-
 @pytest.fixture(scope="module")
 def fitted():
     return fit(with_coordinates())
 
 
 def test_a_coordinate_among_the_features_is_found_and_noise_is_not(fitted):
-    of_h, of_g = score(fitted, with_coordinates(9, seed=1))
+    test = with_coordinates(9, seed=1)
+    of_h, of_g = score(READOUTS, fitted.variables, test, ONE).spc.mean(axis=1)
     assert of_h > 0.9
     assert abs(of_g) < 0.3
     assert fitted.path.chosen[0] < fitted.path.chosen[1]
 
 
-def test_a_coordinate_without_noise_is_read_out():
-    train, test = with_coordinates(), with_coordinates(9, seed=1)
-    for features in (train, test):
-        features.stages["f2"][..., 2] = np.linspace(-5, 5, 4)
-    assert score(fit(train), test)[0] > 0.99
-
-
-def test_white_noise_says_nothing():
-    assert np.abs(score(fit(make_features(60)), make_features(30, seed=1))).max() < 0.1
-
-
-@pytest.mark.parametrize(("batch_size", "devices"), [(12, EIGHT), (23, EIGHT), (4, ONE)])
+@pytest.mark.parametrize(("batch_size", "devices"), [(12, EIGHT), (4, ONE)])
 def test_neither_devices_nor_batches_matter(fitted, batch_size, devices):
     found = fit(with_coordinates(), batch_size, devices)
     for a, b in ((found.variables, fitted.variables), (found.losses, fitted.losses)):
@@ -81,21 +68,19 @@ def test_neither_devices_nor_batches_matter(fitted, batch_size, devices):
 
 
 def test_every_fifth_image_is_held_out(fitted):
-    aligned = columns_of(READOUT, with_coordinates().stages)
-    shift = np.asarray(aligned[:8]).mean(axis=(0, 1, 2))
+    stages = dict(with_coordinates().stages)
+    shift = np.asarray(READOUT.concatenated(stages)[:8]).mean(axis=(0, 1, 2))
     held_out = np.arange(23) % 5 == 0
+    add = jax.jit(functools.partial(add_images, READOUT))
     both = []
     for chosen in (~held_out, held_out):
-        mask = jnp.asarray(chosen, jnp.float32)
-        sums = add_images(READOUT, no_sums(READOUT, 5), aligned, jnp.asarray(shift), mask)
-        whole = jax.tree.map(lambda a, b: np.float64(a) + np.float64(b), sums.value, sums.lost)
-        both.append(moments(whole, int(chosen.sum())))
-    targets = np.stack([position_map(name, READOUT.map_size) for name in MAPS])
-    expected = fit_ridge(READOUT, *both, shift, targets)
+        sums = add(no_sums(READOUT, shift), stages, shift, chosen.astype(np.float32))
+        both.append(moments(sums, int(chosen.sum())))
+    expected = fit_ridge(READOUT, *both, shift, task_maps(READOUT, READOUTS.tasks))
     # Offsets of an upsampled coordinate are collinear: weights move more than their predictions.
     pairs = (fitted.variables, expected.variables)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *pairs)
-    np.testing.assert_allclose(fitted.path.held_out, expected.held_out, atol=1e-5)
+    np.testing.assert_allclose(fitted.path.held_out, expected.path.held_out, atol=1e-5)
     np.testing.assert_allclose(fitted.losses[0], expected.error, atol=1e-6)
 
 

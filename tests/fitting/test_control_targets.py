@@ -7,7 +7,7 @@ from posjax.fitting import control_targets as targets
 from posjax.probes import Readout, mae, position_map, spc
 from posjax.probes.controls import IMAGE_SHUFFLED, SHUFFLED, TESTING, TRAINING, Task
 from posjax.probes.controls import image_permutation as permutation
-from posjax.probes.trainer import squared_error
+from posjax.probes.trainer import LowResTarget, squared_error, target_for
 
 READOUT = Readout(feature_size=(8, 8), map_size=(16, 16))
 TASKS = (Task("H"), Task("G", IMAGE_SHUFFLED), Task("G", SHUFFLED), Task("V", IMAGE_SHUFFLED))
@@ -22,19 +22,20 @@ def shuffled(name, stream, row):
 
 
 def test_the_loss_of_an_image_is_that_to_its_own_map():
-    assert targets.per_image(TASKS) == [1, 3]
-    common = targets.common_targets(READOUT, TASKS)
+    assert targets.per_image(TASKS) == (1, 3)
+    maps = targets.task_maps(READOUT, TASKS)
+    common = target_for(READOUT, maps)
     own = targets.image_targets(READOUT, TASKS, ROWS)
     goals = targets.merged(common, own, targets.per_image(TASKS))
     response = jnp.asarray(np.random.default_rng(0).random((3, 6, 6), np.float32))
     whole = READOUT.upsample(response)
     for i, (task, goal) in enumerate(zip(TASKS, zip(*goals, strict=True), strict=True)):
-        found = squared_error(READOUT, response, targets.LowResTarget(*goal))
+        found = squared_error(READOUT, response, LowResTarget(*goal))
         if task.control == IMAGE_SHUFFLED:
-            maps = np.stack([shuffled(task.map, TRAINING, int(row)) for row in ROWS])
+            goal_maps = np.stack([shuffled(task.map, TRAINING, int(row)) for row in ROWS])
         else:
-            maps = np.broadcast_to(targets.task_map(task, (16, 16)), (3, 16, 16))
-        expected = np.mean((whole - maps) ** 2, axis=(1, 2))
+            goal_maps = maps[i]
+        expected = np.mean((whole - goal_maps) ** 2, axis=(1, 2))
         np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=str(i))
 
 

@@ -72,11 +72,12 @@ def test_maps_in_bfloat16_give_what_their_float32_gives_and_so_do_gradients():
     stored = [jnp.asarray(m, jnp.bfloat16) for m in wide]
     kernel = draw(2, 3, 3, 96, 4)
 
+    @jax.jit
+    @jax.value_and_grad
     def loss(kernel, maps):
         return jnp.sum(jnp.sin(conv_as_matmul(maps, kernel, size=(6, 5))))
 
-    values = jax.value_and_grad(loss)(kernel, stored)
-    expected = jax.value_and_grad(loss)(kernel, [m.astype(jnp.float32) for m in stored])
+    values, expected = loss(kernel, stored), loss(kernel, [m.astype(jnp.float32) for m in stored])
     for one, other in zip(jax.tree.leaves(values), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6 * np.abs(other).max())
 

@@ -49,7 +49,7 @@ def test_spc_is_scipys_on_maps_of_224_pixels():
     np.testing.assert_allclose(spc(prediction, target), scipys(prediction, target), atol=1e-6)
 
 
-@pytest.mark.parametrize("leading", [(), (1,), (3,), (2, 3)])
+@pytest.mark.parametrize("leading", [(), (3,), (2, 2)])
 def test_one_value_for_each_image(leading):
     target = position_map("V", (6, 9))
     predictions = noise(*leading, 6, 9)
@@ -89,7 +89,7 @@ def weak(strength):
     return (0.5 * (1 - strength * (1 - position_map("H", SHAPE)))).astype(np.float32)
 
 
-@pytest.mark.parametrize("bits", [23, 10, 7])
+@pytest.mark.parametrize("bits", [23, 7])
 def test_what_is_constant_follows_the_arithmetic_of_the_features(bits):
     target, least = position_map("H", SHAPE), rounding_of(2.0**-bits)
     assert np.isnan(spc(weak(0.9 * least), target, least))
@@ -111,9 +111,7 @@ def test_a_target_is_exact_however_coarse_the_features_are():
     np.testing.assert_allclose(spc(position_map("H", SHAPE), faint, 2.0**-7), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "increasing", [np.exp, np.cbrt, lambda p: 5 * p - 2, lambda p: 1 / (1 + np.exp(-p))]
-)
+@pytest.mark.parametrize("increasing", [np.exp, lambda p: 5 * p - 2])
 def test_spc_knows_the_order_alone(increasing):
     target, prediction = position_map("G", SHAPE), np.round(noise(*SHAPE), 2)
     changed = increasing(prediction).astype(np.float32)
@@ -124,9 +122,8 @@ def test_spc_knows_the_order_alone(increasing):
 @pytest.mark.parametrize("metric", [spc, mae])
 def test_metrics_can_be_jitted_and_mapped(metric):
     target, predictions = position_map("V", (6, 9)), noise(3, 6, 9)
-    expected = metric(predictions, target)
-    for fn in (jax.jit(metric), jax.vmap(metric, (0, None)), jax.jit(jax.vmap(metric, (0, None)))):
-        np.testing.assert_allclose(fn(jnp.asarray(predictions), target), expected, atol=1e-6)
+    mapped = jax.jit(jax.vmap(metric, (0, None)))(jnp.asarray(predictions), target)
+    np.testing.assert_allclose(mapped, metric(predictions, target), atol=1e-6)
 
 
 def test_mae_is_in_the_unit_of_the_map():

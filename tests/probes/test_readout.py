@@ -78,9 +78,9 @@ def test_predictions_are_those_of_the_recipe_in_numpy(options):
 
 
 def test_init_gives_glorot_kernels_and_neutral_norms():
-    readout = Readout(depth=3, kernel_size=5, padding=1, feature_size=(9, 8), map_size=(20, 13))
+    readout = Readout(depth=2, kernel_size=5, padding=1, feature_size=(9, 8), map_size=(20, 13))
     variables = jax.jit(readout.init)(jax.random.key(0), make_stages())
-    layers = {1: (5, 5, 6, 6), 2: (5, 5, 6, 6), 3: (5, 5, 6, 1)}
+    layers = {1: (5, 5, 6, 6), 2: (5, 5, 6, 1)}
     assert jax.tree.map(jnp.shape, variables) == {
         "params": {f"conv{i}": {"kernel": s, "bias": s[3:]} for i, s in layers.items()}
         | {f"norm{i}": {"scale": s[3:], "bias": s[3:]} for i, s in layers.items()},
@@ -107,25 +107,11 @@ def test_the_paper_s_readout_is_the_default():
     assert jax.eval_shape(readout.apply, variables, stages).shape == (2, 224, 224)
 
 
-def test_stages_are_concatenated_in_the_order_of_their_names():
-    readout = Readout(depth=2, kernel_size=1, feature_size=(6, 5), map_size=(8, 8))
+def test_stages_are_read_in_the_order_of_their_names():
+    readout = Readout(feature_size=(9, 8), map_size=(8, 8))
     stages = make_stages()
-    (aligned,) = readout.align(dict(reversed(stages.items())))
-    np.testing.assert_array_equal(aligned, *readout.align(stages))
-    expected = [resize(stages[name], (6, 5), True) for name in ("f1", "f2", "f3")]
-    np.testing.assert_allclose(aligned, np.concatenate(expected, axis=3), atol=1e-6)
-
-
-@pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 2)])
-def test_one_convolution_may_read_stages_that_are_smaller_than_the_features(kernel_size, padding):
-    options = {"kernel_size": kernel_size, "padding": padding}
-    readout = Readout(feature_size=(6, 5), map_size=(12, 12), **options)
-    stages = make_stages()
-    assert [x.shape[1:3] for x in readout.align(stages)] == [(6, 5), (5, 4), (2, 2)]
-    resized = {name: resize(array, (6, 5), True) for name, array in stages.items()}
-    variables = make_variables(readout, stages)
-    predicted, expected = (jax.jit(readout.apply)(variables, s) for s in (stages, resized))
-    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+    aligned = readout.align(dict(reversed(stages.items())))
+    jax.tree.map(np.testing.assert_array_equal, aligned, tuple(stages.values()))
 
 
 def test_a_stage_that_is_no_larger_than_the_features_passes_unchanged():
@@ -134,37 +120,6 @@ def test_a_stage_that_is_no_larger_than_the_features_passes_unchanged():
     (aligned,) = readout.align({"f2": stage})
     assert aligned.dtype == jnp.bfloat16
     np.testing.assert_array_equal(aligned, stage)
-
-
-def test_align_keeps_the_corners_and_upsample_does_not():
-    readout = Readout(depth=2, kernel_size=1, feature_size=(7, 7), map_size=(14, 14))
-    stage = make_stages()["f2"]
-    (aligned,) = readout.align({"f2": stage})
-    np.testing.assert_allclose(aligned[:, -1, -1], stage[:, -1, -1], atol=1e-6)
-    ramp = jnp.broadcast_to(jnp.arange(7.0), (1, 7, 7))
-    np.testing.assert_allclose(
-        readout.upsample(ramp)[0, 3],
-        [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25, 5.75, 6],
-        atol=1e-6,
-    )
-
-
-def test_the_three_steps_are_the_whole():
-    readout = Readout(depth=2, feature_size=(9, 8), map_size=(20, 13))
-    stages = make_stages()
-    variables = make_variables(readout, stages)
-
-    @jax.jit
-    def steps(variables, stages):
-        response = readout.apply(variables, readout.align(stages), method="respond")
-        return response, readout.upsample(response)
-
-    response, predicted = steps(variables, stages)
-    assert response.shape == (2, *readout.response_size)
-    assert (response > 0).all()
-    assert (response < 1).all()
-    whole = jax.jit(readout.apply)(variables, stages)
-    np.testing.assert_allclose(predicted, whole, atol=1e-6)
 
 
 def test_training_moves_the_running_statistics_and_nothing_else():
@@ -195,7 +150,7 @@ def test_training_moves_the_running_statistics_and_nothing_else():
     padding=st.integers(0, 3),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_response_has_its_response_size_or_the_readout_is_refused(
     depth, kernel_size, padding, size
 ):
@@ -216,7 +171,16 @@ def test_the_response_has_its_response_size_or_the_readout_is_refused(
     assert response.shape == (1, *expected)
 
 
-@pytest.mark.parametrize("options", [{"depth": 0}, {"kernel_size": 0}, {"padding": -1}], ids=str)
-def test_impossible_readouts_are_refused(options):
-    with pytest.raises(ValueError, match=str(next(iter(options.values())))):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 0}, "0, 3, 0"),
+        ({"kernel_size": 0}, "1, 0, 0"),
+        ({"padding": -1}, "1, 3, -1"),
+        ({"depth": 2, "linear": True}, "depth 1, not 2"),
+    ],
+    ids=str,
+)
+def test_impossible_readouts_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         Readout(**options)

@@ -95,12 +95,7 @@ def upsampling(source, target):
 
 @pytest.mark.parametrize(
     ("feature_size", "map_size"),
-    [
-        ((28, 28), (224, 224)),
-        ((12, 9), (31, 40)),
-        ((14, 14), (10, 6)),
-        ((3, 3), (8, 8)),
-    ],
+    [((12, 9), (31, 40)), ((14, 14), (10, 6)), ((3, 3), (8, 8))],
     ids=str,
 )
 def test_the_loss_and_its_gradient_are_those_at_the_map_s_size(feature_size, map_size):
@@ -115,46 +110,22 @@ def test_the_loss_and_its_gradient_are_those_at_the_map_s_size(feature_size, map
     expected_gradient = 2 * rows.T @ difference @ columns / difference[0].size
 
     goal = target_for(readout, target)
-    response = jnp.asarray(response, jnp.float32)
-    np.testing.assert_allclose(squared_error(readout, response, goal), expected, atol=1e-6)
-    gradient = jax.grad(lambda p: squared_error(readout, p, goal).sum())(response)
-    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+    losses, pull_back = jax.vjp(
+        jax.jit(lambda p: squared_error(readout, p, goal)), jnp.asarray(response, jnp.float32)
+    )
+    np.testing.assert_allclose(losses, expected, atol=1e-6)
+    np.testing.assert_allclose(*pull_back(jnp.ones(3)), expected_gradient, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(16, 15), (15, 16), (8, 8)])
+@pytest.mark.parametrize("shape", [(16, 15), (15, 16)])
 def test_a_target_of_another_size_is_refused(shape):
-    target = np.zeros(shape)
     with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}\).*\(16, 16\)"):
-        target_for(small_readout(), target)
-    with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}\).*\(16, 16\)"):
-        fit(small_readout(), {"params": {}}, [], target)
+        fit(small_readout(), {"params": {}}, [], np.zeros(shape))
 
 
-def test_the_optimiser_is_pytorch_s_sgd():
-    draw = np.random.default_rng(0).normal
-    params = {"kernel": draw(size=(3, 4)), "bias": draw(size=4)}
-    tx = optimizer(step_decay(0.1, epochs=3, steps_per_epoch=4), momentum=0.8, weight_decay=0.01)
-    fitted = jax.tree.map(jnp.asarray, params)
-    state = tx.init(fitted)
-    buffers = {name: 0.0 for name in params}
-    for step in range(12):
-        gradients = {name: draw(size=p.shape) for name, p in params.items()}
-        rate = 0.1 if step < 8 else 0.01
-        for name, gradient in gradients.items():
-            # https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
-            buffers[name] = 0.8 * buffers[name] + gradient + 0.01 * params[name]
-            params[name] = params[name] - rate * buffers[name]
-        changes, state = tx.update(jax.tree.map(jnp.asarray, gradients), state, fitted)
-        fitted = optax.apply_updates(fitted, changes)
-        assert_close(fitted, params, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "steps", "whole"), [(15, 4, 10), (3, 1, 2), (2, 5, 1), (10, 2, 6), (1, 7, 1)]
-)
+@pytest.mark.parametrize(("epochs", "steps", "whole"), [(15, 4, 10), (2, 5, 1), (1, 7, 1)])
 def test_the_learning_rate_drops_to_a_tenth_after_two_thirds_of_the_epochs(epochs, steps, whole):
-    schedule = step_decay(0.5, epochs, steps)
-    rates = [float(schedule(step)) for step in range(epochs * steps)]
+    rates = jax.vmap(step_decay(0.5, epochs, steps))(jnp.arange(epochs * steps))
     expected = [0.5] * (whole * steps) + [0.05] * ((epochs - whole) * steps)
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
@@ -162,6 +133,7 @@ def test_the_learning_rate_drops_to_a_tenth_after_two_thirds_of_the_epochs(epoch
 def test_fit_takes_one_sgd_step_for_each_batch(small):
     readout, _, variables = small
     batches = [make_stages(3, seed) for seed in range(2)]
+    rates = [0.3, 0.15]
     target = position_map("G", 16)
     before = jax.tree.map(np.array, variables)
 
@@ -175,44 +147,36 @@ def test_fit_takes_one_sgd_step_for_each_batch(small):
     buffers = jax.tree.map(jnp.zeros_like, params)
     expected = []
     differentiate = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
-    for stages in batches:
+    for stages, rate in zip(batches, rates, strict=True):
         (loss, stats), gradients = differentiate(params, stats, stages)
         expected.append(loss)
         buffers = jax.tree.map(lambda b, g, p: 0.5 * b + g + 0.02 * p, buffers, gradients, params)
-        params = jax.tree.map(lambda p, b: p - 0.3 * b, params, buffers)
+        params = jax.tree.map(lambda p, b, r=rate: p - r * b, params, buffers)
 
-    fitted, losses = fit(
-        readout, variables, batches, target, learning_rate=0.3, momentum=0.5, weight_decay=0.02
-    )
+    schedule = optax.join_schedules([optax.constant_schedule(rate) for rate in rates], [1])
+    options = {"learning_rate": schedule, "momentum": 0.5, "weight_decay": 0.02}
+    fitted, losses = fit(readout, variables, batches, target, **options)
     assert losses.dtype == np.float32
     np.testing.assert_allclose(losses, expected, atol=1e-6)
     assert_close(fitted, {"params": params, "batch_stats": stats})
     jax.tree.map(np.testing.assert_array_equal, variables, before)
 
 
-def test_a_schedule_gives_each_step_its_rate(small):
-    readout, stages, variables = small
-    target = position_map("H", 16)
-    schedule = optax.piecewise_constant_schedule(0.1, {1: 0.0})
-    once, _ = fit(readout, variables, [stages], target)
-    then_none, _ = fit(readout, variables, [stages] * 3, target, learning_rate=schedule)
-    assert_close(then_none["params"], once["params"], atol=1e-7)
-
-
 def test_rows_with_mask_0_do_not_count():
-    readout = small_readout(depth=2)
+    readout, stages = small_readout(depth=2, kernel_size=1), {"f2": make_stages(5)["f2"]}
     tx, goal = optimizer(), target_for(readout, position_map("V", 16))
-    (features,) = readout.align(make_stages(5))
-    variables = jax.jit(readout.init)(jax.random.key(0), make_stages(1))
+    variables = jax.jit(readout.init)(jax.random.key(0), stages)
     state = State(variables, tx.init(variables["params"]))
-    step = jax.jit(lambda *args: train_step(readout, tx, state, *args))
+
+    @jax.jit
+    def step(stages, mask):
+        return train_step(readout, tx, state, readout.align(stages), goal, mask)
+
     rows, mask = np.array([0, 3]), jnp.asarray([1.0, 0, 0, 1, 0])
-    masked, masked_loss = step((features,), goal, mask)
-    expected, loss = step((features[rows],), goal)
+    masked, masked_loss = step(stages, mask)
+    expected, loss = step({"f2": stages["f2"][rows]}, jnp.ones(2))
     np.testing.assert_allclose(masked_loss, loss, rtol=1e-5)
     assert_close(masked, expected, atol=1e-6)
-    changed = jnp.where(mask[:, None, None, None] > 0, features, 100.0)
-    assert_close(step((changed,), goal, mask)[0], masked, atol=1e-6)
 
 
 def test_a_learning_rate_that_is_too_high_is_named_with_the_step(small):
@@ -220,13 +184,6 @@ def test_a_learning_rate_that_is_too_high_is_named_with_the_step(small):
     with pytest.raises(FloatingPointError, match=r"step [1-5] with learning rate 1e\+30") as error:
         fit(readout, variables, [stages] * 6, position_map("H", 16), learning_rate=1e30)
     assert "Readout" in str(error.value)
-
-
-def test_features_that_are_not_finite_are_reported_with_their_step(small):
-    readout, stages, variables = small
-    broken = {**stages, "f1": np.where(stages["f1"] > 2, np.float32(np.inf), stages["f1"])}
-    with pytest.raises(FloatingPointError, match=r"nan at step 2 with learning rate 0\.1\b"):
-        fit(readout, variables, [stages, stages, broken, stages], position_map("H", 16))
 
 
 def test_the_first_loss_that_is_not_finite_is_reported():
