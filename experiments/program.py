@@ -67,7 +67,7 @@ def _controls(values: Mapping[str, Any], *, demo: bool) -> tuple[str, ...]:
 def train(
     program: str,
     settings: type[training.TrainingSettings],
-    task: training.Task,
+    task: type[training.Task],
     defaults: Mapping[str, Any] = {},
 ) -> None:
     """Trains the networks that the flags describe, and ends the process.
@@ -75,7 +75,7 @@ def train(
     `defaults` are those of the program, by setting.
     """
     flags.define(settings, defaults, defaults)
-    start_program(lambda: training.run(flags.read(settings, program, defaults), task))
+    start_program(lambda: training.run(task.open(flags.read(settings, program, defaults))))
 
 
 def start_program(run: Callable[[], object]) -> None:

@@ -24,4 +24,4 @@ _DEFAULTS = {
 }
 
 if __name__ == "__main__":
-    train("train_dense", training.SaliencySettings, training.Saliency(), _DEFAULTS)
+    train("train_dense", training.SaliencySettings, training.Saliency, _DEFAULTS)

@@ -13,4 +13,4 @@ from experiments.program import train
 from posjax import training
 
 if __name__ == "__main__":
-    train("train_encoder", training.TrainingSettings, training.Classification())
+    train("train_encoder", training.TrainingSettings, training.Classification)

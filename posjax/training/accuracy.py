@@ -1,6 +1,5 @@
 """Accuracies of all encoders that a folder of trainings holds, with their intervals."""
 
-import json
 from pathlib import Path
 
 from safetensors import safe_open
@@ -37,8 +36,6 @@ def _row(path: Path) -> tuple | None:
         about = file.metadata() or {}
     if "recipe" not in about:
         return None  # from elsewhere
-    correct, count = int(about["test_correct"]), int(about["test_count"])
-    # Files of earlier versions have the seed in the recipe.
-    seed = int(about["seed"] if "seed" in about else json.loads(about["recipe"])["seed"])
+    correct, count, seed = (int(about[key]) for key in ("test_correct", "test_count", "seed"))
     low, high = wilson(correct, count)
     return about["encoder"], about["padding"], seed, correct, count, correct / count, low, high

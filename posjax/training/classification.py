@@ -1,34 +1,26 @@
 """Classification: an encoder with the head of its paper learns the classes of images."""
 
-import dataclasses
-from pathlib import Path
-from typing import Any
-
-import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int
 
 from posjax import encoders
 from posjax.encoders import Padding
-from posjax.encoders.weights.export import HEADS, as_stored, to_safetensors
+from posjax.encoders.weights.export import as_stored, to_safetensors
 from posjax.images import Labelled, open_labelled
-from posjax.runtime import progress
+from posjax.probes.trainer import Variables
 from posjax.training.accuracy import write_table
-from posjax.training.feeding import Dataset
-from posjax.training.initial import with_encoder
-from posjax.training.objective import Measures
-from posjax.training.optimizer import cross_entropy
+from posjax.training.dataset import Dataset
+from posjax.training.objective import Measures, Objective
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Datasets, TrainedModel
+from posjax.training.task import WEIGHTS, Job, Task, naming
+from posjax.training.train import evaluate
 
 
-@dataclasses.dataclass(frozen=True)
-class CrossEntropy:
-    """Telling classes apart, by cross-entropy; an `Objective`."""
-
-    module: nn.Module
-    smoothing: float = 0.0
+class CrossEntropy(Objective):
+    """Telling classes apart: `torch.nn.functional.cross_entropy` in float32."""
 
     trained = ("loss", "accuracy")
     tested = ("loss", "accuracy", "correct", "count")
@@ -37,7 +29,8 @@ class CrossEntropy:
         self, logits: Float[Array, "n classes"], targets: Int[Array, " n"], smoothing: float = 0.0
     ) -> Float[Array, " n"]:
         """The cross-entropy of each image."""
-        return cross_entropy(logits, targets, smoothing)
+        wanted = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
+        return optax.softmax_cross_entropy(logits.astype(jnp.float32), wanted)
 
     def measures(self, logits: Float[Array, "n classes"], targets: Int[Array, " n"]) -> Measures:
         """Whether each image is classified right: 1 or 0."""
@@ -54,11 +47,12 @@ class CrossEntropy:
         }
 
 
-class Classification:
-    """Encoders with their heads on labelled images, and accuracy.csv; a `Task`."""
+class Classification(Task):
+    """Encoders with their heads on labelled images: folders of class folders, or tfds datasets."""
 
-    def open(self, settings: TrainingSettings) -> Datasets:
-        """Opens folders of class folders, or datasets with a label.
+    @classmethod
+    def open(cls, settings: TrainingSettings) -> "Classification":
+        """Opens the images that the settings name.
 
         Raises:
             ValueError: they cannot be read, or have different classes; names the argument.
@@ -70,62 +64,42 @@ class Classification:
                 f"test_images has the classes {', '.join(test.classes)}; those of images are "
                 f"{', '.join(train.classes)}"
             )
-        return Datasets(
+        return cls(
+            settings,
             Dataset(train.source, train.labels),
             Dataset(test.source, test.labels),
-            {"classes": list(train.classes)},
             {"images": train.source.digest(), "test_images": test.source.digest()},
+            {"classes": list(train.classes)},
         )
 
-    def objective(
-        self, settings: TrainingSettings, padding: Padding, datasets: Datasets
-    ) -> CrossEntropy:
+    def objective(self, padding: Padding) -> CrossEntropy:
         """The encoder under this padding, with a head for the classes."""
+        settings = self.settings.optimizer
         encoder = encoders.create(
-            settings.encoder,
+            self.settings.encoder,
             padding,
-            num_classes=len(datasets.about["classes"]),
-            dtype=jnp.dtype(settings.optimizer.dtype),
+            num_classes=len(self.about["classes"]),
+            dtype=jnp.dtype(settings.dtype),
         )
-        return CrossEntropy(encoder, settings.optimizer.label_smoothing)
+        return CrossEntropy(encoder, settings.label_smoothing)
 
-    def files(self, model: TrainedModel) -> dict[str, bytes]:
+    def files(self, job: Job, variables: Variables) -> dict[str, bytes]:
         """The weights, with the accuracy of just these, as they are probed: in float32."""
-        name, dtype = model.settings.encoder, np.dtype(model.settings.weights_dtype)
-        variables = model.trained.variables
+        name, dtype = self.settings.encoder, np.dtype(self.settings.weights_dtype)
         stored = encoders.from_torch(name, as_stored(name, variables, dtype))
-        wide = CrossEntropy(model.job.objective.module.clone(dtype=jnp.float32))
-        figures = wide.summary(model.measures(wide, stored))
-        metadata = {
-            **model.about(),
-            "test_correct": str(figures["correct"]),
-            "test_count": str(figures["count"]),
-        }
-        return {WEIGHTS: to_safetensors(name, variables, metadata, dtype)}
+        wide = CrossEntropy(job.objective.module.clone(dtype=jnp.float32))
+        figures = wide.summary(evaluate(job, wide, stored))
+        metadata = {f"test_{key}": str(figures[key]) for key in ("correct", "count")}
+        return {WEIGHTS: to_safetensors(name, variables, job.metadata() | metadata, dtype)}
 
-    def write_table(self, workdir: Path) -> str:
-        """Accuracies, see `accuracy`."""
-        return write_table(workdir)
-
-    def with_encoder(self, network: Any, encoder: Any) -> Any:
-        """With its head too, where that has as many classes."""
-        (head,) = HEADS & network["params"].keys()
-        ours, theirs = (tree["params"].get(head, {}).get("bias") for tree in (network, encoder))
-        if theirs is not None and ours.shape != theirs.shape:
-            progress.note(
-                f"the weights are of {len(theirs)} classes, the images have {ours.shape[0]}: their "
-                "head is left out"
-            )
-            params = {name: layer for name, layer in encoder["params"].items() if name != head}
-            encoder = {**encoder, "params": params}
-        return with_encoder(network, encoder)
+    def write_table(self) -> str:
+        """Writes accuracy.csv, see `accuracy`."""
+        return write_table(self.settings.workdir)
 
 
 def _open_labelled(
     settings: TrainingSettings, argument: str, spec: str, limit: int | None
 ) -> Labelled:
-    size = settings.image_size + settings.optimizer.crop_margin
-    try:
+    size = settings.opened_size
+    with naming(argument):
         return open_labelled(spec, size=size, limit=limit, manual_dir=settings.manual_dir)
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error

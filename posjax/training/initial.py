@@ -1,96 +1,115 @@
 """Where a training begins: at random weights, or at those of a file."""
 
-from collections.abc import Callable
-from pathlib import Path
-
-import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from posjax import encoders
-from posjax.encoders import RANDOM, Loaded, Padding, weights_path
-from posjax.encoders.weights.torch_names import Variables
+from posjax.encoders import RANDOM, Loaded, weights_path
+from posjax.encoders.weights.export import HEADS
+from posjax.probes.trainer import Variables
 from posjax.runtime import progress, write_atomically
-from posjax.training.settings import TrainingSettings
-
-RECORD = "initial_weights"
+from posjax.training.task import Job, naming
 
 
-def load_initial(settings: TrainingSettings, padding: Padding) -> Loaded | None:
-    """The encoder that a training under this padding mode begins with, or None for a random one.
+def initial_variables(job: Job) -> Variables:
+    """The variables that the network begins with; raises what `check_initial` raises."""
+    # No padding mode has parameters: all draw the same.
+    random = jax.jit(job.objective.module.init)(jax.random.key(job.seed), _image(job))
+    loaded = load_initial(job)
+    return with_encoder(random, loaded.variables) if loaded else random
+
+
+def check_initial(job: Job) -> str:
+    """The digest of the weights that the network begins with, or `random`.
+
+    Prints a note where they do not say how their images were normalised.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_initial`; a layer has another shape.
+    """
+    loaded = load_initial(job)
+    if loaded is None:
+        return RANDOM
+    if loaded.normalize is None:
+        progress.note(
+            f"weights: {_path(job)} does not say how its images were normalised: normalize="
+            f"{job.settings.normalize} is taken"
+        )
+    shapes = jax.eval_shape(job.objective.module.init, jax.random.key(0), _image(job))
+    with_encoder(shapes, loaded.variables)
+    return loaded.digest
+
+
+def load_initial(job: Job) -> Loaded | None:
+    """The encoder that the network begins with, or None for a random one.
 
     Raises:
         ValueError, FileNotFoundError: the weights cannot be read, are of another encoder, or expect
             images that are normalised otherwise.
     """
+    settings = job.settings
     if settings.weights == RANDOM:
         return None
-    try:
-        path = weights_path(settings.weights, settings.encoder, padding.mode)
-        loaded = encoders.load_with_info(settings.encoder, path)
-    except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"weights: {error}") from error
-    if loaded.normalize not in (None, settings.normalize):
-        raise ValueError(
-            f"weights: {path} was trained with normalize={loaded.normalize}, not "
-            f"{settings.normalize}"
-        )
+    with naming("weights"):
+        loaded = encoders.load_with_info(settings.encoder, _path(job))
+        if loaded.normalize not in (None, settings.normalize):
+            raise ValueError(
+                f"{_path(job)} was trained with normalize={loaded.normalize}, not "
+                f"{settings.normalize}"
+            )
     return loaded
-
-
-def check_initial(
-    settings: TrainingSettings,
-    padding: Padding,
-    module: nn.Module,
-    with_encoder: Callable[[Variables, Variables], Variables],
-) -> str:
-    """The digest of the weights that training `module` begins with, or `random`.
-
-    Prints a note where they do not say how their images were normalised.
-
-    Raises:
-        ValueError, FileNotFoundError: it cannot begin with them.
-    """
-    loaded = load_initial(settings, padding)
-    if loaded is None:
-        return RANDOM
-    if loaded.normalize is None:
-        path = weights_path(settings.weights, settings.encoder, padding.mode)
-        progress.note(
-            f"weights: {path} does not say how its images were normalised: normalize="
-            f"{settings.normalize} is taken"
-        )
-    image = jax.ShapeDtypeStruct((1, settings.image_size, settings.image_size, 3), np.float32)
-    with_encoder(jax.eval_shape(module.init, jax.random.key(0), image), loaded.variables)
-    return loaded.digest
 
 
 def with_encoder(network: Variables, encoder: Variables) -> Variables:
     """The variables of a network in which the layers of `encoder` replace those of the same name.
 
+    A dense network has its own under `encoder`. Layers that the network lacks are left out, and so
+    is a head of other classes, with a note.
+
     Raises:
-        ValueError: their shapes differ.
+        ValueError: a layer has another shape.
     """
-    merged = {kind: {**layers, **encoder.get(kind, {})} for kind, layers in network.items()}
-    old, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, merged))
-    other = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    if other:
+    if "encoder" in network["params"]:
+        inner = with_encoder({kind: tree["encoder"] for kind, tree in network.items()}, encoder)
+        return {kind: {**tree, "encoder": inner[kind]} for kind, tree in network.items()}
+    old, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, encoder))
+    common = old.keys() & new.keys()
+    differing = {name for name in common if old[name] != new[name]}
+    if other := sorted(differing - HEADS):
         raise ValueError(f"weights have other layers than what is trained: {', '.join(other)}")
-    return merged
+    for head in differing:
+        progress.note(
+            f"the weights are of {new[head]['bias'][0]} classes, the images have "
+            f"{old[head]['bias'][0]}: their head is left out"
+        )
+    taken = common - differing
+    return {
+        kind: layers | {name: layer for name, layer in encoder[kind].items() if name in taken}
+        for kind, layers in network.items()
+    }
 
 
-def record(folder: Path, digest: str) -> None:
-    """Writes down which weights the training in a folder begins with, or checks that.
+def record(job: Job) -> None:
+    """Writes down which weights the training begins with, or checks that.
 
     Raises:
         ValueError: it began with others.
     """
-    path = folder / RECORD
+    path = job.folder / "initial_weights"
     if not path.exists():
-        folder.mkdir(exist_ok=True)
-        write_atomically(path, f"{digest}\n".encode())
-    elif (before := path.read_text().strip()) != digest:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{job.initial_weights}\n".encode())
+    elif (before := path.read_text().strip()) != job.initial_weights:
         raise ValueError(
-            f"weights: the training in {folder} began with {before}, these are {digest}. Choose "
-            "another workdir, or delete that folder."
+            f"weights: the training in {job.folder} began with {before}, these are "
+            f"{job.initial_weights}. Choose another workdir, or delete that folder."
         )
+
+
+def _path(job: Job) -> str:
+    return weights_path(job.settings.weights, job.settings.encoder, job.padding.mode)
+
+
+def _image(job: Job) -> jax.Array:
+    return jnp.zeros((1, job.settings.image_size, job.settings.image_size, 3))

@@ -1,7 +1,9 @@
 """What a network learns: one step of training it on an objective, and of its evaluation."""
 
+import abc
+import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
@@ -14,53 +16,41 @@ from jaxtyping import Array, Float, Key, Num, UInt
 from posjax import runtime
 from posjax.encoders import normalised
 from posjax.probes.trainer import State, Variables
-from posjax.training.augment import Windows, central, crop, draw_windows
+from posjax.training.augment import central, random_windows
 
 Measures = dict[str, Float[Array, "n ..."]]
 """By name: a number for each image, or a row of numbers."""
 
 
-@runtime_checkable
-class Objective(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Objective(abc.ABC):
     """What a network learns: its loss, and what is measured of its answers.
 
-    Compiled steps are cached by their objective: it is hashable, and equal to any other with the
-    same content.
+    `module.apply(variables, images, train=…, method="logits")` gives the answers; its field
+    `axis_name` joins BatchNorm's statistics of several devices. `smoothing` is that of the labels
+    in training. `trained` names the loss and the measures that are averaged over each epoch,
+    `tested` the figures of `summary`.
     """
 
-    @property
-    def module(self) -> nn.Module:
-        """`apply(variables, images, train=…, method="logits")` gives its answers.
+    module: nn.Module
+    smoothing: float = 0.0
 
-        It has a field `axis_name`: in training, BatchNorm's statistics are of all its devices.
-        """
-        ...
+    trained: ClassVar[tuple[str, ...]]
+    tested: ClassVar[tuple[str, ...]]
 
-    @property
-    def smoothing(self) -> float:
-        """Label smoothing of the loss in training."""
-        ...
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """`loss` and the measures that are one number an image: averaged over each epoch."""
-        ...
-
-    @property
-    def tested(self) -> tuple[str, ...]:
-        """The names in `summary`."""
-        ...
-
+    @abc.abstractmethod
     def losses(self, logits: Array, targets: Array, smoothing: float = 0.0) -> Float[Array, " n"]:
         """The loss of each image."""
         ...
 
+    @abc.abstractmethod
     def measures(self, logits: Array, targets: Array) -> Measures:
-        """What is measured of each image, but for its loss."""
+        """What is measured of each image beside its loss."""
         ...
 
+    @abc.abstractmethod
     def summary(self, measures: dict[str, np.ndarray]) -> dict[str, float]:
-        """The figures of a set of images, from the measures of all of them and their losses."""
+        """The figures of a set of images, from their measures and losses."""
         ...
 
 
@@ -104,27 +94,16 @@ def train_step(
     return State(variables, opt_state), sums
 
 
-def evaluate_step(
-    objective: Objective,
-    variables: Variables,
-    images: Float[Array, "n h w 3"],
-    targets: Num[Array, "n ..."],
-) -> Measures:
-    """The loss, without label smoothing, and the measures of each image."""
-    logits = cast(Array, objective.module.apply(variables, images, method="logits"))
-    return {"loss": objective.losses(logits, targets), **objective.measures(logits, targets)}
-
-
 def network_step(
     objective: Objective, tx: optax.GradientTransformation, margin: int, normalize: str
 ) -> Callable:
     """The step that trains a network on random windows of a batch, on one device of several.
 
-    It maps (state, sums, images [n, h, w, 3], targets [n, …], seed, number) to the next state and
-    the sums with those of this batch, see `train_step`; seed and the number of the step draw the
-    windows and dropout. The windows are `margin` pixels smaller than the images, and normalised by
-    the statistics that `normalize` names.
+    It maps (state, sums, images, targets, seed, number) to the next state and the sums with those
+    of this batch, see `train_step`; seed and the number of the step draw the windows and dropout.
+    Windows are `margin` pixels smaller than images, and normalised as `normalize` says.
     """
+    axis = runtime.BATCH_AXIS
 
     def train_network(
         state: State,
@@ -135,9 +114,10 @@ def network_step(
         number: UInt[Array, ""],
     ) -> tuple[State, dict[str, Array]]:
         crops, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
-        dropout = jax.random.fold_in(dropout, lax.axis_index(runtime.BATCH_AXIS))
-        seen = training_view(images, targets, crops, margin, normalize, runtime.BATCH_AXIS)
-        state, more = train_step(objective, tx, state, *seen, dropout, runtime.BATCH_AXIS)
+        dropout = jax.random.fold_in(dropout, lax.axis_index(axis))
+        images, targets = random_windows(images, targets, crops, margin, axis)
+        seen = normalised(images, normalize)
+        state, more = train_step(objective, tx, state, seen, targets, dropout, axis)
         return state, jax.tree.map(jnp.add, sums, more)
 
     return train_network
@@ -146,47 +126,15 @@ def network_step(
 def evaluation_step(objective: Objective, margin: int, normalize: str) -> Callable:
     """The step that maps (variables, images, targets) to the loss and measures of each image.
 
-    The images are seen as `network_step` sees them, but for the windows, which are the middle ones.
+    Images are seen as by `network_step`, in their middle windows. Labels are not smoothed.
     """
 
     def evaluate_network(
         variables: Variables, images: Num[Array, "n h w 3"], targets: Num[Array, "n ..."]
     ) -> Measures:
-        seen = evaluation_view(images, targets, margin, normalize)
-        return evaluate_step(objective, variables, *seen)
+        seen = normalised(central(images, margin), normalize)
+        targets = central(targets, margin) if targets.ndim == 3 else targets
+        logits = cast(Array, objective.module.apply(variables, seen, method="logits"))
+        return {"loss": objective.losses(logits, targets), **objective.measures(logits, targets)}
 
     return evaluate_network
-
-
-def training_view(
-    images: Num[Array, "n h w 3"],
-    targets: Num[Array, "n ..."],
-    key: Key[Array, ""],
-    margin: int,
-    normalize: str,
-    axis_name: str,
-) -> tuple[Float[Array, "n h2 w2 3"], Num[Array, "n ..."]]:
-    """Random windows of this device's images, normalised, and of targets that are masks.
-
-    Windows are drawn for the images of all devices. An image has the same window, however many
-    devices there are.
-    """
-    n = len(images)
-    windows = draw_windows(key, n * lax.axis_size(axis_name), margin)
-    first = n * lax.axis_index(axis_name)
-    local = Windows(*(lax.dynamic_slice_in_dim(part, first, n) for part in windows))
-    if targets.ndim == 3:
-        targets = crop(targets[..., None], local, margin)[..., 0]
-    return normalised(crop(images, local, margin), normalize), targets
-
-
-def evaluation_view(
-    images: Num[Array, "n h w 3"],
-    targets: Num[Array, "n ..."],
-    margin: int,
-    normalize: str,
-) -> tuple[Float[Array, "n h2 w2 3"], Num[Array, "n ..."]]:
-    """The windows in the middle, normalised, and of targets that are masks."""
-    if targets.ndim == 3:
-        targets = central(targets[..., None], margin)[..., 0]
-    return normalised(central(images, margin), normalize), targets

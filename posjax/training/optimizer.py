@@ -1,11 +1,9 @@
-"""Learning rate, optimiser and loss of a training."""
+"""Learning rate and optimiser of a training."""
 
 from typing import Any
 
-import jax
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, Int
 
 from posjax.training.settings import OptimizerSettings
 
@@ -57,12 +55,3 @@ def optimizer(settings: OptimizerSettings, steps_per_epoch: int) -> optax.Gradie
 def _kernels(params: Any) -> Any:
     flat = flatten_dict(params)
     return unflatten_dict({path: path[-1] == "kernel" for path in flat})
-
-
-def cross_entropy(
-    logits: Float[Array, "n classes"], labels: Int[Array, " n"], smoothing: float
-) -> Float[Array, " n"]:
-    """`torch.nn.functional.cross_entropy(label_smoothing=…)` of each row, in float32."""
-    wide = logits.astype("float32")
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(wide, targets)

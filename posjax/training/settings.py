@@ -82,7 +82,8 @@ class TrainingSettings:
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
     )
-    paddings: tuple[str | Padding, ...] = setting(
+    # Any: texts become `Padding`.
+    paddings: tuple[Any, ...] = setting(
         (Padding("zeros"),),
         "Padding modes; an encoder is trained under each.",
         parse=Padding.parse,
@@ -141,26 +142,23 @@ class TrainingSettings:
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""
         check_fields(self)
-        for padding in self.parsed_paddings:
+        image = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), np.float32)
+        for padding in self.paddings:
             if padding.alignment:
                 raise ValueError(f"paddings: alignments such as {padding} are not trained")
             encoders.check_padding(self.encoder, padding)
-            self._check_size(padding)
+            classes = 2 if self.with_head else None
+            encoder = encoders.create(self.encoder, padding, num_classes=classes)
+            try:
+                jax.eval_shape(encoder.init, jax.random.key(0), image)
+            except ValueError as error:
+                raise ValueError(f"image_size={self.image_size}: {error}") from error
 
     @property
-    def parsed_paddings(self) -> tuple[Padding, ...]:
-        """The paddings, none of them a text."""
-        return tuple(map(Padding.parse, self.paddings))
+    def opened_size(self) -> int:
+        """Height and width of the images as they are opened."""
+        return self.image_size + self.optimizer.crop_margin
 
     def identity(self) -> dict[str, Any]:
         """What determines the results: a run that goes on must have the same."""
         return result_fields(self) | result_fields(self.optimizer)
-
-    def _check_size(self, padding: Padding) -> None:
-        """Raises ValueError where images are too small for the encoder or its head."""
-        encoder = encoders.create(self.encoder, padding, num_classes=2 if self.with_head else None)
-        images = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), np.float32)
-        try:
-            jax.eval_shape(encoder.init, jax.random.key(0), images)
-        except ValueError as error:
-            raise ValueError(f"image_size={self.image_size}: {error}") from error

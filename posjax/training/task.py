@@ -1,15 +1,19 @@
-"""What sets one kind of training apart from another, and what it is given."""
+"""A task: a kind of training, opened on its images; a job: the training of one of its networks."""
 
+import abc
+import contextlib
 import dataclasses
+import functools
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
+import jax
 
-from posjax.encoders import Padding
-from posjax.training.feeding import Dataset, Feed
-from posjax.training.job import Job, Trained, evaluate
+from posjax.encoders import RANDOM, Padding
+from posjax.probes.trainer import Variables
+from posjax.training.dataset import Dataset
 from posjax.training.objective import Objective
 from posjax.training.settings import TrainingSettings
 
@@ -17,43 +21,92 @@ WEIGHTS = "weights.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
-class Datasets:
-    """The images to train on and to test on.
+class Task(abc.ABC):
+    """What networks learn, and from which images.
 
-    `about` joins config.json, and so do `digests`: a run is the same only where they are.
+    `digests` of images and `about` join config.json: a run goes on only where the former are the
+    same.
     """
 
+    settings: TrainingSettings
     train: Dataset
     test: Dataset
-    about: dict[str, Any]
-    digests: dict[str, str]
+    digests: Mapping[str, str]
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    @abc.abstractmethod
+    def open(cls, settings: Any) -> "Task":
+        """Opens the images that the settings name.
+
+        Raises:
+            ValueError: they cannot be read or do not fit together; names the argument.
+        """
+        ...
+
+    @abc.abstractmethod
+    def objective(self, padding: Padding) -> Objective:
+        """What a network under this padding learns."""
+        ...
+
+    @abc.abstractmethod
+    def files(self, job: "Job", variables: Variables) -> dict[str, bytes]:
+        """The files of a finished training, by name. `WEIGHTS` is one of them."""
+        ...
+
+    @abc.abstractmethod
+    def write_table(self) -> str:
+        """Writes a table of the finished trainings in the workdir; the same as text."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedModel:
-    """A network whose training has come to its end."""
+class Job:
+    """The training of one network; `initial_weights` is the digest of what it begins with."""
 
-    settings: TrainingSettings
+    task: Task
     padding: Padding
-    job: Job
-    trained: Trained
-    initial_weights: str
-    images: Feed
-    tests: Feed
+    seed: int
+    devices: tuple[jax.Device, ...]
+    initial_weights: str = RANDOM
 
-    def measures(self, objective: Objective, variables: Any) -> dict[str, np.ndarray]:
-        """The measures of all test images, of variables that need not be those trained."""
-        job = dataclasses.replace(self.job, objective=objective)
-        measures = evaluate(job, variables, self.tests)
-        assert measures is not None  # nobody asks it to stop
-        return measures
+    @property
+    def settings(self) -> TrainingSettings:
+        """Those of the task."""
+        return self.task.settings
 
-    def about(self) -> dict[str, str]:
-        """The metadata of its files."""
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """What the network learns."""
+        return self.task.objective(self.padding)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training images."""
+        return len(self.task.train) // self.settings.optimizer.batch_size
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.settings.encoder} {self.padding}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        name = f"{self.settings.encoder}-{self.padding}-seed{self.seed}"
+        return self.settings.workdir / name
+
+    @property
+    def finished(self) -> bool:
+        """Whether its files are there."""
+        return (self.folder / WEIGHTS).exists()
+
+    def metadata(self) -> dict[str, str]:
+        """What its files say of it."""
         return {
             "encoder": self.settings.encoder,
             "padding": str(self.padding),
-            "seed": str(self.job.seed),
+            "seed": str(self.seed),
             "normalize": self.settings.normalize,
             "image_size": str(self.settings.image_size),
             "recipe": json.dumps(dataclasses.asdict(self.settings.optimizer)),
@@ -62,26 +115,10 @@ class TrainedModel:
         }
 
 
-@runtime_checkable
-class Task(Protocol):
-    """A kind of training."""
-
-    def open(self, settings: Any) -> Datasets:
-        """The images and targets that the settings name."""
-        ...
-
-    def objective(self, settings: Any, padding: Padding, datasets: Datasets) -> Objective:
-        """What a network under this padding learns."""
-        ...
-
-    def files(self, model: TrainedModel) -> dict[str, bytes]:
-        """The files of a finished training, by name. `WEIGHTS` is one of them."""
-        ...
-
-    def write_table(self, workdir: Path) -> str:
-        """Writes a table of a workdir's finished trainings; the same as text."""
-        ...
-
-    def with_encoder(self, network: Any, encoder: Any) -> Any:
-        """The variables of a network with those of an encoder in their place."""
-        ...
+@contextlib.contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Errors in the block begin with the name of the argument."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{argument}: {error}") from error

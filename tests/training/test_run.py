@@ -5,17 +5,38 @@ import dataclasses
 import pytest
 from colours import write_images
 
-from posjax.training import Classification, TrainingSettings, run
+from posjax.training import Classification, OptimizerSettings, TrainingSettings, run
 
 
-def test_folders_that_are_missing_or_have_other_classes_are_refused_by_name(tmp_path):
-    train = write_images(tmp_path / "train", 2)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    train, test = (str(write_images(folder / part, 4)) for part in ("train", "test"))
+    return TrainingSettings(images=train, test_images=test, workdir=folder / "run")
+
+
+def test_folders_that_are_missing_or_have_other_classes_are_refused_by_name(settings, tmp_path):
     other = write_images(tmp_path / "other", 2)
     (other / "red").rename(other / "green")
-    workdir = tmp_path / "run"
-    settings = TrainingSettings(images=str(train), test_images="nowhere", workdir=workdir)
     with pytest.raises(ValueError, match=r"^test_images: no folder 'nowhere'"):
-        run(settings, Classification())
+        Classification.open(dataclasses.replace(settings, test_images="nowhere"))
     with pytest.raises(ValueError, match=r"^test_images has the classes blue, green; those of"):
-        run(dataclasses.replace(settings, test_images=str(other)), Classification())
-    assert not workdir.exists()
+        Classification.open(dataclasses.replace(settings, test_images=str(other)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 9}, "^batch_size=9: there are only 8 training images"),
+        ({"batch_size": 6}, "^batch_size=6 is no multiple of the 4 devices"),
+        ({"epochs": 1, "warmup_epochs": 0.9, "batch_size": 8}, "^warmup_epochs=0.9 leaves none"),
+        ({"weights": "nowhere.npz", "batch_size": 8}, "^weights: there is no file nowhere.npz"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(settings, changes, message):
+    weights = changes.pop("weights", "random")
+    optimizer = OptimizerSettings(**changes)
+    changed = dataclasses.replace(settings, optimizer=optimizer, weights=weights, devices=4)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(Classification.open(changed))
+    assert not settings.workdir.exists()

@@ -12,6 +12,7 @@ from posjax.training.objective import Measures
 BETA_SQUARED = 0.3
 """How much recall counts beside precision (Achanta et al. 2009)."""
 LEVELS = 256
+MEASURED = ("mae", "f_adaptive", "precision", "recall", "intersection", "union")
 FIGURES = ("f_adaptive", "f_max", "mae", "miou")
 
 

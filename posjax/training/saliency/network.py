@@ -1,7 +1,6 @@
 """Saliency: an encoder with a light decoder learns where the salient objects are."""
 
-import dataclasses
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from posjax import encoders
 from posjax.encoders import Padding
 from posjax.images import HALF
 from posjax.layers import BatchNorm, pad, resize_bilinear
-from posjax.training.objective import Measures
+from posjax.training.objective import Measures, Objective
 from posjax.training.saliency.measures import saliency_figures, saliency_measures
 
 SIDE = 4  # pixels of the image to one of the decoder
@@ -36,10 +35,6 @@ class SaliencyNetwork(nn.Module):
     padding: Padding = Padding("zeros")
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
-
-    if TYPE_CHECKING:
-
-        def __hash__(self) -> int: ...  # flax makes it, unlike what checkers think of dataclasses
 
     def setup(self):
         """The encoder's parameters are those of `create(name)`, under `encoder`."""
@@ -85,15 +80,11 @@ def continued(x: Float[Array, "n h w c"], size: tuple[int, int]) -> Float[Array,
     return pad(x, (top, left), "replicate")
 
 
-@dataclasses.dataclass(frozen=True)
-class SaliencyObjective:
-    """Finding salient pixels, by binary cross-entropy; an `Objective`.
+class SaliencyObjective(Objective):
+    """Finding salient pixels, by binary cross-entropy.
 
     Targets are masks of 0 to 255. A pixel above `HALF` is salient where it is counted.
     """
-
-    module: nn.Module
-    smoothing: float = 0.0
 
     trained = ("loss", "mae")
     tested = ("loss", "f_adaptive", "f_max", "mae", "miou", "empty", "count")

@@ -1,15 +1,12 @@
 """How far predicted saliency goes with a crop that moves over an image."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from posjax import runtime
 from posjax.encoders import normalised
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
@@ -38,13 +35,11 @@ def follow(
         known = (highest >= 0.5) & (jnp.ptp(flat, axis=1) > 1e-6 * highest)
         return along[jnp.argmax(flat, axis=1)], mass, known
 
-    peak, mass, known = (
-        b - a if a.dtype != bool else a & b
-        for a, b in zip(places(still), places(moved), strict=True)
-    )
+    (peak, mass, known), (new_peak, new_mass, new_known) = places(still), places(moved)
+    both = known & new_known
     return {
-        "peak": jnp.where(known, peak, jnp.nan),
-        "mass": jnp.where(known, mass, jnp.nan),
+        "peak": jnp.where(both, new_peak - peak, jnp.nan),
+        "mass": jnp.where(both, new_mass - mass, jnp.nan),
     }
 
 
@@ -74,15 +69,6 @@ def shift_step(network: nn.Module, normalize: str, size: int, step: int) -> Call
         return {**measured, "maps": jnp.stack(maps, axis=1)}
 
     return measure
-
-
-# Cached, because its compilation serves all seeds.
-@functools.cache
-def measure_shifts(
-    network: nn.Module, normalize: str, size: int, step: int, devices: tuple[jax.Device, ...]
-) -> Callable:
-    """`shift_step`, compiled for the devices."""
-    return runtime.pmap(shift_step(network, normalize, size, step), devices)
 
 
 def common(map_: Array, down: int, right: int, step: int) -> Array:

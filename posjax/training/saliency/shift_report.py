@@ -14,40 +14,35 @@ COLUMNS = ("encoder", "padding", "figure", "value", "low", "high", "seeds", "ima
 
 
 def table_rows(
-    encoder: str, padding: str, networks: Sequence[dict[str, np.ndarray]]
+    encoder: str, padding: str, figures: dict[str, Float[np.ndarray, "seeds images directions"]]
 ) -> list[tuple]:
     """The rows of networks that differ in their seed alone, one for each figure."""
     rows = []
-    for name in FIGURES:
-        values = np.stack([network[name] for network in networks])  # seeds, images, directions
+    for name, values in figures.items():
         undefined = np.isnan(values)
         known = np.sum(~undefined, axis=2)
         means = np.where(known, np.nansum(values, axis=2) / np.maximum(known, 1), np.nan)
         interval = bootstrap_mean(means) or (np.nan,) * 3
-        counts = (len(networks), values.shape[1], int(undefined.sum()))
+        counts = (*values.shape[:2], int(undefined.sum()))
         rows.append((encoder, padding, name, *(f"{v:.4f}" for v in interval), *counts))
     return rows
 
 
 def as_text(rows: Sequence[tuple], step: int) -> str:
     """The table, with what it means above it."""
-    cells: dict[str, str] = {}
+    cells: dict[str, str] = {"(seeds x images)": "".join(f"{name:>44}" for name in FIGURES)}
     for encoder, padding, _, value, low, high, seeds, images, undefined in rows:
         label = f"{encoder} {padding} ({seeds} x {images})"
         pairs = seeds * images * len(DIRECTIONS)
         lost = f" {undefined} of {pairs} undefined" if undefined else ""
         cells[label] = cells.get(label, "") + f"{f'{value} [{low}, {high}]{lost}':>44}"
-    head = f"{'(seeds x images)':44}" + "".join(f"{name:>44}" for name in FIGURES)
-    return "\n".join(
-        [
-            f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
-            "where it stays with the content. A peak that stays in the frame has 1, a centre of "
-            "mass less: it is that of what both crops show. Undefined where either shows nothing "
-            "salient: such pairs are left out, which may be others for each padding mode",
-            head,
-            *(f"{label:44}{cell}" for label, cell in cells.items()),
-        ]
+    meaning = (
+        f"crops moved by {step} pixels: which part of the way the prediction goes with them, 0 "
+        "where it stays with the content. A peak that stays in the frame has 1, a centre of "
+        "mass less: it is that of what both crops show. Undefined where either shows nothing "
+        "salient: such pairs are left out, which may be others for each padding mode"
     )
+    return "\n".join([meaning, *(f"{label:44}{cell}" for label, cell in cells.items())])
 
 
 def picture(

@@ -1,14 +1,13 @@
 """How well networks find salient objects: figures with intervals, and those of a prior beside."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from posjax.runtime import write_rows
-from posjax.training.saliency.measures import FIGURES, saliency_figures
+from posjax.training.saliency.measures import FIGURES, MEASURED, saliency_figures
 from posjax.training.task import WEIGHTS
 
 MEASURES = "measures.npz"
@@ -16,22 +15,11 @@ COLUMNS = ("encoder", "padding", "minus", "figure", "value", "low", "high", "see
 RESAMPLES = 1000
 PRIOR = "mean mask"
 """The control: the average of the masks of training as the prediction for every image."""
+Measured = dict[str, np.ndarray]
+Networks = dict[int, Measured]
+"""The measures of the networks of one padding mode, by seed."""
 PAPER = """\
 the paper's Table 5 (VGG-16, ECSSD): F-measure .36, MAE .48 without padding; .78, .17 with it"""
-
-
-class Row(NamedTuple):
-    """One figure of the networks trained under a padding mode, or what it exceeds another's by."""
-
-    encoder: str
-    padding: str
-    minus: str
-    figure: str
-    value: float
-    low: float
-    high: float
-    seeds: int
-    images: int
 
 
 def write_table(workdir: Path) -> str:
@@ -43,62 +31,49 @@ def write_table(workdir: Path) -> str:
     groups = _groups(workdir)
     if not groups:
         return "no training has finished yet"
-    rows = [row for name, networks in groups.items() for row in _rows(*name, networks)]
-    modes = [name for name in groups if name[1] != PRIOR]
-    for encoder, padding in modes:
-        base = "zeros" if padding != "zeros" else ""
-        if (encoder, base) in groups:
-            pair = [groups[encoder, name] for name in (padding, base)]
-            rows += _rows(encoder, padding, *pair, minus=base)
+    rows = [row for mode, networks in groups.items() for row in _rows(*mode, networks)]
+    for encoder, padding in groups:
+        zeros = groups.get((encoder, "zeros"))
+        if zeros and padding != "zeros":
+            rows += _rows(encoder, padding, groups[encoder, padding], minus=zeros)
     cells = ((*row[:4], *(f"{value:.4f}" for value in row[4:7]), *row[7:]) for row in rows)
     write_rows(workdir / "saliency.csv", COLUMNS, cells)
-    return as_text(rows)
+    return _as_text(rows)
 
 
-def as_text(rows: Iterable[Row]) -> str:
+def _as_text(rows: Iterable[tuple]) -> str:
     """Figures in columns; differences from zero padding below them."""
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        name = f"{row.padding} - {row.minus}" if row.minus else row.padding
-        label = f"{row.encoder} {name} ({row.seeds} x {row.images})"
-        sign = "+" if row.minus else ""
-        interval = f"[{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
-        cells.setdefault(label, {})[row.figure] = f"{row.value:{sign}.3f} {interval}"
-    lines = [f"{'(seeds x test images)':48}" + "".join(f"{name:>26}" for name in FIGURES)]
-    lines += [
-        f"{label:48}" + "".join(f"{figures[name]:>26}" for name in FIGURES)
-        for label, figures in cells.items()
-    ]
-    return "\n".join([*lines, PAPER])
+    cells = {"(seeds x test images)": "".join(f"{name:>26}" for name in FIGURES)}
+    for encoder, padding, minus, _, value, low, high, seeds, images in rows:
+        name, sign = (f"{padding} - {minus}", "+") if minus else (padding, "")
+        label = f"{encoder} {name} ({seeds} x {images})"
+        cell = f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+        cells[label] = cells.get(label, "") + f"{cell:>26}"
+    return "\n".join([*(f"{label:48}{cell}" for label, cell in cells.items()), PAPER])
 
 
-def _groups(workdir: Path) -> dict[tuple[str, str], dict[int, Mapping[str, np.ndarray]]]:
-    """The measures of every encoder, padding mode and seed, and those of the prior, of seed 0."""
-    groups: dict[tuple[str, str], dict[int, Mapping[str, np.ndarray]]] = {}
-    prior: Mapping[str, np.ndarray] = {}
+def _groups(workdir: Path) -> dict[tuple[str, str], Networks]:
+    """The measures of every encoder and padding mode, and those of the prior, of seed 0."""
+    groups: dict[tuple[str, str], Networks] = {}
+    prior: Measured = {}
     for path in sorted(workdir.glob(f"*/{MEASURES}")):
         if not (path.parent / WEIGHTS).exists():
             continue  # its training is being written
         with np.load(path) as file:
             arrays = dict(file)
         about = json.loads(str(arrays.pop("about")))
-        measures = {k: v for k, v in arrays.items() if not k.startswith("prior_")}
-        groups.setdefault((about["encoder"], about["padding"]), {})[about["seed"]] = measures
-        prior = {k.removeprefix("prior_"): v for k, v in arrays.items() if k not in measures}
+        prior = {name: arrays.pop(f"prior_{name}") for name in MEASURED}
+        groups.setdefault((about["encoder"], about["padding"]), {})[about["seed"]] = arrays
     if prior:
         groups["any", PRIOR] = {0: prior}
     return groups
 
 
 def _rows(
-    encoder: str,
-    padding: str,
-    networks: dict[int, Mapping[str, np.ndarray]],
-    other: dict[int, Mapping[str, np.ndarray]] | None = None,
-    *,
-    minus: str = "",
-) -> list[Row]:
-    seeds = sorted(networks.keys() & other.keys() if other else networks.keys())
+    encoder: str, padding: str, networks: Networks, minus: Networks | None = None
+) -> list[tuple]:
+    """One row for each figure, with the `COLUMNS`."""
+    seeds = sorted(networks.keys() & minus.keys() if minus else networks.keys())
     if not seeds:
         return []
     images = len(networks[seeds[0]]["mae"])
@@ -109,23 +84,18 @@ def _rows(
         for n in (len(seeds), images)
     )
     figures = _figures([networks[seed] for seed in seeds], of_images)
-    if other:
-        against = _figures([other[seed] for seed in seeds], of_images)
-        figures = {name: values - against[name] for name, values in figures.items()}
+    if minus:
+        other = _figures([minus[seed] for seed in seeds], of_images)
+        figures = {name: values - other[name] for name, values in figures.items()}
     rows = []
     for name in FIGURES:
         means = np.sum(figures[name] * of_seeds, axis=1) / len(seeds)
-        low, high = np.nanquantile(means[1:], (0.025, 0.975))
-        value = float(means[0])
-        rows.append(Row(encoder, padding, minus, name, value, low, high, len(seeds), images))
+        interval = (float(means[0]), *np.nanquantile(means[1:], (0.025, 0.975)))
+        base = "zeros" if minus else ""
+        rows.append((encoder, padding, base, name, *interval, len(seeds), images))
     return rows
 
 
-def _figures(
-    networks: list[Mapping[str, np.ndarray]], weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    stacked = {
-        name: np.stack([network[name] for network in networks])
-        for name in (*FIGURES[:1], "mae", "precision", "recall", "intersection", "union")
-    }
+def _figures(networks: list[Measured], weights: np.ndarray) -> dict[str, np.ndarray]:
+    stacked = {name: np.stack([network[name] for network in networks]) for name in MEASURED}
     return saliency_figures(stacked, weights)

@@ -10,23 +10,21 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
 
 from posjax.encoders import Padding
-from posjax.encoders.weights.export import safetensors_bytes, to_safetensors
+from posjax.encoders.weights.export import to_safetensors
 from posjax.images import HALF, Masked, open_masked
+from posjax.probes.trainer import Variables
 from posjax.runs.fields import setting
 from posjax.training.augment import central
-from posjax.training.feeding import Dataset
-from posjax.training.initial import with_encoder
+from posjax.training.dataset import Dataset
 from posjax.training.saliency.measures import saliency_measures
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
+from posjax.training.saliency.saved import NETWORK, network_bytes
 from posjax.training.saliency.table import MEASURES, write_table
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Datasets, TrainedModel
-
-NETWORK = "network.safetensors"
+from posjax.training.task import WEIGHTS, Job, Task, naming
+from posjax.training.train import evaluate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,10 +62,11 @@ class SaliencySettings(TrainingSettings):
             )
 
 
-class Saliency:
-    """Encoders with decoders on images with masks, and saliency.csv; a `Task`."""
+class Saliency(Task):
+    """Encoders with decoders on images with masks, and saliency.csv."""
 
-    def open(self, settings: SaliencySettings) -> Datasets:
+    @classmethod
+    def open(cls, settings: SaliencySettings) -> "Saliency":
         """Opens images and masks.
 
         Raises:
@@ -81,99 +80,80 @@ class Saliency:
         digests = {"images": train.source.digest(), "test_images": test.source.digest()}
         for name, masked in (("masks", train), ("test_masks", test)):
             digests[name] = hashlib.sha256(masked.masks.tobytes()).hexdigest()
-        return Datasets(
-            Dataset(train.source, train.masks), Dataset(test.source, test.masks), {}, digests
-        )
+        train_set, test_set = (Dataset(masked.source, masked.masks) for masked in (train, test))
+        return cls(settings, train_set, test_set, digests)
 
-    def objective(
-        self, settings: SaliencySettings, padding: Padding, datasets: Datasets
-    ) -> SaliencyObjective:
+    def objective(self, padding: Padding) -> SaliencyObjective:
         """An encoder under this padding with its decoder."""
-        dtype = jnp.dtype(settings.optimizer.dtype)
-        network = SaliencyNetwork(settings.encoder, padding, dtype)
-        return SaliencyObjective(network, settings.optimizer.label_smoothing)
+        settings = self.settings.optimizer
+        network = SaliencyNetwork(self.settings.encoder, padding, jnp.dtype(settings.dtype))
+        return SaliencyObjective(network, settings.label_smoothing)
 
-    def files(self, model: TrainedModel) -> dict[str, bytes]:
+    def files(self, job: Job, variables: Variables) -> dict[str, bytes]:
         """The encoder's weights, the whole network, and the measures of every test image."""
-        settings, variables, about = model.settings, model.trained.variables, model.about()
-        flat = {key: np.asarray(array) for key, array in flatten_dict(variables, sep="/").items()}
-        encoder = {kind: tree["encoder"] for kind, tree in variables.items()}
-        dtype = np.dtype(settings.weights_dtype)
-        wide = SaliencyObjective(SaliencyNetwork(settings.encoder, model.padding))
-        measures = model.measures(wide, variables)
-        prior = {f"prior_{name}": array for name, array in _prior(model).items()}
-        key = {name: about[name] for name in ("encoder", "padding")} | {"seed": model.job.seed}
-        content = io.BytesIO()
+        name, metadata = self.settings.encoder, job.metadata()
+        wide = SaliencyObjective(SaliencyNetwork(name, job.padding))
+        about = {"encoder": name, "padding": str(job.padding), "seed": job.seed}
         # Any: numpy's stub has it that one of the names may be `allow_pickle`.
-        arrays: dict[str, Any] = {"about": json.dumps(key), **measures, **prior}
-        np.savez_compressed(content, **arrays)
+        arrays: dict[str, Any] = {"about": json.dumps(about), **evaluate(job, wide, variables)}
+        arrays |= {f"prior_{key}": array for key, array in self._prior().items()}
+        measures = io.BytesIO()
+        np.savez_compressed(measures, **arrays)
+        encoder = {kind: tree["encoder"] for kind, tree in variables.items()}
+        dtype = np.dtype(self.settings.weights_dtype)
         return {
-            NETWORK: safetensors_bytes(flat, {"network": "saliency", **about}),
-            MEASURES: content.getvalue(),
-            WEIGHTS: to_safetensors(settings.encoder, encoder, about, dtype),
+            NETWORK: network_bytes(variables, metadata),
+            MEASURES: measures.getvalue(),
+            WEIGHTS: to_safetensors(name, encoder, metadata, dtype),
         }
 
-    def write_table(self, workdir: Path) -> str:
-        """Figures, see `table`."""
-        return write_table(workdir)
+    def write_table(self) -> str:
+        """Writes saliency.csv, see `table`."""
+        return write_table(self.settings.workdir)
 
-    def with_encoder(self, network: Any, encoder: Any) -> Any:
-        """Without the classifier head that a file may have."""
-        ours = {kind: tree["encoder"] for kind, tree in network.items()}
-        layers = ours["params"].keys()
-        body = {k: {n: v for n, v in tree.items() if n in layers} for k, tree in encoder.items()}
-        merged = with_encoder(ours, body)
-        return {kind: {**tree, "encoder": merged[kind]} for kind, tree in network.items()}
-
-
-def load_network(path: Path) -> tuple[SaliencyNetwork, Any, dict[str, str]]:
-    """A trained network, its variables, and what its file says of it.
-
-    Raises:
-        ValueError, FileNotFoundError: no such file, or it is not one that `train_dense` left.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            flat = {tuple(key.split("/")): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
-    if about.get("network") != "saliency":
-        raise ValueError(f"{path} is no {NETWORK} of experiments.train_dense")
-    network = SaliencyNetwork(about["encoder"], Padding.parse(about["padding"]))
-    return network, unflatten_dict(flat), about
+    def _prior(self) -> dict[str, np.ndarray]:
+        """The measures of the average mask of training, predicted for every test image."""
+        margin, size = self.settings.optimizer.crop_margin, self.settings.optimizer.batch_size
+        mean = central(self.train.targets, margin).mean(axis=0, dtype=np.float64) / 255
+        # Training sees every image mirrored, too.
+        mean = ((mean + mean[:, ::-1]) / 2).astype(np.float32)
+        salient = central(self.test.targets, margin) > HALF
+        measure = jax.jit(saliency_measures)
+        parts = [
+            measure(np.broadcast_to(mean, part.shape), part)
+            for part in np.split(salient, range(size, len(salient), size))
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _open_train(settings: SaliencySettings) -> Masked:
-    part = slice(settings.num_train)
-    return _masked(settings, "images", part, settings.num_train)
+    count = settings.num_train
+    train = _open(settings, "images", settings.images, settings.masks, slice(count))
+    return _checked(train, "num_train", count)
 
 
 def _open_test(settings: SaliencySettings) -> Masked:
-    if settings.test_images is not None:
-        return _masked(settings, "test_images", slice(settings.num_test), settings.num_test)
     first, count = settings.num_train, settings.num_test
+    if settings.test_images is not None:
+        pair, part = (settings.test_images, settings.test_masks), slice(count)
+        return _checked(_open(settings, "test_images", *pair, part), "num_test", count)
     assert first is not None  # the settings see to it
-    return _masked(settings, "num_train", slice(first, count and first + count), count)
+    part = slice(first, count and first + count)
+    test = _open(settings, "num_train", settings.images, settings.masks, part)
+    return _checked(test, "num_test", count)
 
 
-def _masked(settings: SaliencySettings, argument: str, part: slice, count: int | None) -> Masked:
-    """A part of the images that an argument names, of which `count` are wanted."""
-    test = argument == "test_images"
-    spec, masks = (
-        (settings.test_images, settings.test_masks) if test else (settings.images, settings.masks)
-    )
-    assert spec is not None  # nobody asks for test images that are not named
-    size = settings.image_size + settings.optimizer.crop_margin
-    try:
-        masked = open_masked(spec, masks, size=size, part=part, manual_dir=settings.manual_dir)
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from error
+def _open(
+    settings: SaliencySettings, argument: str, images: str, masks: str | None, part: slice
+) -> Masked:
+    size, manual_dir = settings.opened_size, settings.manual_dir
+    with naming(argument):
+        return open_masked(images, masks, size=size, part=part, manual_dir=manual_dir)
+
+
+def _checked(masked: Masked, argument: str, count: int | None) -> Masked:
     if count is not None and len(masked.source) < count:
-        name = "num_train" if argument == "images" else "num_test"
-        raise ValueError(f"{name}={count}: there are only {len(masked.source)} images")
+        raise ValueError(f"{argument}={count}: there are only {len(masked.source)} images")
     return masked
 
 
@@ -183,22 +163,3 @@ def _identities(masked: Masked) -> set[str]:
     # Those of datasets hold their full names.
     root = "" if spec.startswith("tfds:") else f"{Path(spec).expanduser().resolve()}/"
     return {root + key for key in masked.source.keys}
-
-
-def _prior(model: TrainedModel) -> dict[str, np.ndarray]:
-    """The measures of the average mask of training, predicted for every test image."""
-    margin = model.settings.optimizer.crop_margin
-    masks, truth = (
-        np.asarray(central(feed.targets[..., None], margin))[..., 0]
-        for feed in (model.images, model.tests)
-    )
-    # Training sees every image mirrored, too.
-    mean = masks.mean(axis=0, dtype=np.float64) / 255
-    mean = ((mean + mean[:, ::-1]) / 2).astype(np.float32)
-    size, measure = model.settings.optimizer.batch_size, jax.jit(saliency_measures)
-    parts = []
-    for start in range(0, len(truth), size):
-        salient = truth[start : start + size] > HALF
-        predicted = np.broadcast_to(mean, salient.shape)
-        parts.append(jax.device_get(measure(predicted, salient)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -3,11 +3,14 @@
 import csv
 import json
 
+import jax
 import numpy as np
 
 from posjax.training.saliency.measures import saliency_measures
 from posjax.training.saliency.table import MEASURES, write_table
 from posjax.training.task import WEIGHTS
+
+MEASURE = jax.jit(saliency_measures)
 
 
 def write(workdir, padding, seed, quality, finished=True):
@@ -20,8 +23,8 @@ def write(workdir, padding, seed, quality, finished=True):
     folder.mkdir(parents=True)
     about = json.dumps({"encoder": "vgg8_bn_quarter", "padding": padding, "seed": seed})
     flat = np.full(truth.shape, 0.4, np.float32)
-    prior = {f"prior_{k}": np.asarray(v) for k, v in saliency_measures(flat, truth).items()}
-    measures = {k: np.asarray(v) for k, v in saliency_measures(predicted, truth).items()}
+    prior = {f"prior_{k}": np.asarray(v) for k, v in MEASURE(flat, truth).items()}
+    measures = {k: np.asarray(v) for k, v in MEASURE(predicted, truth).items()}
     np.savez(folder / MEASURES, about=about, loss=np.ones(20), **measures, **prior)
     if finished:
         (folder / WEIGHTS).write_bytes(b"")

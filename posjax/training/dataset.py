@@ -1,6 +1,7 @@
-"""Batches of images and their targets, in the order of training."""
+"""Images with their targets, and the order in which a training sees them."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,31 +9,33 @@ from jaxtyping import Int, Num
 
 from posjax.images import Source, batches, read_bytes, select
 
-HELD_BYTES = 4_000_000_000
-"""Image sets whose 8-bit pixels take no more stay in memory; others are read in every epoch."""
-
 Batch = tuple[Num[np.ndarray, "n h w 3"], Num[np.ndarray, "n ..."]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images, and the target of each: its class, or its mask."""
+    """Images, and the target of each: its class, or its mask.
+
+    Images whose 8-bit pixels take at most `memory` bytes stay in memory; others are read in every
+    epoch.
+    """
 
     source: Source
     targets: Num[np.ndarray, "n ..."]
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """Images of `shape`, all of them in memory or none, and the target of each."""
-
-    source: Source
-    targets: Num[np.ndarray, "n ..."]
-    shape: tuple[int, int, int]
-    pixels: Num[np.ndarray, "n h w 3"] | None
+    memory: int = 4_000_000_000
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @functools.cached_property
+    def pixels(self) -> Num[np.ndarray, "n h w 3"] | None:
+        """All images, or None where they do not fit.
+
+        Raises:
+            ValueError: an image cannot be read; names it.
+        """
+        size = len(self) * np.prod(self.source[0].shape, dtype=np.int64)
+        return None if size > self.memory else read_bytes(self.source)
 
     def batches(self, rows: Int[np.ndarray, " n"], batch_size: int) -> Iterator[Batch]:
         """The images and targets of `rows`, in that order; the last batch may be smaller.
@@ -47,18 +50,6 @@ class Feed:
             images = batches(select(self.source, rows.tolist()), batch_size)
         for part, chosen in zip(parts, images, strict=True):
             yield chosen, self.targets[part]
-
-
-def open_feed(dataset: Dataset, held_bytes: int = HELD_BYTES) -> Feed:
-    """Reads the images into memory where they fit.
-
-    Raises:
-        ValueError: an image cannot be read; names it.
-    """
-    source, shape = dataset.source, tuple(dataset.source[0].shape)
-    size = len(source) * np.prod(shape, dtype=np.int64)
-    pixels = None if size > held_bytes else read_bytes(source)
-    return Feed(source, dataset.targets, shape, pixels)
 
 
 def order(count: int, batch_size: int, epoch: int, seed: int) -> Int[np.ndarray, " n"]:

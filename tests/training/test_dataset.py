@@ -1,11 +1,13 @@
-"""Feeds: the images of training in their order, from memory and from disk alike."""
+"""Datasets: the images of training in their order, from memory and from disk alike."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 from colours import write_images
 
 from posjax.images import open_labelled, read_pixels
-from posjax.training.feeding import Dataset, open_feed, order
+from posjax.training.dataset import Dataset, order
 
 
 @pytest.fixture
@@ -15,14 +17,14 @@ def dataset(tmp_path):
 
 
 def test_memory_and_disk_give_the_same_images_and_labels(dataset):
-    held, read = open_feed(dataset), open_feed(dataset, held_bytes=0)
-    assert held.pixels.dtype == np.uint8
-    assert read.pixels is None
+    from_disk = dataclasses.replace(dataset, memory=0)
+    assert dataset.pixels.dtype == np.uint8
+    assert from_disk.pixels is None
     rows = np.array([3, 17, 0, 5, 19, 2, 11])
-    memory, disk = (list(feed.batches(rows, 3)) for feed in (held, read))
-    assert [len(labels) for _, labels in memory] == [3, 3, 1]
     expected = np.stack([read_pixels(dataset.source, int(row)) for row in rows])
-    for batches in (memory, disk):
+    for one in (dataset, from_disk):
+        batches = list(one.batches(rows, 3))
+        assert [len(labels) for _, labels in batches] == [3, 3, 1]
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         np.testing.assert_array_equal(images, expected)
         np.testing.assert_array_equal(labels, dataset.targets[rows])
@@ -43,4 +45,4 @@ def test_a_broken_image_is_named(dataset, tmp_path):
     path = tmp_path / "images" / "red" / "002.png"
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"red/002\.png: truncated"):
-        open_feed(dataset)
+        list(dataset.batches(np.arange(3), 3))

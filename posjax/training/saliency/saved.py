@@ -1,0 +1,57 @@
+"""Trained saliency networks as files."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import safe_open
+
+from posjax.encoders import Padding
+from posjax.encoders.weights.export import safetensors_bytes
+from posjax.probes.trainer import Variables
+from posjax.training.saliency.network import SaliencyNetwork
+
+NETWORK = "network.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedNetwork:
+    """A trained network and what its file says of it, see `Job.metadata`."""
+
+    path: Path
+    module: SaliencyNetwork
+    variables: Variables
+    about: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return "{encoder} {padding} seed {seed}".format(**self.about)
+
+
+def network_bytes(variables: Variables, about: Mapping[str, str]) -> bytes:
+    """The content of a file that `load_network` reads."""
+    flat = {key: np.asarray(array) for key, array in flatten_dict(variables, sep="/").items()}
+    return safetensors_bytes(flat, {"network": "saliency", **about})
+
+
+def load_network(path: Path) -> SavedNetwork:
+    """A trained network.
+
+    Raises:
+        ValueError, FileNotFoundError: no such file, or it is not one that `train_dense` left.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            flat = {tuple(key.split("/")): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
+    if about.get("network") != "saliency":
+        raise ValueError(f"{path} is no {NETWORK} of experiments.train_dense")
+    module = SaliencyNetwork(about["encoder"], Padding.parse(about["padding"]))
+    return SavedNetwork(path, module, unflatten_dict(flat), about)
