@@ -21,6 +21,10 @@ for name, value in {
     "jax_compilation_cache_dir": KEPT,
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
+    # Most of the time of a test would be that of the compiler.
+    "jax_disable_most_optimizations": True,
+    # No type widens unseen in our code.
+    "jax_numpy_dtype_promotion": "strict",
 }.items():
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
