@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.fft import dctn, idctn
 
 from posjax.probes.position_maps import MAPS, position_map
 
@@ -67,6 +66,9 @@ def image_permutation(pixels: int, stream: int, index: int) -> Int[np.ndarray, "
 
 
 def _smooth(values: Float[np.ndarray, "h w"], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+    # Its import takes a while. A program's help need not wait for that.
+    from scipy.fft import dctn, idctn
+
     power = np.square(np.asarray(dctn(values.astype(np.float64), norm="ortho")))
     down, right = np.indices(values.shape)
     distance = np.rint(np.hypot(down, right)).astype(int)

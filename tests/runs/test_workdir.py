@@ -158,7 +158,7 @@ def test_results_are_kept_by_group(tmp_path):
         {"noise": Scores(np.ones((1, 3)), np.zeros((1, 3)))},
         {},
     )
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(KeyError, match="noise"):
         folder.keep("zeros-f1+f2", result)  # without a gallery for its test images
     (tmp_path / "probes" / "valid.npz").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(ValueError, match=r"valid\.npz"):

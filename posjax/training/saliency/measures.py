@@ -63,7 +63,8 @@ def saliency_measures(
 def f_measure(precision: Any, recall: Any) -> Any:
     """(1 + β²)·P·R / (β²·P + R), and 0 where both are 0."""
     below = BETA_SQUARED * precision + recall
-    return (1 + BETA_SQUARED) * precision * recall / (below + (below == 0))
+    nothing = (below == 0).astype(below.dtype)
+    return (1 + BETA_SQUARED) * precision * recall / (below + nothing)
 
 
 def saliency_figures(
