@@ -11,7 +11,11 @@ ROOMS = (
 
 
 # Functions that stand in `posjax` itself, by their module.
-FUNCTIONS = {"repad": "posjax.encoders.repad", "padded_layers": "posjax.encoders.repad"}
+FUNCTIONS = {
+    "repad": "posjax.encoders.repad",
+    "padded_layers": "posjax.encoders.repad",
+    "layers_of": "posjax.encoders.taps",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,12 +3,15 @@
 See "Writing custom interpreters in JAX" in JAX's documentation.
 """
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.typing import ArrayLike
 
@@ -29,6 +32,7 @@ class Site(NamedTuple):
 Rule = Callable[[Site, Sequence[ArrayLike]], Sequence[ArrayLike] | None]
 """Gives an equation's results from its inputs, or None where the equation is to stay as it is."""
 Rules = Mapping[Primitive, Rule]
+Watch = Callable[[Site, Sequence[ArrayLike]], None]
 
 # Primitives that call a function, which is evaluated in their place.
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
@@ -36,59 +40,129 @@ _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _REMAT = ("remat2", "checkpoint", "remat")
 
 
-def interpret(fn: Callable, rules: Rules) -> Callable:
+def interpret(fn: Callable, rules: Rules, watch: Watch | None = None) -> Callable:
     """Returns `fn` with each operation computed by the rule of its primitive, if there is one.
 
     Rules reach into functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom
     derivatives, and into loops and branches. A function with custom derivatives loses them where a
     rule may apply inside of it, and keeps them elsewhere. `fn` takes and returns pytrees of arrays.
 
+    `watch(site, results)` sees the results of every operation outside of loops and branches. All
+    functions with custom derivatives lose them then.
+
     Raises:
         NotImplementedError: an operation with a rule stands inside of a primitive that the
             interpreter cannot enter, such as `shard_map`.
     """
+    interpreter = _Interpreter(rules, watch)
 
     def interpreted(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-        results = _evaluate(closed, jax.tree.leaves(args), rules, (), "")
+        results = interpreter.evaluate(closed, jax.tree.leaves(args), (), "")
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return interpreted
 
 
-def _evaluate(
-    function: Jaxpr | ClosedJaxpr,
-    args: Sequence[ArrayLike],
-    rules: Rules,
-    path: tuple[int, ...],
-    scope: str,
-) -> list[ArrayLike]:
-    jaxpr, consts = _opened(function)
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+@dataclasses.dataclass(frozen=True)
+class _Interpreter:
+    rules: Rules
+    watch: Watch | None
 
-    def read(variable: Any) -> ArrayLike:
-        return variable.val if isinstance(variable, Literal) else values[variable]
+    def evaluate(
+        self,
+        function: Jaxpr | ClosedJaxpr,
+        args: Sequence[ArrayLike],
+        path: tuple[int, ...],
+        scope: str,
+    ) -> list[ArrayLike]:
+        """The results of a function at a place in the whole."""
+        jaxpr, consts = _opened(function)
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
-    for number, equation in enumerate(jaxpr.eqns):
-        names = filter(None, (scope, str(equation.source_info.name_stack)))
-        site = Site(equation, (*path, number), "/".join(names))
-        results = _results(site, [read(variable) for variable in equation.invars], rules)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(variable) for variable in jaxpr.outvars]
+        def read(variable: Any) -> ArrayLike:
+            return variable.val if isinstance(variable, Literal) else values[variable]
+
+        for number, equation in enumerate(jaxpr.eqns):
+            name = str(equation.source_info.name_stack)
+            site = Site(equation, (*path, number), "/".join(filter(None, (scope, name))))
+            inputs = [read(variable) for variable in equation.invars]
+            with jax.named_scope(name) if name else contextlib.nullcontext():
+                results = self._results(site, inputs)
+            values.update(zip(equation.outvars, results, strict=True))
+            if self.watch:
+                self.watch(site, results)
+        return [read(variable) for variable in jaxpr.outvars]
+
+    def _results(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+        primitive = site.equation.primitive
+        results = self.rules[primitive](site, inputs) if primitive in self.rules else None
+        if results is not None:
+            return results
+        if primitive.name in (*_CALLS, *_CUSTOM, *_REMAT) and self.watch:
+            (function,) = _functions(site.equation.params)
+            return self.evaluate(function, inputs, site.path, site.scope)
+        if primitive not in self.rules and _contains(site.equation, self.rules):
+            return self._enter(site, inputs)
+        if inputs and all(map(_is_known_scalar, inputs)):
+            # Rules then see the values of constants.
+            with jax.ensure_compile_time_eval():
+                return _bind(site.equation, inputs)
+        return _bind(site.equation, inputs)
+
+    def _enter(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+        """Computes a primitive that holds functions with operations that have a rule."""
+        name, params = site.equation.primitive.name, site.equation.params
+        functions = list(_functions(params))
+        # What is computed in a loop or branch cannot be handed out of it.
+        inner = dataclasses.replace(self, watch=None)
+
+        def evaluate(index: int) -> Callable:
+            path = site.path if len(functions) == 1 else (*site.path, index)
+            return lambda *args: inner.evaluate(functions[index], args, path, site.scope)
+
+        if name in (*_CALLS, *_CUSTOM):
+            return evaluate(0)(*inputs)
+        if name in _REMAT:
+            options = {key: params[key] for key in ("prevent_cse", "policy")}
+            return jax.checkpoint(evaluate(0), **options)(*inputs)
+        if name == "cond":
+            branches = [evaluate(index) for index in range(len(functions))]
+            return lax.switch(inputs[0], branches, *inputs[1:])
+        if name == "while":
+            # The body comes first, because parameters are in the order of their names.
+            return _while(evaluate(1), evaluate(0), params, inputs)
+        if name == "scan":
+            return _scan(evaluate(0), params, inputs)
+        raise NotImplementedError(
+            f"{site.scope or 'the function'} computes inside of {name}, which cannot be entered"
+        )
 
 
-def _results(site: Site, inputs: Sequence[ArrayLike], rules: Rules) -> Sequence[ArrayLike]:
-    primitive = site.equation.primitive
-    results = rules[primitive](site, inputs) if primitive in rules else None
-    if results is not None:
-        return results
-    if primitive not in rules and _contains(site.equation, rules):
-        return _enter(site, inputs, rules)
-    if inputs and all(map(_is_known_scalar, inputs)):
-        # Rules then see the values of constants.
-        with jax.ensure_compile_time_eval():
-            return _bind(site.equation, inputs)
-    return _bind(site.equation, inputs)
+def _while(
+    test: Callable, body: Callable, params: Mapping[str, Any], inputs: Sequence[ArrayLike]
+) -> Sequence[ArrayLike]:
+    counts = params["cond_nconsts"], params["body_nconsts"]
+    of_test, of_body, start = _split(inputs, counts)
+    return lax.while_loop(
+        lambda carry: test(*of_test, *carry)[0],
+        lambda carry: tuple(body(*of_body, *carry)),
+        tuple(start),
+    )
+
+
+def _scan(
+    body: Callable, params: Mapping[str, Any], inputs: Sequence[ArrayLike]
+) -> Sequence[ArrayLike]:
+    consts, start, rows = _split(inputs, (params["num_consts"], params["num_carry"]))
+
+    def step(carry: Any, row: Any) -> tuple[Any, Any]:
+        results = body(*consts, *carry, *row)
+        return tuple(results[: len(carry)]), tuple(results[len(carry) :])
+
+    options = {key: params[key] for key in ("length", "reverse", "unroll")}
+    last, stacked = lax.scan(step, tuple(start), tuple(rows), **options)
+    return [*last, *stacked]
 
 
 def _bind(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
@@ -96,48 +170,6 @@ def _bind(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike
     functions, params = ([], bound) if isinstance(bound, dict) else bound
     results = equation.primitive.bind(*functions, *inputs, **params)
     return results if equation.primitive.multiple_results else [results]
-
-
-def _enter(site: Site, inputs: Sequence[ArrayLike], rules: Rules) -> Sequence[ArrayLike]:
-    """Computes a primitive that holds functions with `rules` inside of them."""
-    name, params = site.equation.primitive.name, site.equation.params
-    functions = list(_functions(params))
-
-    def evaluate(index: int) -> Callable:
-        path = site.path if len(functions) == 1 else (*site.path, index)
-        return lambda *args: _evaluate(functions[index], args, rules, path, site.scope)
-
-    if name in (*_CALLS, *_CUSTOM):
-        return evaluate(0)(*inputs)
-    if name in _REMAT:
-        options = {key: params[key] for key in ("prevent_cse", "policy")}
-        return jax.checkpoint(evaluate(0), **options)(*inputs)
-    if name == "cond":
-        branches = [evaluate(index) for index in range(len(functions))]
-        return lax.switch(inputs[0], branches, *inputs[1:])
-    if name == "while":
-        counts = params["cond_nconsts"], params["body_nconsts"]
-        of_test, of_body, start = _split(inputs, counts)
-        # The order of the parameters is that of their names: the body comes first.
-        body, test = evaluate(0), evaluate(1)
-        return lax.while_loop(
-            lambda carry: test(*of_test, *carry)[0],
-            lambda carry: tuple(body(*of_body, *carry)),
-            tuple(start),
-        )
-    if name == "scan":
-        consts, start, rows = _split(inputs, (params["num_consts"], params["num_carry"]))
-
-        def step(carry: Any, row: Any) -> tuple[Any, Any]:
-            results = evaluate(0)(*consts, *carry, *row)
-            return tuple(results[: len(carry)]), tuple(results[len(carry) :])
-
-        options = {key: params[key] for key in ("length", "reverse", "unroll")}
-        last, stacked = lax.scan(step, tuple(start), tuple(rows), **options)
-        return [*last, *stacked]
-    raise NotImplementedError(
-        f"{site.scope or 'the function'} computes inside of {name}, which cannot be entered"
-    )
 
 
 def _contains(equation: JaxprEqn, rules: Rules) -> bool:
@@ -162,4 +194,4 @@ def _split(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
 
 
 def _is_known_scalar(value: ArrayLike) -> bool:
-    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+    return not isinstance(value, Tracer) and np.ndim(value) == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Int
 
 from posjax.encoders.interpret import Site, interpret
@@ -156,13 +157,16 @@ def _modes(padding: PaddingOfLayers, layers: Sequence[PaddedLayer]) -> list[Mode
     Raises:
         ValueError: as `repad`.
     """
-    if isinstance(padding, jax.Array | np.ndarray | np.integer | int):
-        if np.shape(padding) not in ((), (len(layers),)):
+    modes: list[Mode]
+    if isinstance(padding, int | np.integer):
+        modes = [padding] * len(layers)
+    elif isinstance(padding, jax.Array | np.ndarray):
+        if padding.shape not in ((), (len(layers),)):
             raise ValueError(
                 f"padding: expected one integer, or one for each of the {len(layers)} layers that "
-                f"pad, found an array of shape {np.shape(padding)}"
+                f"pad, found an array of shape {padding.shape}"
             )
-        modes = [padding] * len(layers) if np.ndim(padding) == 0 else list(padding)
+        modes = [padding if padding.ndim == 0 else padding[i] for i in range(len(layers))]
     elif isinstance(padding, str | Padding):
         modes = _modes_of_text(Padding.parse(padding), layers)
     else:
@@ -212,6 +216,6 @@ def _check(layer: PaddedLayer, mode: Mode) -> None:
 
 def _word(mode: Mode) -> str | None:
     """The mode in words, or None where it is traced."""
-    if isinstance(mode, str | jax.core.Tracer):
+    if isinstance(mode, str | Tracer):
         return mode if isinstance(mode, str) else None
     return MODES[int(mode)] if 0 <= int(mode) < len(MODES) else str(mode)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core.primitives import (
     conv_general_dilated_p,
     convert_element_type_p,
@@ -112,9 +113,9 @@ class Windows:
         config = site.equation.params["padding_config"]
         result = pad_p.bind(x, constant, padding_config=config)
         plain = all(low >= 0 and high >= 0 and not inner for low, high, inner in config)
-        if plain and not isinstance(constant, jax.core.Tracer):
+        if plain and not isinstance(constant, Tracer):
             widths = tuple((int(low), int(high)) for low, high, _ in config)
-            self._padded[id(result)] = (result, x, widths, float(constant))
+            self._padded[id(result)] = (result, x, widths, float(np.asarray(constant)))
         return [result]
 
     def _convert(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
