@@ -25,7 +25,6 @@ from posjax.encoders.weights import (
     load,
     load_with_info,
     read_checkpoint,
-    shipped_modes,
     weights_path,
 )
 
@@ -62,7 +61,6 @@ __all__ = [
     "read_checkpoint",
     "read_weights",
     "repad",
-    "shipped_modes",
     "stage_shapes",
     "weights_path",
     "with_modes",

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from posjax.encoders.interpret import Site
 from posjax.encoders.padding import LOWEST
 from posjax.layers import Mode
-from posjax.layers.padding import is_partial, may_be_partial, pad_axes
+from posjax.layers.padding import mode_index, pad_axes
 
 KINDS = {
     conv_general_dilated_p: "conv",
@@ -66,10 +66,11 @@ class Window:
         else:
             padded = pad_axes(x, dict(zip(self.axes, self.widths, strict=True)), mode)
         response = self.compute(padded)
-        if self.kind == "max_pool" or not may_be_partial(mode):
+        if self.kind == "max_pool" or (isinstance(mode, str) and mode != "partial"):
             return response
         scale = jnp.asarray(self._partial_scale(response.ndim), response.dtype)
-        return response * jnp.where(is_partial(mode), scale, jnp.ones_like(scale))
+        is_partial = isinstance(mode, str) or mode == mode_index("partial")
+        return response * jnp.where(is_partial, scale, 1)
 
     def _filled(self, x: jax.Array, value: float) -> jax.Array:
         widths = [(0, 0, 0)] * x.ndim

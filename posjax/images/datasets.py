@@ -3,12 +3,9 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from tensorflow_datasets.core.data_sources.base import BaseDataSource
 
 
 def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
@@ -29,26 +26,17 @@ def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
     if manual_dir is not None and not manual_dir.is_dir():
         raise ValueError(f"{spec}: there is no folder manual_dir={manual_dir}")
     manual = tfds.download.DownloadConfig(manual_dir=manual_dir)
-
     try:
-        records = tfds.data_source(
+        records: Any = tfds.data_source(
             name,
             split=split,
             # Read at each call, where tfds itself reads it once, on import.
             data_dir=os.environ.get("TFDS_DATA_DIR"),
+            # Slices of a split, such as train[:10%], are silently ignored in the parquet format.
             builder_kwargs={"file_format": "array_record"},
             download_and_prepare_kwargs={"download_config": manual},
             decoders={"image": tfds.decode.SkipDecoding()},
         )
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"{spec}: no dataset {name!r} in tensorflow-datasets or under TFDS_DATA_DIR"
-        ) from error
-    except ImportError as error:
-        hint = "pip install posjax[tf]" if "tensorflow" in str(error) else "install it"
-        raise ValueError(
-            f"{spec}: this dataset cannot be read without a package: {error}; {hint}"
-        ) from error
     # Builders are anyone's code: a missing network alone comes as a dozen types.
     except Exception as error:
         raise ValueError(
@@ -56,18 +44,9 @@ def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
             "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
             "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
         ) from error
-    _check_format(spec, cast("BaseDataSource", records).dataset_info)
-    return records, split
-
-
-def _check_format(spec: str, info: Any) -> None:
-    import tensorflow_datasets as tfds
-
-    if info.file_format.value != "array_record":
-        # Slices of a split, such as train[:10%], are silently ignored in the parquet format.
-        raise ValueError(f"{spec}: prepared as {info.file_format.value}, not as array_record")
-    features = dict(info.features.items())
-    feature = features.get("image")
-    if not isinstance(feature, tfds.features.Image) or feature.np_dtype == np.float32:
+    features = dict(records.dataset_info.features.items())
+    image = features.get("image")
+    if not isinstance(image, tfds.features.Image) or image.np_dtype == np.float32:
         known = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
         raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {known}")
+    return records, split

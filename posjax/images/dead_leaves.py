@@ -1,7 +1,7 @@
 """Dead leaves: procedural images with the edges, occlusions and 1/f spectrum of natural ones."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
 SMALLEST_RADIUS = 1 / 200
 LARGEST_RADIUS = 1 / 2
@@ -14,36 +14,28 @@ _FIRST_LAYER = 4096
 def dead_leaves(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size size 3"]:
     """One image of size × size pixels, float32 RGB in [0, 1].
 
-    Opaque discs fall on each other until they hide the ground. Radii follow the scale invariant
-    power law p(r) ∝ r⁻³ between `SMALLEST_RADIUS` and `LARGEST_RADIUS` (fractions of the image's
-    side), colours are uniform in the RGB cube, centres uniform over the frame enlarged on every
-    side by the largest radius, so that no position in the frame differs from another. The power
-    spectrum falls about as f⁻² between the two radii. A pixel has the colour at its centre:
-    edges are not smoothed.
-
-    The discs are laid from the front to the back, each showing only where nothing lies yet. This
-    is the same distribution as the heap seen from above, and it ends once every pixel is covered.
+    Opaque discs are laid from the front to the back, each showing only where nothing lies yet,
+    until every pixel is covered: the heap of falling discs seen from above. Radii follow the scale
+    invariant power law p(r) ∝ r⁻³ between `SMALLEST_RADIUS` and `LARGEST_RADIUS` (fractions of the
+    image's side), colours are uniform in the RGB cube, centres uniform over the frame enlarged on
+    every side by the largest radius, so that no position in the frame differs from another. The
+    power spectrum falls about as f⁻². Edges are not smoothed.
 
     Source: Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 41, 2001, after
     Matheron, "Modèle séquentiel de partition aléatoire", 1968.
-
-    Raises:
-        ValueError: `size` is below one pixel.
     """
-    if size < 1:
-        raise ValueError(f"an image has at least 1 pixel a side, got size={size}")
     image = np.empty((size * size, 3), np.float32)
     bare = np.ones(size * size, bool)
     layer = _FIRST_LAYER
     while bare.any():
         radii, centres, colours = draw_leaves(layer, size, rng)
-        leaf, first, after = _bare_spans(bare, *_spans(radii, centres, size))
-        # A loop over leaves or spans would take ten times as long as one flat list of pixels.
-        lengths = after - first
-        leaf = np.repeat(leaf, lengths)
-        pixel = np.arange(len(leaf)) + np.repeat(after - np.cumsum(lengths), lengths)
+        leaf, first, after = _spans(radii, centres, size)
+        # Near the end hardly any span holds a bare pixel. Running sums count them.
+        sums = np.concatenate([[0], np.cumsum(bare)])
+        kept = sums[after] > sums[first]
+        span, pixel = _ranges(first[kept], after[kept])
         front = np.full(size * size, layer)
-        np.minimum.at(front, pixel, leaf)
+        np.minimum.at(front, pixel, leaf[kept][span])
         painted = np.flatnonzero(bare & (front < layer))
         image[painted] = colours[front[painted]]
         bare[painted] = False
@@ -72,8 +64,7 @@ def _spans(
     """
     y, x = centres.T
     top, bottom = _covered(y, radii, size)
-    leaf = np.repeat(np.arange(len(radii)), bottom - top)
-    row = np.arange(len(leaf)) + np.repeat(bottom - np.cumsum(bottom - top), bottom - top)
+    leaf, row = _ranges(top, bottom)
     # Rounding may put the outermost row a hair outside the disc.
     chord = np.sqrt(np.maximum(np.square(radii[leaf]) - np.square(row + 0.5 - y[leaf]), 0))
     first, after = _covered(x[leaf], chord, size)
@@ -89,13 +80,10 @@ def _covered(
     return first, np.maximum(first, after)
 
 
-def _bare_spans(
-    bare: Bool[np.ndarray, "pixels"],
-    leaf: Int[np.ndarray, "m"],
-    first: Int[np.ndarray, "m"],
-    after: Int[np.ndarray, "m"],
-) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-    """The spans that hold a bare pixel, by running sums; near the end hardly any does."""
-    sums = np.concatenate([[0], np.cumsum(bare)])
-    kept = np.flatnonzero(sums[after] > sums[first])
-    return leaf[kept], first[kept], after[kept]
+def _ranges(
+    first: Int[np.ndarray, "n"], after: Int[np.ndarray, "n"]
+) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """All numbers of the ranges first … after − 1, each behind the index of its range."""
+    lengths = after - first
+    owner = np.repeat(np.arange(len(first)), lengths)
+    return owner, np.arange(len(owner)) + np.repeat(after - np.cumsum(lengths), lengths)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -25,7 +26,6 @@ def open_labelled(
     *,
     size: int,
     limit: int | None = None,
-    seed: int = 0,
     manual_dir: Path | None = None,
 ) -> Labelled:
     """Opens a folder of class folders, or `tfds:NAME[:SPLIT]` with a feature `label`.
@@ -37,48 +37,45 @@ def open_labelled(
         ValueError: as `open_source`; images that lie in no class folder; a dataset without labels;
             fewer than two classes.
     """
-    source = open_source(spec, size=size, limit=limit, seed=seed, manual_dir=manual_dir)
-    read = _dataset if spec.startswith("tfds:") else _folder
-    labels, classes = read(spec, source, manual_dir)
-    if len(classes) < 2:
-        raise ValueError(
-            f"{spec}: classes are {', '.join(classes) or 'none'}, expected two or more"
-        )
-    return Labelled(source, labels, classes)
+    source = open_source(spec, size=size, limit=limit, manual_dir=manual_dir)
+    if spec.startswith("tfds:"):
+        labelled = _dataset(spec, source, manual_dir)
+    else:
+        labelled = _folder(spec, source)
+    if len(labelled.classes) < 2:
+        names = ", ".join(labelled.classes) or "none"
+        raise ValueError(f"{spec}: classes are {names}, expected two or more")
+    return labelled
 
 
-def _folder(
-    spec: str, source: Source, _: Path | None
-) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+def _folder(spec: str, source: Source) -> Labelled:
     root = Path(spec).expanduser()
     if not root.is_dir():
         raise ValueError(f"{spec} has no labels: expected a folder of class folders, or tfds:NAME")
-    classes = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."))
     loose = [key for key in source.keys if "/" not in key]
     if loose:
         raise ValueError(
             f"{spec}: {len(loose)} images lie in no class folder, such as {loose[0]}; expected "
             f"{spec}/CLASS/IMAGE"
         )
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[key.split("/")[0]] for key in source.keys], np.int32), classes
+    labels = np.array([numbers[key.split("/")[0]] for key in source.keys], np.int32)
+    return Labelled(source, labels, tuple(classes))
 
 
-def _dataset(
-    spec: str, source: Source, manual_dir: Path | None
-) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+def _dataset(spec: str, source: Source, manual_dir: Path | None) -> Labelled:
     records, _ = open_records(spec, manual_dir)
     features = dict(records.dataset_info.features.items())
-    if not hasattr(features.get("label"), "num_classes"):
-        raise ValueError(
-            f"{spec}: no feature label of classes; its features are {', '.join(features)}"
-        )
-    rows = [int(key.rpartition("/")[2]) for key in source.keys]
-    labels = np.array([records[row]["label"] for row in rows], np.int32)
-    unlabelled = np.flatnonzero((labels < 0) | (labels >= features["label"].num_classes))
+    label: Any = features.get("label")
+    if not hasattr(label, "num_classes"):
+        names = ", ".join(features)
+        raise ValueError(f"{spec}: no feature label of classes; its features are {names}")
+    labels = np.array([records[int(key.rpartition("/")[2])]["label"] for key in source.keys])
+    unlabelled = np.flatnonzero((labels < 0) | (labels >= label.num_classes))
     if len(unlabelled):
         raise ValueError(
             f"{spec}: {len(unlabelled)} images have no label, such as "
             f"{source.keys[unlabelled[0]]}: choose another split"
         )
-    return labels, tuple(features["label"].names)
+    return Labelled(source, labels.astype(np.int32), tuple(label.names))

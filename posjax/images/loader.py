@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+THREADS = 8
 
 # Part of every digest: raise it when a change gives other pixels for the same bytes.
 RECIPE = "rgb8, bilinear, float32 / 255; 1"
@@ -20,8 +21,7 @@ RECIPE = "rgb8, bilinear, float32 / 255; 1"
 class Source(Protocol):
     """A finite sequence of square images, each the same at every reading and in every thread.
 
-    An index out of range raises IndexError, as in any sequence; what reads a broken image raises
-    ValueError with the file's name.
+    An index out of range raises IndexError; a broken image raises ValueError with the file's name.
     """
 
     @property
@@ -39,9 +39,7 @@ class Source(Protocol):
         """One (path, reason) per file that was left out."""
         ...
 
-    def __len__(self) -> int:
-        """The number of images."""
-        ...
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
         """One image: float32 RGB in [0, 1]; what encoders see of it is rounded to 8 bits."""
@@ -63,7 +61,6 @@ class EightBit:
         raise NotImplementedError
 
     def __getitem__(self, index: SupportsIndex) -> Float[np.ndarray, "size size 3"]:
-        """One image: float32 RGB in [0, 1], each value a multiple of 1/255."""
         return self.pixels(index).astype(np.float32) / np.float32(255)
 
 
@@ -91,25 +88,21 @@ def to_bytes(image: Float[np.ndarray, "h w 3"], name: str) -> UInt8[np.ndarray, 
     return np.rint(image * 255).astype(np.uint8)
 
 
-def batches(
-    source: Source, batch_size: int, *, threads: int = 8
-) -> Iterator[UInt8[np.ndarray, "n size size 3"]]:
+def batches(source: Source, batch_size: int) -> Iterator[UInt8[np.ndarray, "n size size 3"]]:
     """Stacks the images of a source, in order, into batches of `batch_size` with 8 bits a value.
 
-    The last batch is smaller where the length is no multiple; nothing is dropped. `threads`
-    threads read ahead, by one batch or by two images each, whichever is more. What a reading
-    thread raises is raised here.
+    The last batch may be smaller. `THREADS` threads read ahead, by one batch or by two images
+    each, whichever is more. What a reading thread raises is raised here.
 
     Raises:
-        ValueError: `batch_size` or `threads` is below 1.
+        ValueError: `batch_size` is below 1.
     """
-    if batch_size < 1 or threads < 1:
-        raise ValueError(f"batch_size and threads start at 1, got {batch_size} and {threads}")
-    # Its import takes a while, because it imports orbax. A program's help need not wait for that.
-    import grain
+    if batch_size < 1:
+        raise ValueError(f"batch_size starts at 1, got {batch_size}")
+    import grain  # It takes a while, for which a program's help need not wait.
 
     options = grain.ReadOptions(
-        num_threads=threads, prefetch_buffer_size=max(batch_size, 2 * threads)
+        num_threads=THREADS, prefetch_buffer_size=max(batch_size, 2 * THREADS)
     )
     read = functools.partial(read_pixels, source)
     images = grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)
@@ -131,15 +124,11 @@ def read_bytes(source: Source) -> UInt8[np.ndarray, "n size size 3"]:
 
 
 def load(data: bytes, name: str, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Decodes an image file's bytes to 8-bit RGB of size × size pixels.
+    """Decodes an image file's bytes to 8-bit RGB, resized to size × size pixels.
 
-    The 8-bit RGB image (see `to_rgb`) is resized without regard to its aspect ratio by Pillow's
-    BILINEAR, which averages over the whole footprint when it shrinks and rounds to 8 bits. Divided
-    by 255, that is the released PyTorch code's `Resize((size, size))` and `ToTensor()`. The EXIF
-    orientation is not applied, as there.
-
-    Raises:
-        ValueError: as `decode`.
+    Pillow's BILINEAR averages over the whole footprint when it shrinks and rounds to 8 bits.
+    Divided by 255, that is the released PyTorch code's `Resize((size, size))` and `ToTensor()`.
+    The EXIF orientation is not applied, as there. Raises as `decode`.
     """
     return np.asarray(decode(data, name).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -148,7 +137,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     """Decodes the first frame of an image file's bytes to an 8-bit RGB image.
 
     Raises:
-        ValueError: the bytes are empty, no image in one of `FORMATS`, too large for Pillow's
+        ValueError: the bytes are no image in one of `FORMATS`, too large for Pillow's
             `Image.MAX_IMAGE_PIXELS`, or broken; the message starts with `name`.
     """
     with _open(io.BytesIO(data), name) as image:
@@ -161,57 +150,43 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 
 def check_header(path: Path, name: str) -> None:
-    """Reads the first bytes of a file only: enough to refuse what is no image.
-
-    Raises:
-        ValueError: as `decode`, save for damage behind the header.
-    """
+    """Reads the first bytes of a file. Raises as `decode`, save for damage behind the header."""
     if not path.is_file():
         raise ValueError(f"{name}: neither a file nor a link to one")
     with path.open("rb") as file, _open(file, name):
         pass
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts any of Pillow's modes to 8-bit RGB.
-
-    RGB stays; 1 and L give three equal channels, P and PA the colours of their palettes.
-    Alpha (LA, PA, RGBA, a transparent colour) is dropped, not blended: what is stored under a
-    transparent pixel shows. CMYK gives (255 − C)(255 − K) / 255 and so on, without a colour
-    profile. I;16 (in any byte order), I and F are grey levels on 0 … 65535: divided by 257 and
-    rounded, values beyond clipped (Pillow alone would clip all of them at 255). Other modes, such
-    as YCbCr, go through Pillow's `convert`.
-
-    16-bit colour never arrives here: Pillow's decoder keeps the upper byte of each channel.
-    """
-    if image.mode.startswith("I") or image.mode == "F":
-        levels = np.rint(np.asarray(image, dtype=np.float64) / 257)
-        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-    # Pillow would warn that it drops a palette's alpha, which is what the table promises.
-    image.info.pop("transparency", None)
-    return image.convert("RGB")
-
-
 def _open(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
-    """Reads the header; the ValueError starts with `name` and quotes the first bytes."""
     start = file.read(12)
     file.seek(0)
-    expected = f"expected one of {', '.join(FORMATS)}"
-    if not start:
-        raise ValueError(f"{name}: empty (0 bytes), {expected}")
     try:
         image = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name}: too large: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(
-            f"{name}: no image, or cut in its header, begins with {start!r}, {expected}"
-        ) from error
     except Exception as error:
-        raise ValueError(f"{name}: damaged header: {error}, {expected}") from error
+        raise ValueError(
+            f"{name}: no image, or cut in its header: begins with {start!r}, expected one of "
+            f"{', '.join(FORMATS)}"
+        ) from error
     most, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
     # Up to twice the limit Pillow only warns.
     if most is not None and pixels > most:
         image.close()
         raise ValueError(f"{name}: too large: {pixels} pixels, Pillow's limit is {most}")
     return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts any of Pillow's modes to 8-bit RGB.
+
+    Alpha is dropped, not blended: what is stored under a transparent pixel shows. CMYK gives
+    (255 − C)(255 − K) / 255 and so on, without a colour profile. I;16, I and F are grey levels on
+    0 … 65535: divided by 257, rounded and clipped, where Pillow alone would clip all at 255.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.rint(np.asarray(image, dtype=np.float64) / 257)
+        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    # Pillow would warn that it drops a palette's alpha, which is what the docstring promises.
+    image.info.pop("transparency", None)
+    return image.convert("RGB")

@@ -34,48 +34,35 @@ def open_source(
 ) -> Source:
     """Opens a source of images of size × size pixels, float32 RGB in [0, 1] of 8 bits a value.
 
-    | spec | images |
-    |---|---|
-    | `dead_leaves` | occluding discs with the spectrum of natural images, endless |
-    | `noise` | every channel of every pixel uniform and independent, endless |
-    | `black`, `white` | one image, whatever `limit`: all others would equal it |
-    | `tfds:NAME[:SPLIT]` | feature `image` of a TensorFlow dataset, or of those in `saliency` |
-    | anything else | a folder, searched recursively for JPEG, PNG, WebP and BMP files |
-
     Args:
-        spec: see the table. A folder with the name of a generator is written `./noise`. A
-            dataset's name may hold a configuration (`tfds:name/config`), not a version.
-        size: height and width in pixels. Images from files are resized, see `loader.load`;
-            generators draw at this size.
+        spec: one of `SPECS`. `black` and `white` are one image, whatever `limit`. A folder is
+            searched recursively for files in one of `loader.FORMATS`; links are followed, hidden
+            names ignored; one with the name of a generator is written `./noise`. A dataset has a
+            feature `image`; its name may hold a configuration, but no version.
+        size: height and width in pixels, to which images from files are resized, see `loader.load`.
         limit: number of images. Required for endless sources; where a finite one has more, a
             random sample is taken and kept in order, because the first images may be of one class.
         seed: of the sample and of the generators. Image i of a generator depends on (seed, i)
             alone, so two seeds share no image, and a larger limit only appends.
         skip_bad_images: decode all files of a folder, leave out those that are no images, and list
-            them in `skipped`, in place of refusing the folder.
-        manual_dir: where archives for a `tfds:` dataset lie that were downloaded by hand; by
-            default in downloads/manual under TFDS_DATA_DIR.
-
-    The headers of a folder's files are read when it is opened; hidden names (`.name`) are
-    ignored, links are followed. Damage behind the header shows on reading.
+            them in `skipped`. Otherwise only headers are read now, and damage shows on reading.
+        manual_dir: of archives of a `tfds:` dataset that were downloaded by hand; by default
+            downloads/manual under TFDS_DATA_DIR.
 
     Raises:
-        ValueError: the spec names nothing; `size`, `limit` or `seed` is out of range, or `limit`
-            is above the number of images; a folder is empty or holds anything but images (the
-            first ten are listed); a dataset cannot be read.
+        ValueError: the spec names nothing; a number is out of range, or `limit` above the number
+            of images; a folder is empty or holds anything but images (the first ten are listed); a
+            dataset cannot be read.
     """
-    if size < 1:
-        raise ValueError(f"size is in pixels and starts at 1, got {size}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is a number of images and starts at 1, got {limit}")
-    if seed < 0:
-        raise ValueError(f"seed starts at 0, got {seed}")
+    for name, value, least in (("size", size, 1), ("limit", limit, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} starts at {least}, got {value}")
     if spec in _CONSTANTS:
         return _constant(spec, size)
     if spec in _GENERATORS:
         return _generated(spec, size, limit, seed)
     if spec.startswith("tfds:"):
-        return _tfds(spec, size, limit, seed, manual_dir)
+        return _dataset(spec, size, limit, seed, manual_dir)
     return _folder(spec, size, limit, seed, skip_bad_images)
 
 
@@ -94,11 +81,9 @@ class _Images(EightBit):
         return len(self.keys)
 
     def pixels(self, index: SupportsIndex) -> UInt8[np.ndarray, "size size 3"]:
-        """One image: RGB on 0 … 255."""
         return self.read(range(len(self))[index])
 
     def digest(self) -> str:
-        """SHA-256 in hexadecimal of the content, the size and the recipe of the resize."""
         return self._digest
 
     @cached_property
@@ -112,32 +97,23 @@ class _Images(EightBit):
 
 
 def _constant(spec: str, size: int) -> Source:
-    return _Images(
-        name=spec,
-        keys=(spec,),
-        size=size,
-        read=lambda index: np.full((size, size, 3), _CONSTANTS[spec], np.uint8),
-        content=lambda: [spec.encode()],
-    )
+    image = np.full((size, size, 3), _CONSTANTS[spec], np.uint8)
+    return _Images(spec, (spec,), size, lambda _: image.copy(), lambda: [spec.encode()])
 
 
 def _generated(spec: str, size: int, limit: int | None, seed: int) -> Source:
     if limit is None:
         raise ValueError(f"{spec} never ends: say how many images with limit")
     version, draw = _GENERATORS[spec]
+    keys = tuple(f"{spec}/{index}" for index in range(limit))
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
         # A spawn key, unlike default_rng([seed, index]), cannot mix up the words of large seeds.
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
-        return to_bytes(draw(size, rng), f"{spec}/{index}")
+        return to_bytes(draw(size, rng), keys[index])
 
-    return _Images(
-        name=spec,
-        keys=tuple(f"{spec}/{index}" for index in range(limit)),
-        size=size,
-        read=read,
-        content=lambda: [version.encode(), str(seed).encode(), str(limit).encode()],
-    )
+    content = [text.encode() for text in (version, str(seed), str(limit))]
+    return _Images(spec, keys, size, read, lambda: content)
 
 
 def _noise(size: int, rng: np.random.Generator) -> Float[np.ndarray, "size size 3"]:
@@ -150,16 +126,30 @@ _GENERATORS = {
 }
 
 
+def _dataset(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path | None) -> Source:
+    """The digest rests on the dataset's name, version, split and recorded sizes of its shards.
+
+    Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
+    """
+    records, split = open_records(spec, manual_dir)
+    info = records.dataset_info
+    rows = _sample(spec, len(records), limit, seed)
+    keys = tuple(f"{info.full_name}/{split}/{row}" for row in rows)
+
+    def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
+        return load(records[rows[index]]["image"], keys[index], size)
+
+    return _Images(spec, keys, size, read, lambda: map(str.encode, (info.as_json, *keys)))
+
+
 def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images: bool) -> Source:
     root = Path(spec).expanduser()
-    if not spec or not root.exists():
-        raise ValueError(f"no folder {spec!r}; a source of images is one of {SPECS}")
-    if not root.is_dir():
-        raise ValueError(f"{spec} is a file; a source of images is one of {SPECS}")
+    if not spec or not root.is_dir():
+        problem = f"{spec} is a file" if spec and root.exists() else f"no folder {spec!r}"
+        raise ValueError(f"{problem}; a source of images is one of {SPECS}")
     names = sorted(path.relative_to(root).as_posix() for path in _files(root))
     if not names:
         raise ValueError(f"{spec} is a folder without files")
-
     with ThreadPool(_THREADS) as pool:
         problems = pool.map(partial(_problem, root, whole=skip_bad_images), names, chunksize=64)
     bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
@@ -170,19 +160,16 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
         raise ValueError(f"{spec}: no image is left, {_summary(bad)}")
     keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
 
+    def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
+        path = root / keys[index]
+        return load(path.read_bytes(), str(path), size)
+
     def content() -> Iterator[bytes]:
+        yield from map(os.fsencode, keys)
         with ThreadPool(_THREADS) as pool:
-            yield from map(os.fsencode, keys)
             yield from pool.imap(lambda key: _file_digest(root / key), keys, chunksize=64)
 
-    return _Images(
-        name=spec,
-        keys=keys,
-        size=size,
-        read=lambda index: load((root / keys[index]).read_bytes(), str(root / keys[index]), size),
-        content=content,
-        skipped=bad,
-    )
+    return _Images(spec, keys, size, read, content, skipped=bad)
 
 
 def _files(folder: Path, parents: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -190,14 +177,13 @@ def _files(folder: Path, parents: frozenset[Path] = frozenset()) -> Iterator[Pat
     real = folder.resolve()
     if real in parents:
         raise ValueError(f"{folder} links back to {real}, a parent of it")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), parents | {real})
-            else:
-                yield Path(entry.path)
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files(path, parents | {real})
+        else:
+            yield path
 
 
 def _problem(root: Path, name: str, *, whole: bool) -> str | None:
@@ -228,22 +214,3 @@ def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarr
     if limit > count:
         raise ValueError(f"{spec} has {count} images, fewer than {limit}")
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
-
-
-def _tfds(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path | None) -> Source:
-    """The digest rests on the dataset's name, version, split and recorded sizes of its shards.
-
-    Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
-    """
-    records, split = open_records(spec, manual_dir)
-    info = records.dataset_info
-    chosen = _sample(spec, len(records), limit, seed)
-    keys = tuple(f"{info.full_name}/{split}/{index}" for index in chosen)
-
-    return _Images(
-        name=spec,
-        keys=keys,
-        size=size,
-        read=lambda index: load(records[chosen[index]]["image"], keys[index], size),
-        content=lambda: [info.as_json.encode(), *map(str.encode, keys)],
-    )

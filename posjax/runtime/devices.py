@@ -42,9 +42,7 @@ def describe_devices(devices: Sequence[jax.Device]) -> str:
 
 
 def global_devices(devices: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
-    """The devices of all hosts. Each host uses as many of its own as this one.
-
-    Each host must call this with its own local devices. The first call waits for the others.
+    """The devices of all hosts, each of which calls this with its local devices and waits.
 
     Raises:
         ValueError: the hosts use different numbers of devices.
@@ -56,8 +54,7 @@ def global_devices(devices: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
 @functools.cache
 def _connected(devices: tuple[jax.Device, ...]) -> tuple[jax.Device, ...]:
     check_same({"devices used": len(devices)})
-    by_host = [[d for d in jax.devices() if d.process_index == p] for p in range(hosts())]
-    chosen = tuple(d for of_host in by_host for d in of_host[: len(devices)])
+    chosen = tuple(d for index in range(hosts()) for d in jax.local_devices(index)[: len(devices)])
     # The first collective on CPUs times out after 30 s: run one before anything slow is compiled.
     np.asarray(pmap(lambda x: jax.lax.psum(x, BATCH_AXIS), chosen)(np.ones(len(devices))))
     return chosen
@@ -77,8 +74,8 @@ def pmap(
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every array on every device, along a new leading axis."""
-    # The axis has pmap's name. Under another one, a step's first input and its output would differ
-    # in type, and the step would be compiled twice.
+    # Under another name than pmap's axis, a step's output would differ in type from its first
+    # input, and the step would be compiled twice.
     sharding = NamedSharding(Mesh(np.array(devices), (BATCH_AXIS,)), PartitionSpec(BATCH_AXIS))
 
     def copies(array: ArrayLike) -> jax.Array:
@@ -120,11 +117,10 @@ def shard_batch(
     rows = per_device * len(devices)
 
     def shard(array: np.ndarray) -> np.ndarray:
-        filled = array
         if len(array) < rows:
-            filled = np.zeros((rows, *array.shape[1:]), array.dtype)
-            filled[: len(array)] = array
-        return filled.reshape(len(devices), per_device, *array.shape[1:])
+            blank = np.zeros((rows - len(array), *array.shape[1:]), array.dtype)
+            array = np.concatenate([array, blank])
+        return array.reshape(len(devices), per_device, *array.shape[1:])
 
     count = len(jax.tree.leaves(batch)[0])
     return jax.tree.map(shard, batch), shard(np.ones(count, np.float32))

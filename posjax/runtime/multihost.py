@@ -34,9 +34,8 @@ def distributed(
     `coordinator_address` is HOST:PORT of process 0, or `auto` where the cluster knows all three
     (SLURM, Cloud TPU, Open MPI). The process waits five minutes for the other hosts.
 
-    A host that fails within the block prints its error, ends with status 1 and makes the others
-    fail. They raise ConnectionError at once if they wait for it. Otherwise `jax.distributed` aborts
-    them after `HEARTBEAT_SECONDS` and says so.
+    A host that fails within the block prints its error and ends with status 1. The others raise
+    ConnectionError if they wait for it, or are aborted after `HEARTBEAT_SECONDS`.
 
     Raises:
         ValueError: the cluster is unknown, or the hosts have different numbers of devices.
@@ -63,7 +62,7 @@ def distributed(
 
 
 def _join(address: str, num_processes: int | None, process_id: int | None) -> None:
-    # The preemption service would catch a scheduler's SIGTERM. Some versions cannot switch it off.
+    # The preemption service would catch a scheduler's SIGTERM. Not every version has the option.
     if hasattr(jax.config, "jax_enable_preemption_service"):
         jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -81,8 +80,8 @@ def _join(address: str, num_processes: int | None, process_id: int | None) -> No
 
 
 def _leave() -> None:
-    # The exit of jax would wait for the other hosts, which wait for this one. They are aborted when
-    # the first host is gone, and may have an error of their own to print first.
+    # The exit of jax would wait for the other hosts, which wait for this one. When the first host
+    # is gone they are aborted, and may have an error to print before.
     sys.stdout.flush()
     sys.stderr.flush()
     if is_first():
@@ -164,11 +163,11 @@ def check_same(values: Mapping[str, Any]) -> None:
         ValueError: they differ; gives the names, and the values of two hosts.
     """
     first, *others = all_gather_object(dict(values))
-    different = {}
-    for index, other in enumerate(others, 1):
-        for name in sorted(first.keys() | other.keys()):
-            if first.get(name) != other.get(name):
-                here, there = first.get(name), other.get(name)
-                different.setdefault(name, f"{name}: {here!r} on host 0, {there!r} on host {index}")
+    different = {
+        name: f"{name}: {first.get(name)!r} on host 0, {other.get(name)!r} on host {index}"
+        for index, other in enumerate(others, 1)
+        for name in sorted(first.keys() | other.keys())
+        if first.get(name) != other.get(name)
+    }
     if different:
         raise ValueError(f"the hosts do not run the same: {'; '.join(different.values())}")

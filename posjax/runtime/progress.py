@@ -21,10 +21,7 @@ def bar(total: int, what: str, unit: str) -> tqdm:
 
 
 def advance(bar: tqdm, count: int, **figures: str) -> None:
-    """Counts `count` more, with figures behind the rate.
-
-    The first count restarts the clock, for it compiled: no rate or time left includes that.
-    """
+    """Counts `count` more, with figures behind a rate without the first count, which compiled."""
     if bar.n == 0 and not bar.disable:
         bar.reset()
         bar.initial = bar.n = bar.last_print_n = count
@@ -35,11 +32,11 @@ def advance(bar: tqdm, count: int, **figures: str) -> None:
 
 
 def log(bar: tqdm, text: str) -> None:
-    """Says how far it is where no bar does: on standard error, for whoever reads it in a file."""
+    """Says on standard error how far it is, where no bar does."""
     if bar.disable and is_first():
         print(text, file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
-    """Says on standard error, above any bar, what is worth knowing even where it is no terminal."""
+    """Says on standard error, above any bar, what is worth knowing even without a terminal."""
     tqdm.write(text, file=sys.stderr)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar, cast
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -13,9 +13,8 @@ T = TypeVar("T")
 class Waits:
     """Seconds that this host spends on encoding, and for how many of them it waits.
 
-    While it waits for `images`, devices compute one batch at most and then wait, too; while it
-    waits for the `devices`, the next images are there. What is left of `encoding` is compilation
-    and storing features.
+    While it waits for `images`, devices compute one batch at most; while it waits for `devices`,
+    the next images are there. The rest of `encoding` is compilation and storing features.
     """
 
     encoding: float = 0.0
@@ -32,14 +31,14 @@ class Waits:
             setattr(self, what, getattr(self, what) + time.perf_counter() - start)
 
     def each(self, images: Iterable[T]) -> Iterator[T]:
-        """The images, and the time until each is there is counted."""
-        rest, end = iter(images), object()
+        """The batches of images; counts the time until each is there."""
+        batches = iter(images)
         while True:
             with self.timed("images"):
-                batch = next(rest, end)
-            if batch is end:
+                batch = next(batches, None)
+            if batch is None:
                 return
-            yield cast(T, batch)
+            yield batch
 
     def __str__(self) -> str:
         return (

@@ -1,5 +1,6 @@
 """Sources: specs, limits, seeds, folders with all that lies in them, digests."""
 
+import itertools
 import os
 
 import numpy as np
@@ -46,23 +47,14 @@ def test_a_folder_is_read_recursively_in_the_order_of_its_paths(folder):
         source[5]
 
 
-@pytest.mark.parametrize("spec", ["dead_leaves", "noise", "black", "white"])
-def test_generated_images(spec):
-    source = open_source(spec, size=9, limit=3)
-    assert isinstance(source, Source)
-    for image in source:
-        assert image.shape == (9, 9, 3)
-        assert image.dtype == np.float32
-        assert image.min() >= 0
-        assert image.max() <= 1
-
-
 def test_black_and_white_are_one_image_whatever_the_limit():
     for spec, level in (("black", 0), ("white", 1)):
-        for limit in (None, 1, 7):
+        for limit in (None, 7):
             source = open_source(spec, size=4, limit=limit)
+            assert isinstance(source, Source)
             assert source.keys == (spec,)
-            assert (source[0] == level).all()
+            expected = np.full((4, 4, 3), level, np.float32)
+            np.testing.assert_array_equal(source[0], expected, strict=True)
 
 
 def test_noise_is_uniform_and_independent():
@@ -107,13 +99,11 @@ def test_a_limit_takes_a_seeded_sample_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("black", {"size": 0}, "size"),
-        ("noise", {"size": 4, "limit": 0}, "limit"),
-        ("noise", {"size": 4, "limit": 1, "seed": -1}, "seed"),
+        ("black", {"size": 0}, "size starts at 1, got 0"),
+        ("noise", {"size": 4, "limit": 0}, "limit starts at 1"),
+        ("noise", {"size": 4, "limit": 1, "seed": -1}, "seed starts at 0"),
         ("dead_leavs", {"size": 4}, "no folder 'dead_leavs'.*dead_leaves.*tfds:NAME"),
         ("", {"size": 4}, "no folder ''"),
-        ("tfds:", {"size": 4}, "tfds:NAME"),
-        ("tfds:mnist:3.0.1", {"size": 4}, "version"),
     ],
 )
 def test_wrong_specs_and_numbers_are_refused(spec, options, message):
@@ -130,40 +120,26 @@ def test_an_empty_folder_and_a_file_are_refused(tmp_path):
         open_source(str(path), size=4)
 
 
-def test_all_files_that_are_no_images_are_listed_at_once(folder):
+def test_files_that_are_no_images_are_listed_and_those_behind_the_tenth_counted(folder):
     (folder / "b/readme.txt").write_text("hello, reader")
     (folder / "b/empty.jpg").touch()
-    (folder / "b/picture.png").write_bytes(b"GIF89a" + bytes(30))
     (folder / "b/gone.png").symlink_to(folder / "nowhere")
     os.mkfifo(folder / "b/pipe.png")
-    with pytest.raises(ValueError, match="5 of the files") as error:
+    for index in range(9):
+        (folder / f"c/d/{index}.png").write_bytes(b"GIF89a" + bytes(30))
+    with pytest.raises(ValueError, match=r"13 of the files") as error:
         open_source(str(folder), size=4)
     message = str(error.value)
-    assert "b/readme.txt: no image" in message
-    assert "hello, reade" in message
-    assert "b/empty.jpg: empty (0 bytes), expected one of JPEG, PNG, WEBP, BMP" in message
-    assert "GIF89a" in message
+    assert "b/readme.txt: no image, or cut in its header: begins with b'hello, reade'" in message
+    assert "b/empty.jpg: no image, or cut in its header: begins with b''" in message
     assert "b/gone.png: neither" in message
     assert "b/pipe.png: neither" in message
-
-
-def test_ten_bad_files_are_listed_and_the_rest_counted(tmp_path):
-    for index in range(13):
-        (tmp_path / f"{index:02}.png").write_bytes(b"no")
-    with pytest.raises(
-        ValueError, match=r"13 of the files(.|\n)*09\.png(.|\n)*and 3 more"
-    ) as error:
-        open_source(str(tmp_path), size=4)
-    assert "10.png" not in str(error.value)
-    with pytest.raises(ValueError, match=r"no image is left, 13 of the files"):
-        open_source(str(tmp_path), size=4, skip_bad_images=True)
-
-
-def test_too_many_pixels_are_refused_on_opening(folder, monkeypatch):
-    _write(folder / "b/large.png", size=(40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1599)
-    with pytest.raises(ValueError, match=r"b/large\.png: too large"):
-        open_source(str(folder), size=4)
+    assert "c/d/5.png: no image, or cut in its header: begins with b'GIF89a" in message
+    assert "c/d/6.png" not in message
+    assert "and 3 more" in message
+    (folder / "c/d/e.webp").unlink()
+    with pytest.raises(ValueError, match=r"no image is left, 9 of the files"):
+        open_source(str(folder / "c"), size=4, skip_bad_images=True)
 
 
 def test_a_cut_body_is_refused_on_reading_or_left_out(folder):
@@ -172,14 +148,12 @@ def test_a_cut_body_is_refused_on_reading_or_left_out(folder):
     source = open_source(str(folder), size=8)
     assert len(source) == 6
     with pytest.raises(ValueError, match=r"photos/b/cut\.png: truncated"):
-        source[source.keys.index("b/cut.png")]
-    with pytest.raises(ValueError, match=r"photos/b/cut\.png: truncated"):
         list(batches(source, 2))
     (folder / "empty.jpg").touch()
     kept = open_source(str(folder), size=8, skip_bad_images=True)
     assert kept.keys == NAMES
     assert [name for name, _ in kept.skipped] == ["b/cut.png", "empty.jpg"]
-    assert kept.skipped[1][1].startswith("empty (0 bytes)")
+    assert kept.skipped[1][1].startswith("no image")
     assert len(np.concatenate(list(batches(kept, 2)))) == 5
     with pytest.raises(ValueError, match="has 5 images"):
         open_source(str(folder), size=8, skip_bad_images=True, limit=6)
@@ -225,17 +199,8 @@ def test_the_digest_does_not_depend_on_where_the_folder_is(folder, monkeypatch):
 
 
 def test_digests_of_generators_follow_their_parameters():
-    settings = [
-        (spec, size, limit, seed)
-        for spec in ("dead_leaves", "noise")
-        for size in (4, 5)
-        for limit in (1, 2)
-        for seed in (0, 1)
-    ]
-    digests = {
-        open_source(spec, size=size, limit=limit, seed=seed).digest()
-        for spec, size, limit, seed in settings
-    }
-    assert len(digests) == len(settings)
-    assert open_source("black", size=4).digest() != open_source("white", size=4).digest()
+    values = itertools.product(("dead_leaves", "noise"), (4, 5), (1, 2), (0, 1))
+    sources = [open_source(s, size=h, limit=n, seed=seed) for s, h, n, seed in values]
+    sources += [open_source(spec, size=4) for spec in ("black", "white")]
+    assert len({source.digest() for source in sources}) == 18
     assert open_source("black", size=4, seed=5).digest() == open_source("black", size=4).digest()

@@ -8,15 +8,16 @@ import time
 
 import pytest
 
-from posjax.runtime import write_atomically
+from posjax.runtime import files, write_atomically
 
+# Without the package, whose import takes seconds.
 WRITER = """
-import sys
+import runpy, sys
 from pathlib import Path
-from posjax.runtime import write_atomically
-path, size = Path(sys.argv[1]), 1 << 20
+write = runpy.run_path(sys.argv[1])["write_atomically"]
+path, size = Path(sys.argv[2]), 1 << 20
 for i in range(10**9):
-    write_atomically(path, bytes([i % 256]) * size)
+    write(path, bytes([i % 256]) * size)
     if i == 0:
         print("first", flush=True)
 """
@@ -40,7 +41,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
 
 def test_a_killed_process_leaves_a_whole_file(tmp_path):
     path = tmp_path / "results.csv"
-    command = [sys.executable, "-c", WRITER, str(path)]
+    command = [sys.executable, "-c", WRITER, files.__file__, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"first\n"
         for _ in range(20):

@@ -1,0 +1,28 @@
+"""Locks: one holder at a time, who waits says so and may give up."""
+
+import pytest
+
+from posjax.runtime import locked
+
+
+def test_a_lock_has_one_holder_and_others_wait_until_they_give_up(tmp_path, capsys):
+    path = tmp_path / "deep" / "a.lock"
+    with locked(path, "another holds it"):
+        assert capsys.readouterr().err == ""
+        with (
+            pytest.raises(InterruptedError, match=r"waiting for .*a\.lock"),
+            locked(path, "another holds it", give_up=lambda: True),
+        ):
+            pytest.fail("two hold it")
+        assert capsys.readouterr().err == "another holds it\n"
+    with locked(path, "another holds it"):
+        assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OSError, match="file cannot be locked"),
+        locked(tmp_path / "file" / "a.lock", "another holds it"),
+    ):
+        pytest.fail("it is locked")
