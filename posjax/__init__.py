@@ -1,7 +1,7 @@
 """posjax: how much absolute position a convolutional network encodes, and where it comes from."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 ROOMS = (
@@ -10,12 +10,22 @@ ROOMS = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Imports a room when it is first used: `posjax.encoders` and so on."""
+# Functions that stand in `posjax` itself, by their module.
+FUNCTIONS = {
+    "repad": "posjax.encoders.repad",
+    "padded_layers": "posjax.encoders.repad",
+    "layers_of": "posjax.encoders.taps",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a room or function when it is first used: `posjax.encoders` and so on."""
     if name in ROOMS:
         return importlib.import_module(f"posjax.{name}")
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module(FUNCTIONS[name]), name)
     raise AttributeError(f"module 'posjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *ROOMS]
+    return [*globals(), *ROOMS, *FUNCTIONS]

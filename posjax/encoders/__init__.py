@@ -14,8 +14,9 @@ from posjax.encoders.frozen import (
     stage_shapes,
 )
 from posjax.encoders.modes import layer_modes, with_modes
-from posjax.encoders.padding import EACH, VALID, Padding, PaddingLike
+from posjax.encoders.padding import EACH, LOWEST, VALID, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS
+from posjax.encoders.repad import PaddedLayer, repad
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import (
     Checkpoint,
@@ -31,6 +32,7 @@ from posjax.encoders.weights import (
 __all__ = [
     "DTYPES",
     "EACH",
+    "LOWEST",
     "NONE",
     "NORMALIZATIONS",
     "PIXELS",
@@ -40,6 +42,7 @@ __all__ = [
     "Checkpoint",
     "Encoder",
     "Loaded",
+    "PaddedLayer",
     "Padding",
     "PaddingLike",
     "ReceptiveField",
@@ -58,6 +61,7 @@ __all__ = [
     "quick_on_cpu",
     "read_checkpoint",
     "read_weights",
+    "repad",
     "shipped_modes",
     "stage_shapes",
     "weights_path",

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike
 
-from posjax.encoders.interpret import interpret
+from posjax.encoders.interpret import Site, interpret
 from posjax.layers.winograd import suits_winograd, winograd
 
 _NHWC = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
@@ -25,9 +24,9 @@ def quick_on_cpu(apply: Callable) -> Callable:
     return interpret(apply, {lax.conv_general_dilated_p: _convolve})
 
 
-def _convolve(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
+def _convolve(site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
     x, kernel = map(jnp.asarray, inputs)
-    params = equation.params
+    params = site.equation.params
     widths, strides, ones = params["padding"], params["window_strides"], (1, 1)
     plain = (
         x.dtype == kernel.dtype == jnp.float32

@@ -3,69 +3,195 @@
 See "Writing custom interpreters in JAX" in JAX's documentation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.typing import ArrayLike
 
-Rule = Callable[[JaxprEqn, Sequence[ArrayLike]], Sequence[ArrayLike] | None]
+
+class Site(NamedTuple):
+    """An equation and its place in the function.
+
+    `path` are the numbers of the equations that lead to it, from the outermost function inwards.
+    `scope` are the named scopes around it, joined by slashes; transformations stand around the
+    names, as in `jvp(Net)/conv1`.
+    """
+
+    equation: JaxprEqn
+    path: tuple[int, ...]
+    scope: str
+
+
+Rule = Callable[[Site, Sequence[ArrayLike]], Sequence[ArrayLike] | None]
 """Gives an equation's results from its inputs, or None where the equation is to stay as it is."""
+Rules = Mapping[Primitive, Rule]
+Watch = Callable[[Site, Sequence[ArrayLike]], None]
 
-# The parameter in which a primitive that calls a function holds its jaxpr.
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-_INLINED = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint")
+# Primitives that call a function, which is evaluated in their place.
+_CALLS = ("jit", "pjit", "closed_call", "core_call")
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+_REMAT = ("remat2", "checkpoint", "remat")
 
 
-def interpret(fn: Callable, rules: Mapping[Primitive, Rule]) -> Callable:
+def interpret(fn: Callable, rules: Rules, watch: Watch | None = None) -> Callable:
     """Returns `fn` with each operation computed by the rule of its primitive, if there is one.
 
-    Functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom derivatives are
-    interpreted too, and lose the custom derivatives. Loops and branches stay as they are.
-    `fn` takes and returns pytrees of arrays.
+    Rules reach into functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom
+    derivatives, and into loops and branches. A function with custom derivatives loses them where a
+    rule may apply inside of it, and keeps them elsewhere. `fn` takes and returns pytrees of arrays.
+
+    `watch(site, results)` sees the results of every operation outside of loops and branches. All
+    functions with custom derivatives lose them then.
+
+    Raises:
+        NotImplementedError: an operation with a rule stands inside of a primitive that the
+            interpreter cannot enter, such as `shard_map`.
     """
+    interpreter = _Interpreter(rules, watch)
 
     def interpreted(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-        results = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), rules)
+        results = interpreter.evaluate(closed, jax.tree.leaves(args), (), "")
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return interpreted
 
 
-def _evaluate(
-    jaxpr: Jaxpr,
-    consts: Sequence[ArrayLike],
-    args: Sequence[ArrayLike],
-    rules: Mapping[Primitive, Rule],
-) -> list[ArrayLike]:
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+@dataclasses.dataclass(frozen=True)
+class _Interpreter:
+    rules: Rules
+    watch: Watch | None
 
-    def read(variable: Any) -> ArrayLike:
-        return variable.val if isinstance(variable, Literal) else values[variable]
+    def evaluate(
+        self,
+        function: Jaxpr | ClosedJaxpr,
+        args: Sequence[ArrayLike],
+        path: tuple[int, ...],
+        scope: str,
+    ) -> list[ArrayLike]:
+        """The results of a function at a place in the whole."""
+        jaxpr, consts = _opened(function)
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
-    for equation in jaxpr.eqns:
-        inputs = [read(variable) for variable in equation.invars]
-        results = _results(equation, inputs, rules)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(variable) for variable in jaxpr.outvars]
+        def read(variable: Any) -> ArrayLike:
+            return variable.val if isinstance(variable, Literal) else values[variable]
 
+        for number, equation in enumerate(jaxpr.eqns):
+            name = str(equation.source_info.name_stack)
+            site = Site(equation, (*path, number), "/".join(filter(None, (scope, name))))
+            inputs = [read(variable) for variable in equation.invars]
+            with jax.named_scope(name) if name else contextlib.nullcontext():
+                results = self._results(site, inputs)
+            values.update(zip(equation.outvars, results, strict=True))
+            if self.watch:
+                self.watch(site, results)
+        return [read(variable) for variable in jaxpr.outvars]
 
-def _results(
-    equation: JaxprEqn, inputs: Sequence[ArrayLike], rules: Mapping[Primitive, Rule]
-) -> Sequence[ArrayLike]:
-    primitive, params = equation.primitive, equation.params
-    if primitive.name in (*_INLINED, *_CUSTOM):
-        called = next(params[name] for name in _CALLS if name in params)
-        inner, consts = (called, []) if isinstance(called, Jaxpr) else (called.jaxpr, called.consts)
-        return _evaluate(inner, consts, inputs, rules)
-    if primitive in rules:
-        results = rules[primitive](equation, inputs)
+    def _results(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+        primitive = site.equation.primitive
+        results = self.rules[primitive](site, inputs) if primitive in self.rules else None
         if results is not None:
             return results
-    bound = primitive.get_bind_params(params)
-    functions, bound = ([], bound) if isinstance(bound, dict) else bound
-    results = primitive.bind(*functions, *inputs, **bound)
-    return results if primitive.multiple_results else [results]
+        if primitive.name in (*_CALLS, *_CUSTOM, *_REMAT) and self.watch:
+            (function,) = _functions(site.equation.params)
+            return self.evaluate(function, inputs, site.path, site.scope)
+        if primitive not in self.rules and _contains(site.equation, self.rules):
+            return self._enter(site, inputs)
+        if inputs and all(map(_is_known_scalar, inputs)):
+            # Rules then see the values of constants.
+            with jax.ensure_compile_time_eval():
+                return _bind(site.equation, inputs)
+        return _bind(site.equation, inputs)
+
+    def _enter(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+        """Computes a primitive that holds functions with operations that have a rule."""
+        name, params = site.equation.primitive.name, site.equation.params
+        functions = list(_functions(params))
+        # What is computed in a loop or branch cannot be handed out of it.
+        inner = dataclasses.replace(self, watch=None)
+
+        def evaluate(index: int) -> Callable:
+            path = site.path if len(functions) == 1 else (*site.path, index)
+            return lambda *args: inner.evaluate(functions[index], args, path, site.scope)
+
+        if name in (*_CALLS, *_CUSTOM):
+            return evaluate(0)(*inputs)
+        if name in _REMAT:
+            options = {key: params[key] for key in ("prevent_cse", "policy")}
+            return jax.checkpoint(evaluate(0), **options)(*inputs)
+        if name == "cond":
+            branches = [evaluate(index) for index in range(len(functions))]
+            return lax.switch(inputs[0], branches, *inputs[1:])
+        if name == "while":
+            # The body comes first, because parameters are in the order of their names.
+            return _while(evaluate(1), evaluate(0), params, inputs)
+        if name == "scan":
+            return _scan(evaluate(0), params, inputs)
+        raise NotImplementedError(
+            f"{site.scope or 'the function'} computes inside of {name}, which cannot be entered"
+        )
+
+
+def _while(
+    test: Callable, body: Callable, params: Mapping[str, Any], inputs: Sequence[ArrayLike]
+) -> Sequence[ArrayLike]:
+    counts = params["cond_nconsts"], params["body_nconsts"]
+    of_test, of_body, start = _split(inputs, counts)
+    return lax.while_loop(
+        lambda carry: test(*of_test, *carry)[0],
+        lambda carry: tuple(body(*of_body, *carry)),
+        tuple(start),
+    )
+
+
+def _scan(
+    body: Callable, params: Mapping[str, Any], inputs: Sequence[ArrayLike]
+) -> Sequence[ArrayLike]:
+    consts, start, rows = _split(inputs, (params["num_consts"], params["num_carry"]))
+
+    def step(carry: Any, row: Any) -> tuple[Any, Any]:
+        results = body(*consts, *carry, *row)
+        return tuple(results[: len(carry)]), tuple(results[len(carry) :])
+
+    options = {key: params[key] for key in ("length", "reverse", "unroll")}
+    last, stacked = lax.scan(step, tuple(start), tuple(rows), **options)
+    return [*last, *stacked]
+
+
+def _bind(equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, params = ([], bound) if isinstance(bound, dict) else bound
+    results = equation.primitive.bind(*functions, *inputs, **params)
+    return results if equation.primitive.multiple_results else [results]
+
+
+def _contains(equation: JaxprEqn, rules: Rules) -> bool:
+    inner = (_opened(function)[0] for function in _functions(equation.params))
+    return any(e.primitive in rules or _contains(e, rules) for jaxpr in inner for e in jaxpr.eqns)
+
+
+def _functions(params: Mapping[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
+    """The functions that an equation's parameters hold, by the names of the parameters."""
+    for _, value in sorted(params.items()):
+        several = value if isinstance(value, tuple | list) else (value,)
+        yield from (one for one in several if isinstance(one, Jaxpr | ClosedJaxpr))
+
+
+def _opened(function: Jaxpr | ClosedJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
+    return (function, ()) if isinstance(function, Jaxpr) else (function.jaxpr, function.consts)
+
+
+def _split(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
+    ends = np.cumsum(counts)
+    return [values[: ends[0]], values[ends[0] : ends[1]], values[ends[1] :]]
+
+
+def _is_known_scalar(value: ArrayLike) -> bool:
+    return not isinstance(value, Tracer) and np.ndim(value) == 0

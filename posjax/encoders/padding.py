@@ -8,6 +8,8 @@ from posjax.layers import Mode, check_mode
 ALIGNMENTS = ("cropped", "enlarged")
 EACH = "each"
 VALID = "valid"
+LOWEST = "lowest"
+"""The mode of a max-pool whose windows see −inf beyond the border, as in PyTorch and flax."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Padding:
     def __post_init__(self):
         """Refuses unknown modes and alignments, and layers that stand twice."""
         layers = [layer for layer, _ in self.overrides]
-        for mode in (self.mode, *(mode for _, mode in self.overrides)):
+        for mode in (self.mode, *(mode for _, mode in self.overrides if mode != LOWEST)):
             check_mode(mode)
         if len(set(layers)) < len(layers):
             raise ValueError(f"padding {self} has a layer twice")

@@ -5,12 +5,13 @@ data: one compiled program then serves every mode that keeps the size.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from posjax.layers.arrays import Arrays
 
@@ -90,15 +91,23 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
         check_fits((x.shape[1], x.shape[2]), widths, mode)
         if mode not in REPEATING:
             return jnp.pad(x, ((0, 0), *widths, (0, 0)))
-        mode = MODES.index(mode)
+    return pad_axes(x, {1: widths[0], 2: widths[1]}, mode)
+
+
+def pad_axes(
+    x: Shaped[Arrays, "..."], widths: Mapping[int, tuple[int, int]], mode: Mode
+) -> Shaped[Array, "..."]:
+    """Pads an array along any axes, `widths` by axis, as `pad` pads a map that is large enough."""
+    index = MODES.index(mode) if isinstance(mode, str) else mode
+    x = jnp.asarray(x)
+    if not widths:
+        return x
+    (axis, pair), *others = widths.items()
     # The corners come from the strips. Padding one axis of the map and then the other would make
     # XLA write the map to memory in between.
-    top, bottom = _beyond(x, widths[0], mode, axis=1)
-    rows = []
-    for part in (*top, x, *bottom):
-        left, right = _beyond(part, widths[1], mode, axis=2)
-        rows.append(jnp.concatenate([*left, part, *right], axis=2))
-    return jnp.concatenate(rows, axis=1)
+    before, after = _beyond(x, pair, index, axis)
+    parts = [pad_axes(part, dict(others), mode) for part in (*before, x, *after)]
+    return jnp.concatenate(parts, axis=axis)
 
 
 def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
@@ -113,9 +122,9 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
 
 
 def _beyond(
-    x: Float[Array, "n h w c"], widths: tuple[int, int], index: Index, *, axis: int
+    x: Shaped[Array, "..."], widths: tuple[int, int], index: Index, axis: int
 ) -> tuple[list[Array], list[Array]]:
-    """The rows or columns before and behind a map, one by one."""
+    """The lines before and behind an array along an axis, one by one."""
     tables = _sources(x.shape[axis], widths)
     pixels, repeats = (
         t[index] if isinstance(index, int) else jnp.asarray(t)[index] for t in tables

@@ -1,0 +1,221 @@
+"""`repad`: any JAX function under another padding mode."""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Int
+
+from posjax.encoders.interpret import Site, interpret
+from posjax.encoders.padding import LOWEST, Padding
+from posjax.encoders.windows import Window, Windows
+from posjax.layers import MODES, Arrays, InputTooSmall, Mode, check_fits
+
+
+class PaddedLayer(str):
+    """The name of a convolution or pool that reaches beyond the border of its map.
+
+    It is a text, with the layer's geometry: `kind` (`conv`, `max_pool` or `avg_pool`), and for
+    each axis of the map `kernel`, `strides`, `widths` (before, after) and `size`, the map's before
+    it is padded. `mode` is how the function pads it: `zeros`, or `lowest` (−inf).
+    """
+
+    kind: str
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    widths: tuple[tuple[int, int], ...]
+    size: tuple[int, ...]
+    mode: str
+    transposed: bool
+
+    def __new__(cls, name: str, window: Window) -> "PaddedLayer":
+        """The layer of a window."""
+        layer = super().__new__(cls, name)
+        for field in ("kind", "kernel", "strides", "widths", "size", "mode", "transposed"):
+            setattr(layer, field, getattr(window, field))
+        return layer
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return str(self)
+
+
+PaddingOfLayers = (
+    str | Padding | Callable[[PaddedLayer], Mode] | int | np.integer | Int[Arrays, "*layers"]
+)
+
+
+def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
+    """Returns `fn` with another padding mode around its convolutions and pools.
+
+    Every convolution that pads zeros, by a parameter of its own or by a `jnp.pad` directly in front
+    of it, and every max and average pool whose windows reach beyond the border is padded by the
+    mode; the amounts stay. `partial` scales the response of a convolution or average pool, as
+    `posjax.layers.conv` does. This reaches into `jit`, `checkpoint`, loops, branches, and functions
+    with custom derivatives, which lose those where something inside pads.
+
+    The result is a function of the same arguments and can be compiled, mapped and differentiated:
+    `jax.grad(repad(f, …))`. To repad a gradient is refused. Compile it by `jax.jit`, because
+    uncompiled it is traced anew in each call. A convolution that is written as a matrix product is
+    no convolution to it, and padding that is computed before another operation is not seen.
+
+    Args:
+        fn: a function of pytrees of arrays. Bind other arguments by `functools.partial`.
+        padding: a mode; a text such as `zeros+stem=reflect`, in which a layer may be named by the
+            end of its name, and `lowest` is −inf for a max-pool; a function from a `PaddedLayer` to
+            its mode; or integers as `posjax.layers.mode_index` gives them, one for all layers or
+            one for each of `padded_layers`, which may be traced: one compilation then serves all
+            modes. Whether a map is large enough for a traced integer is not checked.
+
+    Raises:
+        ValueError: when the result is called: a layer that the text names is not there, or fits
+            several; a mode is unknown, or cannot pad the layer, as `valid`, which changes shapes,
+            and every mode but `zeros` for a transposed convolution; integers do not fit the layers;
+            `fn` is a gradient.
+        InputTooSmall: a map is too small for a mode; names the layer (a ValueError too).
+        NotImplementedError: a layer stands inside of a primitive that cannot be entered.
+    """
+
+    @functools.wraps(fn)
+    def repadded(*args: Any, **kwargs: Any) -> Any:
+        call = _of_arrays(fn)
+        layers = _layers(call, args, kwargs)
+        modes = dict(zip(layers, _modes(padding, list(layers.values())), strict=True))
+
+        def respond(site: Site, window: Window) -> jax.Array | None:
+            mode, layer = modes[site.path], layers[site.path]
+            if isinstance(mode, str) and mode == layer.mode:
+                return None
+            return window.padded_by(mode)
+
+        return interpret(call, Windows(respond).rules)(args, kwargs)
+
+    return repadded
+
+
+def padded_layers(fn: Callable, *args: Any, **kwargs: Any) -> list[PaddedLayer]:
+    """The layers of `fn` that pad when it is called with these arguments, in their order.
+
+    Each is its name, which knows the layer's geometry. The name is made of the named scopes around
+    the layer, as flax's modules have them, joined by slashes; a pool's ends in its kind. Layers
+    without a scope, and those that share one, are numbered. Nothing is computed.
+
+    Raises:
+        ValueError: `fn` is a gradient.
+        NotImplementedError: a layer stands inside of a primitive that cannot be entered.
+    """
+    return list(_layers(_of_arrays(fn), args, kwargs).values())
+
+
+def _of_arrays(fn: Callable) -> Callable:
+    return lambda args, kwargs: fn(*args, **kwargs)
+
+
+def _layers(
+    call: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[tuple[int, ...], PaddedLayer]:
+    """The layers by their place in the function."""
+    places: dict[tuple[int, ...], tuple[str, Window]] = {}
+
+    def listen(site: Site, window: Window) -> None:
+        if "transpose(" in site.scope:
+            raise ValueError(
+                f"{site.scope} is the gradient of a layer: repad the function, then differentiate"
+            )
+        places[site.path] = (_scope(site, window), window)
+
+    jax.eval_shape(interpret(call, Windows(listen).rules), args, kwargs)
+    scopes = [scope for scope, _ in places.values()]
+    shared = {scope for scope, count in Counter(scopes).items() if count > 1}
+    numbers = Counter()
+    layers = {}
+    for path, (scope, window) in sorted(places.items()):
+        name = scope
+        if scope in shared or scope == window.kind:
+            name = f"{scope}_{numbers[scope]}"
+            numbers[scope] += 1
+        layers[path] = PaddedLayer(name, window)
+    return layers
+
+
+def _scope(site: Site, window: Window) -> str:
+    # Transformations stand around names: `vmap(jvp(Net))/stem`.
+    names = re.sub(r"\w+\(|\)", "", site.scope)
+    parts = [part for part in names.split("/") if part]
+    return "/".join(parts if parts and window.kind == "conv" else [*parts, window.kind])
+
+
+def _modes(padding: PaddingOfLayers, layers: Sequence[PaddedLayer]) -> list[Mode]:
+    """The mode of each layer.
+
+    Raises:
+        ValueError: as `repad`.
+    """
+    modes: list[Mode]
+    if isinstance(padding, int | np.integer):
+        modes = [padding] * len(layers)
+    elif isinstance(padding, jax.Array | np.ndarray):
+        if padding.shape not in ((), (len(layers),)):
+            raise ValueError(
+                f"padding: expected one integer, or one for each of the {len(layers)} layers that "
+                f"pad, found an array of shape {padding.shape}"
+            )
+        modes = [padding if padding.ndim == 0 else padding[i] for i in range(len(layers))]
+    elif isinstance(padding, str | Padding):
+        modes = _modes_of_text(Padding.parse(padding), layers)
+    else:
+        modes = [padding(layer) for layer in layers]
+    for layer, mode in zip(layers, modes, strict=True):
+        _check(layer, mode)
+    return modes
+
+
+def _modes_of_text(padding: Padding, layers: Sequence[PaddedLayer]) -> list[Mode]:
+    if padding.alignment:
+        raise ValueError(f"padding: {padding} has an alignment, which only encoders have")
+    modes: dict[PaddedLayer, Mode] = dict.fromkeys(layers, padding.mode)
+    for name, mode in padding.overrides:
+        named = [layer for layer in layers if layer == name] or [
+            layer for layer in layers if layer.endswith(f"/{name}")
+        ]
+        if len(named) != 1:
+            raise ValueError(
+                f"padding: {name!r} names {len(named)} layers; those that pad are "
+                f"{', '.join(layers)}"
+            )
+        modes[named[0]] = mode
+    return list(modes.values())
+
+
+def _check(layer: PaddedLayer, mode: Mode) -> None:
+    """Raises ValueError where a mode, in words or as a known integer, cannot pad a layer."""
+    word = _word(mode)
+    if layer.transposed and word != layer.mode:
+        raise ValueError(f"layer {layer} is a transposed convolution: it can only pad zeros")
+    if word is None or (word == LOWEST and layer.kind == "max_pool"):
+        return
+    if word not in MODES:
+        known = ", ".join((*MODES, LOWEST) if layer.kind == "max_pool" else MODES)
+        raise ValueError(f"padding mode {word!r} of layer {layer} is unknown; expected {known}")
+    if word == "valid":
+        raise ValueError(
+            f"layer {layer} cannot be valid: a function that is traced has its shapes built in"
+        )
+    for size, widths in zip(layer.size, layer.widths, strict=True):
+        try:
+            check_fits((size, 10**9), (widths, (0, 0)), word)
+        except InputTooSmall as error:
+            raise InputTooSmall(f"layer {layer}: {error}") from error
+
+
+def _word(mode: Mode) -> str | None:
+    """The mode in words, or None where it is traced."""
+    if isinstance(mode, str | Tracer):
+        return mode if isinstance(mode, str) else None
+    return MODES[int(mode)] if 0 <= int(mode) < len(MODES) else str(mode)

@@ -1,0 +1,191 @@
+"""Windows over the border: convolutions and pools in a jaxpr that reach beyond their map."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core.primitives import (
+    conv_general_dilated_p,
+    convert_element_type_p,
+    pad_p,
+    reduce_window_max_p,
+    reduce_window_sum_p,
+)
+from jax.typing import ArrayLike
+
+from posjax.encoders.interpret import Site
+from posjax.encoders.padding import LOWEST
+from posjax.layers import Mode
+from posjax.layers.padding import mode_index, pad_axes
+
+KINDS = {
+    conv_general_dilated_p: "conv",
+    reduce_window_max_p: "max_pool",
+    reduce_window_sum_p: "avg_pool",
+}
+
+Widths = tuple[tuple[int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A convolution or pool and the map that it pads, axis by axis.
+
+    `mode` is how it pads: `zeros`, or `lowest`. `compute(map)` gives its response to a map that is
+    padded already. `out_axes` are the axes of the response that belong to `axes` of the map.
+    """
+
+    kind: str
+    map: ArrayLike
+    axes: tuple[int, ...]
+    widths: Widths
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    out_axes: tuple[int, ...]
+    mode: str
+    transposed: bool
+    compute: Callable[[ArrayLike], jax.Array]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The size of the map before it is padded."""
+        return tuple(np.shape(self.map)[axis] for axis in self.axes)
+
+    def padded_by(self, mode: Mode) -> jax.Array:
+        """The response where the map is padded by a mode that it is large enough for."""
+        x = jnp.asarray(self.map)
+        if isinstance(mode, str) and mode in ("zeros", "partial", LOWEST):
+            padded = self._filled(x, -math.inf if mode == LOWEST else 0.0)
+        else:
+            padded = pad_axes(x, dict(zip(self.axes, self.widths, strict=True)), mode)
+        response = self.compute(padded)
+        if self.kind == "max_pool" or (isinstance(mode, str) and mode != "partial"):
+            return response
+        scale = jnp.asarray(self._partial_scale(response.ndim), response.dtype)
+        is_partial = isinstance(mode, str) or mode == mode_index("partial")
+        return response * jnp.where(is_partial, scale, 1)
+
+    def _filled(self, x: jax.Array, value: float) -> jax.Array:
+        widths = [(0, 0, 0)] * x.ndim
+        for axis, (before, after) in zip(self.axes, self.widths, strict=True):
+            widths[axis] = (before, after, 0)
+        return lax.pad(x, jnp.asarray(value, x.dtype), widths)
+
+    def _partial_scale(self, ndim: int) -> np.ndarray:
+        """For each response, the taps of the kernel over those inside of the map."""
+        scale = np.ones((1,) * ndim)
+        geometry = zip(
+            *(self.size, self.widths, self.kernel, self.strides, self.dilation, self.out_axes),
+            strict=True,
+        )
+        for size, (before, after), kernel, stride, dilation, axis in geometry:
+            taps = np.zeros((kernel - 1) * dilation + 1)
+            taps[::dilation] = 1
+            inside = np.convolve(np.pad(np.ones(size), (before, after)), taps, "valid")[::stride]
+            shape = [1] * ndim
+            shape[axis] = len(inside)
+            scale = scale * (kernel / np.maximum(inside, 1)).reshape(shape)
+        return scale
+
+
+class Windows:
+    """Rules of an interpreter that hand each window over the border to `respond`.
+
+    `respond(site, window)` gives the response, or None where it is to stay as it is. A `jnp.pad`
+    directly in front of a convolution or pool counts as its padding.
+    """
+
+    def __init__(self, respond: Callable[[Site, Window], jax.Array | None]):
+        self._respond = respond
+        # What `jnp.pad` gave, by the identity of the array: map, widths of its axes, constant.
+        self._padded: dict[int, tuple[ArrayLike, ArrayLike, Widths, float]] = {}
+        self.rules = {primitive: self._window for primitive in KINDS}
+        self.rules |= {pad_p: self._pad, convert_element_type_p: self._convert}
+
+    def _pad(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+        x, constant = inputs
+        config = site.equation.params["padding_config"]
+        result = pad_p.bind(x, constant, padding_config=config)
+        plain = all(low >= 0 and high >= 0 and not inner for low, high, inner in config)
+        if plain and not isinstance(constant, Tracer):
+            widths = tuple((int(low), int(high)) for low, high, _ in config)
+            self._padded[id(result)] = (result, x, widths, float(np.asarray(constant)))
+        return [result]
+
+    def _convert(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
+        if id(inputs[0]) not in self._padded:
+            return None
+        _, x, widths, constant = self._padded[id(inputs[0])]
+        convert = site.equation.params
+        result, x = (convert_element_type_p.bind(value, **convert) for value in (inputs[0], x))
+        self._padded[id(result)] = (result, x, widths, constant)
+        return [result]
+
+    def _window(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
+        window = _read(site, inputs, self._padded.get(id(inputs[0])))
+        response = None if window is None else self._respond(site, window)
+        return None if response is None else [response]
+
+
+def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None:
+    """The window of an equation, or None where it reaches beyond no border."""
+    primitive, params = site.equation.primitive, site.equation.params
+    is_conv = primitive is conv_general_dilated_p
+    axes = tuple(range(np.ndim(inputs[0])))
+    out_axes = axes
+    if is_conv:
+        numbers = params["dimension_numbers"]
+        axes, out_axes = tuple(numbers.lhs_spec[2:]), tuple(numbers.out_spec[2:])
+    present = LOWEST if primitive is reduce_window_max_p else "zeros"
+    amounts = [(int(low), int(high)) for low, high in params["padding"]]
+    outside = [(max(low, 0), max(high, 0)) for low, high in amounts]
+    rest = tuple((min(low, 0), min(high, 0)) for low, high in amounts)
+    x = inputs[0]
+    if padded is not None and not any(map(any, amounts)):
+        _, before, widths, constant = padded
+        along = [widths[axis] for axis in axes]
+        elsewhere = any(any(w) for axis, w in enumerate(widths) if axis not in axes)
+        mode = {0.0: "zeros", -math.inf: LOWEST}.get(constant)
+        if not elsewhere and mode in ("zeros", present):
+            x, outside, present = before, along, mode
+    if not any(map(any, outside)):
+        return None
+
+    def compute(value: ArrayLike) -> jax.Array:
+        return primitive.bind(value, *inputs[1:], **{**params, "padding": rest})
+
+    if is_conv:
+        shape = np.shape(inputs[1])
+        kernel = tuple(shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:])
+        steps, dilation, base = (
+            tuple(params[key]) for key in ("window_strides", "rhs_dilation", "lhs_dilation")
+        )
+    else:
+        keys = ("window_dimensions", "window_strides", "window_dilation", "base_dilation")
+        kernel, steps, dilation, base = (tuple(params[key]) for key in keys)
+    # Batches and channels are axes of a pool too.
+    chosen = [i for i in range(len(axes)) if is_conv or kernel[i] > 1 or any(outside[i])]
+
+    def pick(values: Sequence[Any]) -> tuple:
+        return tuple(values[i] for i in chosen)
+
+    return Window(
+        KINDS[primitive],
+        x,
+        pick(axes),
+        pick(outside),
+        pick(kernel),
+        pick(steps),
+        pick(dilation),
+        pick(out_axes),
+        present,
+        any(step > 1 for step in base),
+        compute,
+    )
