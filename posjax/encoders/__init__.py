@@ -24,7 +24,6 @@ from posjax.encoders.weights import (
     load,
     load_with_info,
     read_checkpoint,
-    shipped_modes,
     weights_path,
 )
 
@@ -58,7 +57,6 @@ __all__ = [
     "quick_on_cpu",
     "read_checkpoint",
     "read_weights",
-    "shipped_modes",
     "stage_shapes",
     "weights_path",
     "with_modes",

@@ -12,11 +12,10 @@ as large as the padded ones. Padded encoders see the image alone, which lies in 
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from posjax.encoders.blocks import ReceptiveField, Stages, small_images_refused
+from posjax.encoders.blocks import ReceptiveField, Stages, abstract_init, small_images_refused
 from posjax.encoders.padding import VALID, Padding
 from posjax.layers import Arrays, InputTooSmall
 
@@ -24,11 +23,10 @@ Fields = Mapping[str, ReceptiveField]
 
 
 def aligned_margins(fields: Fields, alignment: str) -> tuple[int, int]:
-    """Pixels before and behind the probed part of an image, along both axes.
+    """Pixels before and behind the probed part of an image: (0, 0) but for `enlarged`.
 
-    They are (0, 0) except for `enlarged`. There the margin behind is as wide as padding reaches.
-    The one before is wider, so that unpadded responses are centred on the same pixels as padded
-    ones.
+    There the margin behind is as wide as padding reaches. The one before is wider, so that unpadded
+    responses are centred on the same pixels as padded ones.
     """
     if alignment != "enlarged":
         return 0, 0
@@ -59,16 +57,12 @@ class AlignedEncoder(nn.Module):
         return self.encoder.receptive_fields()
 
     def __call__(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """The stages {"f1": [n, h1, w1, c1], …} on the shared responses.
-
-        Raises:
-            InputTooSmall: the images are too small; says which size would do.
-        """
+        """As `Backbone`, on the shared responses."""
         with small_images_refused(self, images):
             return self.stages(images, train=train)
 
     def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """The stages, with the bare error of the layer that finds its map too small."""
+        """`__call__`, with the bare error of the layer that finds its map too small."""
         images = jnp.asarray(images)
         fields = self.encoder.receptive_fields()
         before, behind = aligned_margins(fields, self.alignment)
@@ -87,22 +81,14 @@ class AlignedEncoder(nn.Module):
         shared = _sizes(self.encoder, *(("zeros", middle) if enlarged else (VALID, whole)))
         valid = isinstance(self.encoder.padding, Padding) and self.encoder.padding.mode == VALID
         stages = self.encoder.stages(whole if valid else middle, train=train)
-        # The first unpadded response has the place of padded response number `offset`.
-        offsets = {
-            name: (unpadded + field.reach - skipped) // field.stride
-            for name, field in fields.items()
-        }
-        starts = {k: max(-offset if valid else offset, 0) for k, offset in offsets.items()}
-        return {name: _crop(x, starts[name], shared[name], name) for name, x in stages.items()}
-
-
-def _crop(
-    x: Float[Array, "n h w c"], start: int, size: tuple[int, int], name: str
-) -> Float[Array, "n h2 w2 c"]:
-    height, width = (start + length for length in size)
-    if x.shape[1] < height or x.shape[2] < width:
-        raise InputTooSmall(f"stage {name} of {x.shape[1:3]} is smaller than {(height, width)}")
-    return x[:, start:height, start:width]
+        aligned = {}
+        for name, field in fields.items():
+            # The first unpadded response has the place of padded response number `offset`.
+            offset = (unpadded + field.reach - skipped) // field.stride
+            start = max(-offset if valid else offset, 0)
+            height, width = shared[name]
+            aligned[name] = stages[name][:, start : start + height, start : start + width]
+        return aligned
 
 
 def _shift(fields: Fields, least: int, sign: int = 1) -> int:
@@ -119,11 +105,6 @@ def _shift(fields: Fields, least: int, sign: int = 1) -> int:
 
 def _sizes(encoder: nn.Module, mode: str, images: Arrays) -> dict[str, tuple[int, int]]:
     """Height and width of the stages under another padding mode, without computing any."""
-    module = encoder.clone(padding=Padding(mode), parent=None)
-    one = jax.ShapeDtypeStruct((1, *jnp.shape(images)[1:]), jnp.float32)
-
-    def apply(x: Array) -> Stages:
-        return module.init_with_output(jax.random.key(0), x, method="stages")[0]
-
-    stages = jax.eval_shape(apply, one)
+    module = encoder.clone(padding=Padding(mode))
+    stages, _ = abstract_init(module, *images.shape[1:3], method="stages")
     return {name: x.shape[1:3] for name, x in stages.items()}

@@ -1,8 +1,9 @@
 """What VGG and ResNet share: the padded convolution layer and the refusal of small images."""
 
+import bisect
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,9 +25,14 @@ class ReceptiveField(NamedTuple):
     the first response of a padded encoder; `size`, the side of what one response sees.
     """
 
-    stride: int
-    reach: int
-    size: int
+    stride: int = 1
+    reach: int = 0
+    size: int = 1
+
+    def after(self, kernel: int, stride: int = 1, padding: int = 0) -> "ReceptiveField":
+        """The receptive field behind one more layer with a kernel of `kernel` pixels a side."""
+        reach = self.reach + padding * self.stride
+        return ReceptiveField(stride * self.stride, reach, self.size + (kernel - 1) * self.stride)
 
 
 # He et al. 2015, as torchvision initialises VGG and ResNet.
@@ -65,8 +71,7 @@ def mode_at(padding: PaddingLike, layer: str, modes: tuple[str, ...] = MODES) ->
     if isinstance(padding, str) and padding in modes:
         return padding
     mode = (Padding.parse(padding) if isinstance(padding, str) else padding)(layer)
-    is_data = isinstance(mode, jax.Array | np.ndarray | np.integer)
-    if not is_data and mode not in modes:
+    if not isinstance(mode, jax.Array | np.ndarray | np.integer) and mode not in modes:
         raise ValueError(
             f"padding mode {mode!r} for layer {layer} is unknown; "
             f"expected one of {', '.join(modes)}"
@@ -110,7 +115,7 @@ class Backbone(nn.Module):
 
         Raises:
             ValueError: the encoder was created without `num_classes`.
-            InputTooSmall: the images are too small for the padding; says which size would do.
+            InputTooSmall: as `__call__`.
         """
         if self.num_classes is None:
             raise ValueError("this encoder has no classifier head: create it with num_classes")
@@ -118,11 +123,11 @@ class Backbone(nn.Module):
             return self.scores(images, train=train)
 
     def scores(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Array:
-        """The class scores, with the bare error of the layer that finds its map too small."""
+        """`logits`, with the bare error of the layer that finds its map too small."""
         return self._head(self.stages(images, train=train), train=train)
 
     def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """The stages, with the bare error of the layer that finds its map too small."""
+        """`__call__`, with the bare error of the layer that finds its map too small."""
         raise NotImplementedError
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
@@ -137,11 +142,7 @@ class Backbone(nn.Module):
 def small_images_refused(
     encoder: nn.Module, images: Float[Arrays, "n h w 3"], method: str = "stages"
 ) -> Iterator[None]:
-    """Says which image size would do for `method` where a layer finds its map too small.
-
-    Raises:
-        InputTooSmall: the images are too small for the encoder and its padding.
-    """
+    """Raises InputTooSmall with the size that would do where a layer finds its map too small."""
     try:
         yield
     except InputTooSmall as error:
@@ -154,16 +155,11 @@ def small_images_refused(
 
 
 def smallest_image(encoder: nn.Module, method: str = "stages") -> int:
-    """The smallest side of a square image that `method` can do with.
-
-    Without padding that is the receptive field of the last stage.
-    """
-    encoder = encoder.clone(parent=None)
+    """The smallest side of a square image that `method` can do with."""
 
     def works(size: int) -> bool:
-        images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         try:
-            jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, method=method), images)
+            abstract_init(encoder, size, size, method)
         except InputTooSmall:
             return False
         return True
@@ -171,8 +167,17 @@ def smallest_image(encoder: nn.Module, method: str = "stages") -> int:
     high = 1
     while not works(high):
         high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if works(middle) else (middle, high)
-    return high
+    return bisect.bisect_left(range(high), True, lo=high // 2 + 1, key=works)
+
+
+def abstract_init(
+    encoder: nn.Module, height: int = 64, width: int = 64, method: str = "__call__"
+) -> tuple[Any, dict]:
+    """Shapes of what `method` gives for one image, and of the variables: nothing is computed."""
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    encoder = encoder.clone(parent=None)
+
+    def init(x: Array) -> Any:
+        return encoder.init_with_output(jax.random.key(0), x, method=method)
+
+    return jax.eval_shape(init, image)

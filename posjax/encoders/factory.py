@@ -34,10 +34,10 @@ _MAKERS = {
 
 
 def names() -> tuple[str, ...]:
-    """The encoders that `create` knows.
+    """The encoders that `create` knows, by torchvision's names.
 
-    By torchvision's names; resnet20 and so on are CIFAR's, vgg8_bn_quarter has one convolution in
-    each block and a quarter of VGG's channels, and pixels is the image itself.
+    resnet20, 32, 44, 56 and 110 are CIFAR's. vgg8_bn_quarter has one convolution in each block and
+    a quarter of VGG's channels. pixels is the image itself.
     """
     return tuple(_MAKERS)
 
@@ -53,11 +53,8 @@ def create(
 
     Args:
         name: one of `names()`.
-        padding: the padding mode of every convolution; or a function from a layer's name, as in
-            PyTorch (`features.0`, `layer1.0.conv1`), to that layer's mode. The text
-            `zeros+layer1.0.conv1=reflect` gives single layers another mode. `zeros@cropped` and
-            `valid@enlarged` give stages on the responses that padded and unpadded encoders share,
-            see `aligned`.
+        padding: the mode of every convolution, a text as `Padding` reads it, or a function from a
+            layer's name, as in PyTorch, to its mode.
         pool_padding: the same for the pool of the ImageNet ResNets' stem (`maxpool`), or
             `lowest`, which pads with −inf as PyTorch does; by default the convolutions' mode.
         num_classes: with a number, the encoder also has the classifier head of its paper:
@@ -71,6 +68,8 @@ def create(
         raise ValueError(f"encoder {name!r} is unknown; expected one of {', '.join(names())}")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
+    if name == PIXELS and num_classes is not None:
+        raise ValueError("pixels have no classifier head: leave num_classes out")
     if isinstance(padding, str | Padding):
         padding = check_padding(name, Padding.parse(padding))
     if isinstance(pool_padding, str) and pool_padding != "lowest":
@@ -100,7 +99,7 @@ def padded_layers(name: str) -> tuple[str, ...]:
 
 
 def check_padding(name: str, padding: Padding) -> Padding:
-    """Returns the padding, whose `each` is expanded, see `Padding.expand`.
+    """Returns `padding`, which an encoder must be able to have.
 
     Raises:
         ValueError: the encoder lacks one of its layers, or pads nowhere and so has no alignment.
@@ -118,10 +117,7 @@ def check_padding(name: str, padding: Padding) -> Padding:
 
 
 def margins(name: str, padding: Padding) -> tuple[int, int]:
-    """Pixels of an image before and behind the part that an encoder is probed on, along both axes.
-
-    None except under an alignment that needs surroundings, such as `valid@enlarged`.
-    """
+    """Pixels of an image before and behind the part that is probed: (0, 0) but for `enlarged`."""
     if not padding.alignment:
         return 0, 0
     return aligned_margins(create(name).receptive_fields(), padding.alignment)

@@ -14,34 +14,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from posjax.encoders.blocks import Stages
+from posjax.encoders.blocks import Stages, abstract_init
 from posjax.encoders.factory import check_padding, create, margins
 from posjax.encoders.modes import layer_modes, with_modes
 from posjax.encoders.padding import VALID, Padding
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import Loaded, load_with_info, weights_path
+from posjax.encoders.weights.torch_names import HEAD_LAYERS
 from posjax.layers import Arrays, InputTooSmall
 
 RANDOM = "random"
 NONE = "none"  # the weights of the pixels
 DTYPES = ("bfloat16", "float32")
 NORMALIZATIONS = ("encoder", *STATISTICS)
-HEADS = ("classifier", "fc", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
     """A network with its weights under a padding, as it is probed.
 
-    `network` is the flax module that computes its stages, in `dtype`.
-    `padding` is None for the pixels, which nothing pads. `weights` is the text that named them,
-    `seed` that of random weights, else None. `digest` is the SHA-256 of the weights' file, or of
-    random arrays. `normalize` names the statistics of the inputs.
+    `network` is the flax module that computes its stages, in `dtype`. `padding` is None for the
+    pixels. `weights` is the text that named them, `seed` that of random weights, else None.
+    `digest` is the SHA-256 of the weights' file, or of random arrays. `normalize` names the
+    statistics of the inputs.
 
-    `modes` are integers, one for each layer that pads, where the padding is data. `network` then
-    has the padding of all encoders that are compiled together, see `Padding.shared`. They are None
-    where the padding is compiled in.
+    Where the padding is data, `modes` are integers, one for each layer that pads, and `network` has
+    the padding of all encoders that are compiled together, see `Padding.shared`. Where it is
+    compiled in, `modes` is None.
     """
 
     name: str
@@ -57,13 +57,10 @@ class Encoder:
     modes: tuple[int, ...] | None = None
 
     def apply(self, variables: Any, images: Float[Arrays, "n h w 3"]) -> Stages:
-        """The stages {"f1": [n, h1, w1, c1], …} of images in [0, 1], which it normalises.
-
-        Raises:
-            InputTooSmall: the images are too small for the padding; says which size would do.
-        """
-        modes = None if self.modes is None else np.array(self.modes, np.int32)
-        network = self.network if modes is None else with_modes(self.network, modes)
+        """The stages {"f1": [n, h1, w1, c1], …} of images in [0, 1], which it normalises."""
+        network = self.network
+        if self.modes is not None:
+            network = with_modes(network, np.array(self.modes, np.int32))
         inputs = normalised(jnp.asarray(images), self.normalize)
         return cast(Stages, network.apply(variables, inputs))
 
@@ -78,13 +75,7 @@ class Encoder:
         return NONE if self.padding is None else str(self.padding)
 
     def stage_shapes(self, size: int) -> dict[str, tuple[int, int, int]]:
-        """Height, width and channels of each stage, for images of which `size` pixels are probed.
-
-        Nothing is computed.
-
-        Raises:
-            InputTooSmall: the images are too small for the encoder under its padding.
-        """
+        """As the function `stage_shapes`, for this encoder."""
         if self.modes is None:
             return _shapes(self.network, size + sum(self.margins))
         # The network knows the modes as integers, for which nothing checks what fits.
@@ -94,7 +85,7 @@ class Encoder:
         """The same encoder, as a part of a network that serves other padding modes too."""
         if self.padding is None:
             return self
-        network = create_frozen(self.name, self.padding.shared, self.pool_padding, self.dtype)
+        network = _network(self.name, self.padding.shared, self.pool_padding, self.dtype)
         modes = tuple(layer_modes(network, self.padding).tolist())
         return dataclasses.replace(self, network=network, modes=modes)
 
@@ -120,28 +111,27 @@ def frozen(
     normalize: str = "encoder",
     dtype: str = "float32",
 ) -> Encoder:
-    """An encoder with weights that are `random` (drawn by `seed`), `imagenet`, or of a file.
+    """An encoder by name, with its weights, under a padding, as `create` takes these.
 
-    `cifar10` are the weights that come with posjax, trained under the mode of `padding`, and
-    `cifar10:MODE` those that were trained under MODE. `{padding}` and `{encoder}` in a path stand
-    for the padding mode and the encoder.
+    Pixels have neither weights nor a padding, and stay in float32.
 
-    `normalize="encoder"` takes the statistics that the weights were trained with: none for random
-    weights, else what the file says of itself. A file that says nothing, as PyTorch's checkpoints
-    do, gets ImageNet's. `dtype` is that of the convolutions, float32 or bfloat16. Pixels have
-    neither weights nor a padding, and stay in float32.
+    Args:
+        weights: `random`, drawn by `seed`; `imagenet`; or a file, in whose path `{padding}` and
+            `{encoder}` stand for the padding mode and the encoder. `cifar10` comes with posjax,
+            trained under the mode of `padding`, and `cifar10:MODE`, trained under MODE.
+        normalize: the statistics of the inputs. `encoder`: those that the weights were trained
+            with, which are none for random weights, and ImageNet's for a file that names none.
+        dtype: of the convolutions, `float32` or `bfloat16`.
 
     Raises:
-        ValueError, FileNotFoundError: the weights cannot be read or do not fit, see
-            `posjax.encoders.load`; an argument has an unknown value.
+        ValueError, FileNotFoundError: the weights cannot be read or do not fit; an argument has an
+            unknown value.
     """
-    for argument, value, known in (
-        ("normalize", normalize, NORMALIZATIONS),
-        ("dtype", dtype, DTYPES),
-    ):
-        if value not in known:
+    known = {"normalize": (normalize, NORMALIZATIONS), "dtype": (dtype, DTYPES)}
+    for argument, (value, values) in known.items():
+        if value not in values:
             raise ValueError(
-                f"{argument}: {value!r} is unknown; expected one of {', '.join(known)}"
+                f"{argument}: {value!r} is unknown; expected one of {', '.join(values)}"
             )
     if name == PIXELS:
         statistics = "none" if normalize == "encoder" else normalize
@@ -150,7 +140,7 @@ def frozen(
     loaded = read_weights(name, weights, padding, seed)
     return Encoder(
         name=name,
-        network=create_frozen(name, padding, pool_padding, dtype),
+        network=_network(name, padding, pool_padding, dtype),
         variables=loaded.variables,
         padding=padding,
         weights=weights,
@@ -187,7 +177,7 @@ def _random_weights(name: str, seed: int) -> Loaded:
 def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded:
     loaded = load_with_info(name, path)
     body = {
-        kind: {layer: leaves for layer, leaves in tree.items() if layer.split("_")[0] not in HEADS}
+        kind: {k: leaves for k, leaves in tree.items() if not k.startswith(HEAD_LAYERS)}
         for kind, tree in loaded.variables.items()
     }
     return dataclasses.replace(loaded, variables=body)
@@ -195,10 +185,8 @@ def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded
 
 @functools.cache
 def _init(name: str) -> Callable[[jax.Array], Any]:
-    # Zero padding fits every image, and padding modes have no parameters.
-    encoder = create(name)
-    # It runs once: optimising it would take longer than running it.
-    quick = {"xla_backend_optimization_level": 1}
+    encoder = create(name)  # zero padding fits every image
+    quick = {"xla_backend_optimization_level": 1}  # it runs once
     return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))), compiler_options=quick)
 
 
@@ -210,13 +198,10 @@ def _digest(variables: Any) -> str:
     return digest.hexdigest()
 
 
-def create_frozen(
-    name: str, padding: Padding | None, pool_padding: str | None, dtype: str = "float32"
+def _network(
+    name: str, padding: Padding, pool_padding: str | None, dtype: str = "float32"
 ) -> nn.Module:
-    """The network of a frozen encoder."""
-    if padding is None:
-        return create(name)
-    return create(name, padding=padding, pool_padding=pool_padding, dtype=getattr(jnp, dtype))
+    return create(name, padding, pool_padding, dtype=getattr(jnp, dtype))
 
 
 def stage_shapes(
@@ -229,20 +214,20 @@ def stage_shapes(
     Raises:
         InputTooSmall: the images are too small for the encoder under this padding.
     """
-    side = size if padding is None else size + sum(margins(name, padding))
-    if padding is not None and padding.overrides and VALID not in padding.modes:
+    padding = padding or Padding("zeros")
+    side = size + sum(margins(name, padding))
+    if padding.overrides and VALID not in padding.modes:
         # A mixture of modes fits where each of them fits at every layer. These few are traced once
         # for all mixtures. An ablation of single layers has dozens of mixtures.
         with contextlib.suppress(InputTooSmall):
-            plain = [Padding(mode) for mode in sorted(padding.modes)]
-            shapes = [_shapes(create_frozen(name, one, pool_padding), side) for one in plain]
+            plain = [_network(name, Padding(mode), pool_padding) for mode in padding.modes]
+            shapes = [_shapes(network, side) for network in plain]
             return shapes[0]
-    return _shapes(create_frozen(name, padding, pool_padding), side)
+    return _shapes(_network(name, padding, pool_padding), side)
 
 
 # Cached, because the seeds and image sets of a run share the shapes.
 @functools.cache
 def _shapes(network: nn.Module, side: int) -> dict[str, tuple[int, int, int]]:
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    stages = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x)[0], images)
+    stages, _ = abstract_init(network, side, side)
     return {name: tuple(x.shape[1:]) for name, x in stages.items()}

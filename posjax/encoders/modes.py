@@ -7,13 +7,12 @@ layer of `padded_layers`, and `with_modes` puts the integers into an encoder whi
 from functools import cache
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from posjax.encoders.aligned import AlignedEncoder
-from posjax.encoders.blocks import mode_at
+from posjax.encoders.blocks import abstract_init, mode_at
 from posjax.encoders.padding import VALID, Padding
 from posjax.layers import Arrays, Mode, mode_index
 
@@ -30,8 +29,8 @@ def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers
 def with_modes(module: nn.Module, modes: Int[Arrays, " layers"]) -> nn.Module:
     """An encoder whose layers pad by `modes`, integers as `layer_modes` gives them.
 
-    Layers that are `valid` in the encoder's padding stay `valid`, and a `pool_padding` stays too.
-    To be called where the encoder is traced: the integers may be tracers.
+    The integers may be tracers. Layers that are `valid` in the encoder's padding stay `valid`, and
+    a `pool_padding` stays too.
 
     Raises:
         ValueError: there is not one mode for each layer that pads.
@@ -60,7 +59,5 @@ def layers_that_pad(module: nn.Module) -> tuple[str, ...]:
         layers[layer] = None
         return "zeros"
 
-    encoder = module.clone(padding=listen, pool_padding=None)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x), image)
+    abstract_init(module.clone(padding=listen, pool_padding=None))
     return tuple(layers)

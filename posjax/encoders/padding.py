@@ -75,11 +75,6 @@ class Padding:
         """Every mode that occurs."""
         return frozenset((self.mode, *(mode for _, mode in self.overrides)))
 
-    @property
-    def without_overrides(self) -> "Padding":
-        """The same mode and alignment for all layers."""
-        return Padding(self.mode, alignment=self.alignment)
-
     def expand(self, layers: Iterable[str]) -> list["Padding"]:
         """One padding for each of `layers` where `each` stands for a layer, else this one."""
         if EACH not in self.layers:
@@ -93,8 +88,8 @@ class Padding:
     def shared(self) -> "Padding":
         """The padding that stands for all that one compiled encoder serves.
 
-        It has `zeros` for every mode that keeps the size: `zeros` for `reflect+conv1=circular`, and
-        `valid+conv1=zeros` for `valid+conv1=reflect`. The alignment stays.
+        It has `zeros` for every mode that keeps the size: `valid+conv1=zeros` stands for
+        `valid+conv1=reflect`. The alignment stays.
         """
         mode, other = (VALID, "zeros") if self.mode == VALID else ("zeros", VALID)
         unlike = [k for k, v in self.overrides if (v == VALID) != (self.mode == VALID)]

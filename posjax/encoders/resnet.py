@@ -7,16 +7,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import (
-    Backbone,
-    Conv,
-    ReceptiveField,
-    Stages,
-    is_valid,
-    mode_at,
-)
+from posjax.encoders.blocks import Backbone, Conv, ReceptiveField, Stages, is_valid, mode_at
 from posjax.encoders.padding import PaddingLike
-from posjax.layers import MODES, Arrays, BatchNorm, Mode, max_pool
+from posjax.layers import MODES, Arrays, BatchNorm, max_pool
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -49,15 +42,17 @@ class ResNet(Backbone, kw_only=True):
         for i, count in enumerate(self.blocks):
             setattr(self, f"layer{i + 1}", [self._block(i, j, width << i) for j in range(count)])
         if self.num_classes is not None:
-            head = nn.Dense(self.num_classes)
+            head = nn.Dense(self.num_classes, dtype=jnp.float32)
             setattr(self, "linear" if self.cifar else "fc", head)
 
     def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """The stages, with the bare error of the layer that finds its map too small."""
+        """`__call__`, with the bare error of the layer that finds its map too small."""
         x = nn.relu(self.bn1(self.conv1(images), train=train, axis_name=self.axis_name))
         stages = {"f1": x}
         if not self.cifar:
-            x = self._stem_pool(x)
+            pool_padding = self.padding if self.pool_padding is None else self.pool_padding
+            mode = mode_at(pool_padding, "maxpool", (*MODES, "lowest"))
+            x = max_pool(x, window=3, stride=2, padding=0 if is_valid(mode) else 1, mode=mode)
         for i in range(len(self.blocks)):
             for block in getattr(self, f"layer{i + 1}"):
                 x = block(x, train=train)
@@ -66,30 +61,24 @@ class ResNet(Backbone, kw_only=True):
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Where the responses of each stage lie, under padding modes that keep the size."""
-        stride, reach = (1, 1) if self.cifar else (2, 3)
-        reaches = {"f1": (stride, reach)}
+        stem = ReceptiveField()
+        field = stem.after(3, padding=1) if self.cifar else stem.after(7, stride=2, padding=3)
+        fields = {"f1": field}
         if not self.cifar:
-            stride, reach = 2 * stride, reach + stride
+            field = field.after(3, stride=2, padding=1)
         for i, count in enumerate(self.blocks):
             for j in range(count):
-                reach += stride
-                stride *= _stride(i, j)
-                # The second 3x3 convolution of a basic block, behind the stride.
-                reach += 0 if self.bottleneck else stride
-            reaches[f"f{i + 2}"] = (stride, reach)
-        return {name: ReceptiveField(*pair, 1 + 2 * pair[1]) for name, pair in reaches.items()}
+                field = field.after(3, _stride(i, j), padding=1)
+                if not self.bottleneck:
+                    field = field.after(3, padding=1)
+            fields[f"f{i + 2}"] = field
+        return fields
 
     def _block(self, layer: int, index: int, width: int) -> nn.Module:
-        stride = _stride(layer, index)
         grows = index == 0 and (layer > 0 or self.bottleneck)
         shortcut = ("slice" if self.cifar else "conv") if grows else "identity"
-        kind = Bottleneck if self.bottleneck else BasicBlock
-        return kind(width, stride, shortcut, self.padding, self.dtype, self.axis_name)
-
-    def _stem_pool(self, x: Array) -> Array:
-        chosen = self.padding if self.pool_padding is None else self.pool_padding
-        mode = mode_at(chosen, "maxpool", (*MODES, "lowest"))
-        return max_pool(x, window=3, stride=2, padding=0 if is_valid(mode) else 1, mode=mode)
+        stride, kind = _stride(layer, index), self.bottleneck
+        return Block(width, stride, kind, shortcut, self.padding, self.dtype, self.axis_name)
 
     def _head(self, stages: Stages, *, train: bool) -> Array:
         last = stages[f"f{len(self.blocks) + 1}"]
@@ -100,91 +89,64 @@ def _stride(layer: int, index: int) -> int:
     return 2 if layer > 0 and index == 0 else 1
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+class Block(nn.Module):
+    """Convolutions around a shortcut: two of 3x3, or a bottleneck's 1x1, 3x3, 1x1.
 
-    width: int
-    stride: int
-    shortcut: str
-    padding: PaddingLike
-    dtype: DTypeLike
-    axis_name: str | None
-
-    def setup(self):
-        """Names the layers as PyTorch does."""
-        self.modes = [_mode(self, "conv1"), _mode(self, "conv2")]
-        self.conv1 = Conv(self.width, 3, self.stride, mode=self.modes[0], dtype=self.dtype)
-        self.bn1 = BatchNorm()
-        self.conv2 = Conv(self.width, 3, mode=self.modes[1], dtype=self.dtype)
-        self.bn2 = BatchNorm()
-        if self.shortcut == "conv":
-            self.downsample = _projection(self.width, self.stride, self.dtype)
-
-    def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
-        """Adds the shortcut to the two convolutions, then ReLU."""
-        how = {"train": train, "axis_name": self.axis_name}
-        y = nn.relu(self.bn1(self.conv1(x), **how))
-        y = self.bn2(self.conv2(y), **how)
-        lost = is_valid(self.modes[0]) + self.stride * is_valid(self.modes[1])
-        return nn.relu(y + _shortcut(self, jnp.asarray(x), lost, y, how))
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut; the 3x3 one strides, as in torchvision."""
-
-    width: int
-    stride: int
-    shortcut: str
-    padding: PaddingLike
-    dtype: DTypeLike
-    axis_name: str | None
-
-    def setup(self):
-        """Names the layers as PyTorch does."""
-        self.mode = _mode(self, "conv2")
-        self.conv1 = Conv(self.width, 1, dtype=self.dtype)
-        self.bn1 = BatchNorm()
-        self.conv2 = Conv(self.width, 3, self.stride, mode=self.mode, dtype=self.dtype)
-        self.bn2 = BatchNorm()
-        self.conv3 = Conv(4 * self.width, 1, dtype=self.dtype)
-        self.bn3 = BatchNorm()
-        if self.shortcut == "conv":
-            self.downsample = _projection(4 * self.width, self.stride, self.dtype)
-
-    def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
-        """Adds the shortcut to the three convolutions, then ReLU."""
-        how = {"train": train, "axis_name": self.axis_name}
-        y = nn.relu(self.bn1(self.conv1(x), **how))
-        y = nn.relu(self.bn2(self.conv2(y), **how))
-        y = self.bn3(self.conv3(y), **how)
-        return nn.relu(y + _shortcut(self, jnp.asarray(x), int(is_valid(self.mode)), y, how))
-
-
-def _mode(block: nn.Module, layer: str) -> Mode:
-    return mode_at(block.padding, f"{str(block.name).replace('_', '.')}.{layer}")
-
-
-def _projection(width: int, stride: int, dtype: DTypeLike) -> list[nn.Module]:
-    return [Conv(width, 1, stride, dtype=dtype), BatchNorm()]
-
-
-def _shortcut(block: nn.Module, x: Array, lost: int, y: Array, how: dict) -> Array:
-    """The shortcut of `x` at the places of the block's response `y`.
-
-    `lost` pixels of the input's border never come to stand under the centre of an unpadded
-    block. They are cropped before the stride, so that each response meets the pixel that it is
-    centred on.
+    The first 3x3 convolution strides, as in torchvision.
     """
-    if lost:
-        height, width = ((size - 1) * block.stride + 1 for size in y.shape[1:3])
-        x = x[:, lost : lost + height, lost : lost + width]
-    if block.shortcut == "conv":
-        conv, norm = block.downsample
-        return norm(conv(x), **how)
-    if block.shortcut == "slice":
-        # Option A of He et al. 2016: every other pixel, new channels filled with zeros.
-        extra = y.shape[-1] - x.shape[-1]
-        channels = (extra // 2, extra - extra // 2)
-        x = x[:, :: block.stride, :: block.stride]
-        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), channels))
-    return x
+
+    width: int
+    stride: int
+    bottleneck: bool
+    shortcut: str
+    padding: PaddingLike
+    dtype: DTypeLike
+    axis_name: str | None
+
+    def setup(self):
+        """Names the layers as PyTorch does."""
+        width = self.width
+        layers = [(width, 3, self.stride), (width, 3, 1)]  # channels, kernel, stride
+        if self.bottleneck:
+            layers = [(width, 1, 1), (width, 3, self.stride), (4 * width, 1, 1)]
+        name, spacing, lost = str(self.name).replace("_", "."), 1, 0
+        for i, (channels, kernel, stride) in enumerate(layers, 1):
+            mode = mode_at(self.padding, f"{name}.conv{i}") if kernel == 3 else "zeros"
+            # Pixels of the block's input that an unpadded convolution loses at each border.
+            lost += spacing * is_valid(mode)
+            spacing *= stride
+            setattr(self, f"conv{i}", Conv(channels, kernel, stride, mode=mode, dtype=self.dtype))
+            setattr(self, f"bn{i}", BatchNorm())
+        if self.shortcut == "conv":
+            self.downsample = [Conv(layers[-1][0], 1, self.stride, dtype=self.dtype), BatchNorm()]
+        self.depth, self.lost = len(layers), lost
+
+    def __call__(self, x: Float[Arrays, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 d"]:
+        """Adds the shortcut to the convolutions, then ReLU."""
+        x = y = jnp.asarray(x)
+        for i in range(1, self.depth + 1):
+            conv, norm = getattr(self, f"conv{i}"), getattr(self, f"bn{i}")
+            y = norm(conv(y), train=train, axis_name=self.axis_name)
+            if i < self.depth:
+                y = nn.relu(y)
+        return nn.relu(y + self._shortcut(x, y.shape, train))
+
+    def _shortcut(self, x: Array, shape: tuple[int, ...], train: bool) -> Array:
+        """The shortcut of `x` at the places of a response of `shape`.
+
+        Pixels that unpadded convolutions lose are cropped before the stride, so that each response
+        meets the pixel that it is centred on.
+        """
+        if self.lost:
+            height, width = ((size - 1) * self.stride + 1 for size in shape[1:3])
+            x = x[:, self.lost : self.lost + height, self.lost : self.lost + width]
+        if self.shortcut == "conv":
+            conv, norm = self.downsample
+            return norm(conv(x), train=train, axis_name=self.axis_name)
+        if self.shortcut == "slice":
+            # Option A of He et al. 2016: every other pixel, new channels filled with zeros.
+            extra = shape[-1] - x.shape[-1]
+            channels = (extra // 2, extra - extra // 2)
+            x = x[:, :: self.stride, :: self.stride]
+            return jnp.pad(x, ((0, 0), (0, 0), (0, 0), channels))
+        return x

@@ -1,17 +1,13 @@
 """VGG (Simonyan & Zisserman 2015), with torchvision's layout and names."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from posjax.encoders.blocks import (
-    Backbone,
-    Conv,
-    ReceptiveField,
-    Stages,
-    mode_at,
-)
+from posjax.encoders.blocks import Backbone, Conv, ReceptiveField, Stages, mode_at
 from posjax.layers import Arrays, BatchNorm, max_pool
 
 BLOCKS = {
@@ -52,37 +48,33 @@ class VGG(Backbone, kw_only=True):
             features.append(_pool)
         self.features = features
         if self.num_classes is not None:
-            dense = [4096, None, None, 4096, None, None, self.num_classes]
-            self.classifier = [
-                width and nn.Dense(width, kernel_init=nn.initializers.normal(0.01))
-                for width in dense
-            ]
+            normal = nn.initializers.normal(0.01)
+            dense = partial(nn.Dense, kernel_init=normal, dtype=jnp.float32)
+            scores = dense(self.num_classes)
+            self.classifier = [dense(4096), None, None, dense(4096), None, None, scores]
             self.dropout = nn.Dropout(0.5)
 
     def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """The stages, with the bare error of the layer that finds its map too small."""
+        """`__call__`, with the bare error of the layer that finds its map too small."""
         x, stages = images, {}
         for layer in self.features:
             if layer is _pool:
                 stages[f"f{len(stages) + 1}"] = x
-                if len(stages) == len(WIDTHS):
-                    break
-            if isinstance(layer, BatchNorm):
-                x = layer(x, train=train, axis_name=self.axis_name)
-            else:
-                x = layer(x)
+            if len(stages) == len(WIDTHS):
+                break
+            norm = isinstance(layer, BatchNorm)
+            x = layer(x, train=train, axis_name=self.axis_name) if norm else layer(x)
         return stages
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Where the responses of each stage lie, under padding modes that keep the size."""
-        stages, stride, reach, field = {}, 1, 0, 1
+        field, fields = ReceptiveField(), {}
         for i, count in enumerate(BLOCKS[self.depth], 1):
-            reach += count * stride
-            field += 2 * count * stride
-            stages[f"f{i}"] = ReceptiveField(stride, reach, field)
-            field += stride  # the pool's second pixel
-            stride *= 2
-        return stages
+            for _ in range(count):
+                field = field.after(3, padding=1)
+            fields[f"f{i}"] = field
+            field = field.after(2, stride=2)
+        return fields
 
     def _head(self, stages: Stages, *, train: bool) -> Array:
         x = adaptive_average(_pool(stages["f5"]), POOLED)

@@ -1,8 +1,8 @@
 """Pure functions of arrays: padded convolution, pooling, resizing and normalisation of maps."""
 
 from posjax.layers.arrays import Arrays
-from posjax.layers.conv import conv, conv_widths, max_pool
-from posjax.layers.norm import BatchNorm, batch_statistics
+from posjax.layers.conv import conv, max_pool
+from posjax.layers.norm import BatchNorm
 from posjax.layers.padding import (
     MODES,
     InputTooSmall,
@@ -21,11 +21,9 @@ __all__ = [
     "BatchNorm",
     "InputTooSmall",
     "Mode",
-    "batch_statistics",
     "check_fits",
     "check_mode",
     "conv",
-    "conv_widths",
     "interpolation_matrix",
     "max_pool",
     "mode_index",

@@ -6,15 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from posjax.layers.arrays import Arrays
-from posjax.layers.padding import (
-    InputTooSmall,
-    Mode,
-    Widths,
-    check_mode,
-    is_partial,
-    may_be_partial,
-    pad,
-)
+from posjax.layers.padding import InputTooSmall, Mode, check_mode, mode_index, pad
 
 
 def conv(
@@ -27,20 +19,20 @@ def conv(
 ) -> Float[Array, "n h2 w2 d"]:
     """Convolution padded by kernel // 2 pixels on every side, the geometry of PyTorch.
 
-    `mode` is a word of `MODES`, or an integer array as `pad` takes it. The geometry is that of
-    explicit padding and a VALID convolution, for every mode and stride: the SAME padding of XLA
+    `mode` is a word of `MODES`, or an integer as `pad` takes it. XLA's SAME padding differs: it
     puts the odd row of a strided convolution on the other side. Under `zeros` in words, the zeros
     are a parameter of XLA's convolution. Under `partial` the response before the bias is scaled by
-    (taps of the kernel) / (taps inside the map): partial convolution based padding, Liu et al. 2018
-    (arXiv 1811.11718), equation 4.
+    (taps of the kernel) / (taps inside the map): Liu et al. 2018 (arXiv 1811.11718), equation 4.
 
     Raises:
         ValueError: an unknown mode.
         InputTooSmall: the mode or the kernel does not fit into the map.
     """
     size, kernel_size = (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1])
-    widths = conv_widths(kernel_size, mode)
-    _check_window(size, widths, kernel_size)
+    pads = not (isinstance(mode, str) and check_mode(mode) == "valid")
+    rows, columns = (k // 2 if pads else 0 for k in kernel_size)
+    widths = ((rows, rows), (columns, columns))
+    _check_window((size[0] + 2 * rows, size[1] + 2 * columns), kernel_size)
     pads_zeros = isinstance(mode, str) and mode in ("zeros", "partial")
     y = lax.conv_general_dilated(
         jnp.asarray(x) if pads_zeros else pad(x, widths, mode),
@@ -49,9 +41,10 @@ def conv(
         widths if pads_zeros else "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    if may_be_partial(mode):
+    if not isinstance(mode, str) or mode == "partial":
         scale = jnp.asarray(_partial_scale(size, kernel_size, stride), y.dtype)
-        y = y * jnp.where(is_partial(mode), scale, 1)
+        is_partial = isinstance(mode, str) or mode == mode_index("partial")
+        y = y * jnp.where(is_partial, scale, 1)
     return y if bias is None else y + bias
 
 
@@ -65,10 +58,9 @@ def max_pool(
 ) -> Float[Array, "n h2 w2 c"]:
     """Maximum over `window` x `window` pixels, the map padded by `padding` on every side.
 
-    `mode` is a padding mode, in words or as an integer array, or `lowest`, which pads with −inf as
-    `torch.nn.MaxPool2d` does. Incomplete windows at the bottom and right are dropped, as in PyTorch
-    (`ceil_mode=False`). Pooling under `partial` pads zeros, which after a ReLU is the same as
-    `lowest`.
+    `mode` is as in `conv`, or `lowest`, which pads with −inf as `torch.nn.MaxPool2d` does.
+    `partial` pads zeros, which after a ReLU is the same. Incomplete windows at the bottom and right
+    are dropped, as in PyTorch (`ceil_mode=False`).
 
     Raises:
         ValueError: an unknown mode.
@@ -79,23 +71,14 @@ def max_pool(
         padded = jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=-jnp.inf)
     else:
         padded = pad(x, widths, mode)
-    _check_window((padded.shape[1], padded.shape[2]), ((0, 0), (0, 0)), (window, window))
+    _check_window((padded.shape[1], padded.shape[2]), (window, window))
     # A Python scalar as the start lets XLA see a max-pool, which it can differentiate.
     return lax.reduce_window(
         padded, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID"
     )
 
 
-def conv_widths(kernel_size: tuple[int, int], mode: Mode) -> Widths:
-    """Padding widths of a convolution under `mode`: kernel // 2 on every side, 0 for `valid`."""
-    if isinstance(mode, str) and check_mode(mode) == "valid":
-        return ((0, 0), (0, 0))
-    rows, columns = (k // 2 for k in kernel_size)
-    return ((rows, rows), (columns, columns))
-
-
-def _check_window(size: tuple[int, int], widths: Widths, window: tuple[int, int]) -> None:
-    padded = tuple(length + sum(pair) for length, pair in zip(size, widths, strict=True))
+def _check_window(padded: tuple[int, int], window: tuple[int, int]) -> None:
     if padded[0] < window[0] or padded[1] < window[1]:
         raise InputTooSmall(
             f"a window of {window[0]}x{window[1]} does not fit into a map of "

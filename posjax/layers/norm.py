@@ -35,7 +35,7 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         var = self.variable("batch_stats", "var", jnp.ones, channels)
         if train:
-            used_mean, used_var, count = batch_statistics(x, mask=mask, axis_name=axis_name)
+            used_mean, used_var, count = _batch_statistics(x, mask, axis_name)
             if not self.is_initializing():
                 unbiased = used_var * count / jnp.maximum(count - 1, 1)
                 mean.value += self.momentum * (used_mean - mean.value)
@@ -47,17 +47,10 @@ class BatchNorm(nn.Module):
         return y.astype(x.dtype)
 
 
-def batch_statistics(
-    x: Float[Arrays, "n h w c"],
-    *,
-    mask: Float[Array, " n"] | None = None,
-    axis_name: str | None = None,
-) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
-    """Mean, biased variance and the number of pixels, over the rows with mask 1.
-
-    With `axis_name` the sums run over all devices of that axis, so that the statistics are those
-    of the global batch.
-    """
+def _batch_statistics(
+    x: Arrays, mask: Array | None, axis_name: str | None
+) -> tuple[Array, Array, Array]:
+    """Mean, biased variance and number of pixels, over the rows with mask 1 of all devices."""
     x = _at_least_float32(x)
     n, height, width, _ = x.shape
     weight = jnp.ones(n, x.dtype) if mask is None else jnp.asarray(mask, x.dtype)
@@ -73,4 +66,4 @@ def batch_statistics(
 
 
 def _at_least_float32(x: Arrays) -> Array:
-    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.asarray(x, jnp.float64 if x.dtype == jnp.float64 else jnp.float32)

@@ -33,7 +33,7 @@ class InputTooSmall(ValueError):
 
 
 def check_mode(mode: str) -> str:
-    """Returns `mode`, or raises ValueError where it is none of `MODES`."""
+    """Returns `mode`; raises ValueError where it is none of `MODES`."""
     if mode not in MODES:
         raise ValueError(f"padding mode {mode!r} is unknown; expected one of {', '.join(MODES)}")
     return mode
@@ -42,11 +42,8 @@ def check_mode(mode: str) -> str:
 def smallest_size(widths: tuple[int, int], mode: str) -> int:
     """The smallest map height (or width) in pixels that `mode` can pad by `widths`."""
     widest = max(widths)
-    if mode == "reflect":
-        return widest + 1
-    if mode in ("circular", "symmetric"):
-        return max(widest, 1)
-    return 1
+    smallest = {"reflect": widest + 1, "circular": widest, "symmetric": widest}
+    return max(smallest.get(mode, 1), 1)
 
 
 def mode_index(mode: str) -> int:
@@ -58,16 +55,6 @@ def mode_index(mode: str) -> int:
     if check_mode(mode) == "valid":
         raise ValueError("padding mode 'valid' changes the size of maps: it cannot be an integer")
     return MODES.index(mode)
-
-
-def may_be_partial(mode: Mode) -> bool:
-    """Whether `mode` is `partial`, or data, which can be any mode."""
-    return not isinstance(mode, str) or mode == "partial"
-
-
-def is_partial(mode: Mode) -> bool | np.bool_ | Bool[Arrays, ""]:
-    """Whether `mode` is `partial`; of a mode that is data, an array."""
-    return mode == ("partial" if isinstance(mode, str) else MODES.index("partial"))
 
 
 def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array, "n h2 w2 c"]:
@@ -83,33 +70,34 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
         partial     1234 → 00 1234 00     the convolution rescales its response, see `conv`
         valid       1234 → 1234           no padding
 
-    The modes are those of `torch.nn.Conv2d(padding_mode=...)` where PyTorch has one, and of
-    `numpy.pad` (`edge` is replicate, `wrap` is circular). Like PyTorch, a mode mirrors or wraps
-    once at most.
+    The modes are those of `torch.nn.Conv2d(padding_mode=...)` and of `numpy.pad`. Like PyTorch, a
+    mode mirrors or wraps once at most.
 
-    A `mode` that is an integer array, see `mode_index`, may be traced. The caller must then check
-    by `check_fits` that the map is large enough.
+    A `mode` that is an integer, see `mode_index`, may be traced. Nothing then checks that the map
+    is large enough: the caller does, by `check_fits`.
 
     Raises:
         ValueError: an unknown mode or a negative width.
-        InputTooSmall: the map is smaller than the mode needs (a ValueError too).
+        InputTooSmall: the map is smaller than the mode needs.
     """
-    in_words = isinstance(mode, str)
-    if in_words:
-        check_mode(mode)
-    if min(min(pair) for pair in widths) < 0:
+    x = jnp.asarray(x)
+    if min(map(min, widths)) < 0:
         raise ValueError(f"padding widths must not be negative, not {widths}")
-    if (in_words and mode == "valid") or not any(map(any, widths)):
-        return jnp.asarray(x)
-    if in_words:
+    unpadded = isinstance(mode, str) and check_mode(mode) == "valid"
+    if unpadded or not any(map(any, widths)):
+        return x
+    if isinstance(mode, str):
         check_fits((x.shape[1], x.shape[2]), widths, mode)
         if mode not in REPEATING:
             return jnp.pad(x, ((0, 0), *widths, (0, 0)))
-    index = MODES.index(mode) if in_words else mode
+        mode = MODES.index(mode)
     # The corners come from the strips. Padding one axis of the map and then the other would make
     # XLA write the map to memory in between.
-    top, bottom = _beyond(jnp.asarray(x), widths[0], index, axis=1)
-    rows = [_pad_columns(part, widths[1], index) for part in (*top, x, *bottom)]
+    top, bottom = _beyond(x, widths[0], mode, axis=1)
+    rows = []
+    for part in (*top, x, *bottom):
+        left, right = _beyond(part, widths[1], mode, axis=2)
+        rows.append(jnp.concatenate([*left, part, *right], axis=2))
     return jnp.concatenate(rows, axis=1)
 
 
@@ -122,13 +110,6 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
                 f"{mode} padding by {pair} pixels needs a map of {axis} {smallest} or more, "
                 f"not {length}"
             )
-
-
-def _pad_columns(
-    x: Float[Arrays, "n h w c"], widths: tuple[int, int], index: Index
-) -> Float[Array, "n h w2 c"]:
-    left, right = _beyond(jnp.asarray(x), widths, index, axis=2)
-    return jnp.concatenate([*left, x, *right], axis=2)
 
 
 def _beyond(

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from posjax.layers.arrays import Arrays
 
@@ -25,29 +25,10 @@ def resize_bilinear(
     for axis, target in ((1, size[0]), (2, size[1])):
         source = x.shape[axis]
         if 2 * target <= source:
-            x = _read(x, axis, *interpolation(source, target, align_corners))
+            x = _read(x, axis, *_neighbours(source, target, align_corners))
         elif target != source:
             x = _multiply(x, axis, interpolation_matrix(source, target, align_corners))
     return x
-
-
-def interpolation(
-    source: int, target: int, align_corners: bool
-) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """The two source pixels that each target pixel lies between, and its distance to the first.
-
-    Raises:
-        ValueError: a size below 1.
-    """
-    if source < 1 or target < 1:
-        raise ValueError(f"sizes must be 1 pixel or more, not {source} -> {target}")
-    index = np.arange(target)
-    if align_corners:
-        position = index * (source - 1) / (target - 1) if target > 1 else np.zeros(1)
-    else:
-        position = np.clip((index + 0.5) * source / target - 0.5, 0, None)
-    low = np.minimum(np.floor(position).astype(int), source - 1)
-    return low, np.minimum(low + 1, source - 1), position - low
 
 
 @functools.cache
@@ -59,12 +40,27 @@ def interpolation_matrix(
     Raises:
         ValueError: a size below 1.
     """
-    low, high, fraction = interpolation(source, target, align_corners)
+    low, high, fraction = _neighbours(source, target, align_corners)
     matrix = np.zeros((target, source))
     np.add.at(matrix, (np.arange(target), low), 1 - fraction)
     np.add.at(matrix, (np.arange(target), high), fraction)
     matrix.setflags(write=False)
     return matrix
+
+
+def _neighbours(
+    source: int, target: int, align_corners: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two source pixels around each target pixel, and its distance to the first."""
+    if source < 1 or target < 1:
+        raise ValueError(f"sizes must be 1 pixel or more, not {source} -> {target}")
+    index = np.arange(target)
+    if align_corners:
+        position = index * (source - 1) / (target - 1) if target > 1 else np.zeros(1)
+    else:
+        position = np.clip((index + 0.5) * source / target - 0.5, 0, None)
+    low = np.minimum(np.floor(position).astype(int), source - 1)
+    return low, np.minimum(low + 1, source - 1), position - low
 
 
 def _read(x: Array, axis: int, low: np.ndarray, high: np.ndarray, fraction: np.ndarray) -> Array:

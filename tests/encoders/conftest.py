@@ -7,6 +7,17 @@ import jax
 import numpy as np
 import pytest
 
+from posjax.encoders import Padding, layer_modes, with_modes
+from posjax.encoders.resnet import ResNet
+from posjax.encoders.vgg import VGG
+
+SMALL = {
+    "basic": ResNet(blocks=(1, 1)),
+    "bottleneck": ResNet(blocks=(1, 1), bottleneck=True),
+    "cifar": ResNet(blocks=(1, 1), cifar=True),
+    "vgg": VGG(depth=8, batch_norm=True, divisor=4),
+}
+
 
 @pytest.fixture(scope="session")
 def recorded():
@@ -15,18 +26,32 @@ def recorded():
 
 
 @pytest.fixture(scope="session")
+def small():
+    """Small networks by kind: one of each kind of block and shortcut."""
+
+    def network(kind, padding="zeros", **options):
+        return SMALL[kind].clone(padding=padding, **options)
+
+    return network
+
+
+@pytest.fixture(scope="session")
 def encode():
-    """Stages by a jitted encoder as numpy arrays, or some of them, the later ones left out."""
+    """Stages as numpy arrays, under the encoder's padding, or under one that is given as data.
+
+    One program serves all paddings that are data.
+    """
     # Each network is compiled for few images: little optimisation is the quickest.
     quick = {"xla_backend_optimization_level": 0}
 
-    @functools.partial(jax.jit, static_argnums=(0, 3), compiler_options=quick)
-    def run(encoder, variables, x, only):
-        stages = encoder.apply(variables, x)
-        return {name: stages[name] for name in only or stages}
+    @functools.partial(jax.jit, static_argnums=0, compiler_options=quick)
+    def run(encoder, variables, x, modes):
+        encoder = encoder if modes is None else with_modes(encoder, modes)
+        return encoder.apply(variables, x)
 
-    def stages(encoder, variables, x, only=()):
-        return jax.tree.map(np.asarray, run(encoder, variables, x, tuple(only)))
+    def stages(encoder, variables, x, padding=None):
+        modes = None if padding is None else layer_modes(encoder, Padding.parse(padding))
+        return jax.device_get(run(encoder, variables, x, modes))
 
     return stages
 

@@ -4,38 +4,41 @@ import numpy as np
 import pytest
 
 from posjax import encoders
-from posjax.encoders import ReceptiveField, blocks
-from posjax.encoders.aligned import aligned_margins
+from posjax.encoders import Padding, ReceptiveField, blocks
+from posjax.encoders.aligned import AlignedEncoder, aligned_margins
 from posjax.layers import InputTooSmall
 
 PUBLISHED = {"vgg11": 134, "vgg16": 196, "resnet18": 435, "resnet50": 427, "resnet20": 81}
-# The image: the smallest that leaves responses in the middle which no padding reaches.
-CASES = {"vgg8_bn_quarter": 96, "resnet20": 112}
+kinds = pytest.mark.parametrize("kind", ["vgg", "cifar"])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_receptive_fields_have_the_smallest_unpadded_image_and_the_strides_of_the_stages(
-    name, shapes
-):
-    encoder = encoders.create(name)
-    fields = encoder.receptive_fields()
+def test_receptive_fields_are_the_published_ones(name):
+    fields = encoders.create(name).receptive_fields()
     assert max(field.size for field in fields.values()) == PUBLISHED[name]
-    assert blocks.smallest_image(encoders.create(name, padding="valid")) == PUBLISHED[name]
-    assert {k: 256 // height for k, (height, _, _) in shapes(encoder, 256, 256).items()} == {
-        k: field.stride for k, field in fields.items()
-    }
 
 
-@pytest.fixture(params=CASES)
-def case(request, numbered, encode):
-    """A function from a padding and images to stages, and the encoder's receptive fields."""
-    name = request.param
-    variables = numbered(encoders.create(name))
+def test_the_receptive_field_is_the_smallest_unpadded_image():
+    assert blocks.smallest_image(encoders.create("vgg11", padding="valid")) == PUBLISHED["vgg11"]
 
-    def stages_of(padding, images):
-        return encode(encoders.create(name, padding=padding), variables, images)
 
-    return name, stages_of, encoders.create(name).receptive_fields()
+@pytest.mark.parametrize("kind", ["basic", "bottleneck", "cifar", "vgg"])
+def test_receptive_fields_have_the_strides_of_the_stages(kind, small, shapes):
+    heights = [height for height, _, _ in shapes(small(kind), 64, 64).values()]
+    fields = small(kind).receptive_fields().values()
+    assert heights == [64 // field.stride for field in fields]
+
+
+@pytest.fixture
+def stages_of(kind, small, numbered, encode):
+    """Stages of images under a padding and an alignment."""
+
+    def encoded(mode, images, alignment=""):
+        network = small(kind, Padding(mode))
+        aligned = AlignedEncoder(network, alignment) if alignment else network
+        return encode(aligned, numbered(small(kind)), images)
+
+    return encoded
 
 
 def assert_equal_inside(one, other, reached):
@@ -46,33 +49,39 @@ def assert_equal_inside(one, other, reached):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.std(other))
 
 
-def test_cropped_padded_maps_are_the_unpadded_ones_where_no_padding_reaches(case, images):
-    name, stages_of, fields = case
-    x = images(0, 1, CASES[name], CASES[name])
-    padded, unpadded = (stages_of(f"{mode}@cropped", x) for mode in ("zeros", "valid"))
+@kinds
+def test_cropped_padded_maps_are_the_unpadded_ones_where_no_padding_reaches(
+    kind, stages_of, small, images
+):
+    # Responses stay in the middle which no padding reaches.
+    x = images(0, 1, 96, 96)
+    padded, unpadded = (stages_of(mode, x, "cropped") for mode in ("zeros", "valid"))
     plain = stages_of("zeros", x)
-    for stage, values in padded.items():
+    for stage, field in small(kind).receptive_fields().items():
+        values = padded[stage]
         assert values.shape == unpadded[stage].shape
         cropped = (plain[stage].shape[1] - values.shape[1]) // 2
-        reach, stride = fields[stage].reach, fields[stage].stride
-        assert_equal_inside(values, unpadded[stage], max(-(-reach // stride) - cropped, 0) + 1)
+        reached = max(-(-field.reach // field.stride) - cropped, 0) + 1
+        assert_equal_inside(values, unpadded[stage], reached)
     # The first stage is compared in any case.
     assert padded["f1"].shape[1] > 40
 
 
-def test_enlarged_unpadded_maps_are_the_padded_ones_where_no_padding_reaches(case, images):
-    name, stages_of, fields = case
-    before, behind = encoders.margins(name, encoders.Padding.parse("valid@enlarged"))
+@kinds
+def test_enlarged_unpadded_maps_are_the_padded_ones_where_no_padding_reaches(
+    kind, stages_of, small, images
+):
+    fields = small(kind).receptive_fields()
+    before, behind = aligned_margins(fields, "enlarged")
     side = before + behind + 64
     x = images(0, 1, side, side)
-    padded, unpadded = (stages_of(f"{mode}@enlarged", x) for mode in ("zeros", "valid"))
+    padded, unpadded = (stages_of(mode, x, "enlarged") for mode in ("zeros", "valid"))
     plain = stages_of("zeros", x[:, before : side - behind, before : side - behind])
-    for stage, values in padded.items():
+    for stage, field in fields.items():
+        values = padded[stage]
         np.testing.assert_allclose(values, plain[stage], rtol=1e-4, atol=1e-5)
         assert values.shape == unpadded[stage].shape
-        assert_equal_inside(
-            values, unpadded[stage], -(-fields[stage].reach // fields[stage].stride)
-        )
+        assert_equal_inside(values, unpadded[stage], -(-field.reach // field.stride))
         assert np.abs(values[:, 0] - unpadded[stage][:, 0]).max() > 1e-3
 
 

@@ -1,7 +1,4 @@
-"""What all encoders promise: modes by layer, the border, the interior, sizes and precision.
-
-The networks are small: one of each kind of block and shortcut.
-"""
+"""What all encoders promise: modes by layer, the border, the interior, sizes and precision."""
 
 import functools
 
@@ -9,57 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from posjax.encoders import create
 from posjax.encoders.blocks import Conv, mode_at
-from posjax.encoders.resnet import ResNet
-from posjax.encoders.vgg import VGG
 from posjax.layers import MODES, InputTooSmall
 
 CONSTANT = ("circular", "replicate", "reflect", "symmetric")
-SMALL = {
-    "basic": ResNet(blocks=(1, 1, 1, 1)),
-    "bottleneck": ResNet(blocks=(1, 1, 1, 1), bottleneck=True),
-    "cifar": ResNet(blocks=(1, 1, 1), cifar=True),
-    "vgg": VGG(depth=8, batch_norm=True, divisor=4),
-}
-kinds = pytest.mark.parametrize("kind", SMALL)
-# Every mode on the quickest kind; on the others one that repeats pixels and one that does not.
-kinds_and_modes = pytest.mark.parametrize(
-    ("kind", "mode"),
-    [("cifar", mode) for mode in (*CONSTANT, "zeros", "partial")]
-    + [(kind, mode) for kind in SMALL if kind != "cifar" for mode in ("zeros", "reflect")],
-)
-few = settings(max_examples=20, deadline=None)
-
-
-def small(kind, padding="zeros", **options):
-    return SMALL[kind].clone(padding=padding, **options)
+DATA = (*CONSTANT, "zeros", "partial")
+kinds = pytest.mark.parametrize("kind", ["basic", "bottleneck", "cifar", "vgg"])
 
 
 # The mode of each layer
 
 
-@few
-@given(mode=st.sampled_from(MODES), layer=st.text(max_size=10))
-def test_a_word_is_the_mode_of_every_layer_and_a_function_is_called_with_each(mode, layer):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_word_is_the_mode_of_every_layer_and_a_function_is_called_with_each(mode):
     layers = []
-    assert mode_at(mode, layer) == mode
-    assert mode_at(lambda name: layers.append(name) or mode, layer) == mode
-    assert layers == [layer]
+    assert mode_at(mode, "conv1") == mode
+    assert mode_at(lambda name: layers.append(name) or mode, "conv1") == mode
+    assert layers == ["conv1"]
 
 
-@few
-@given(
-    mode=st.one_of(
-        st.none(),
-        st.integers(),
-        st.lists(st.integers(), max_size=2),
-        st.text(max_size=6).filter(lambda word: word not in MODES),
-    )
-)
+@pytest.mark.parametrize("mode", [None, 3, [0], "same", ""])
 def test_a_function_that_returns_no_mode_is_refused_with_the_layer_named(mode):
     with pytest.raises(ValueError, match=r"for layer layer1\.0\.conv1") as error:
         mode_at(lambda name: mode, "layer1.0.conv1")
@@ -67,100 +34,85 @@ def test_a_function_that_returns_no_mode_is_refused_with_the_layer_named(mode):
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer"),
-    [("basic", "conv1"), ("basic", "maxpool"), ("basic", "layer2.0.conv2"), ("vgg", "features.8")],
-)
-def test_encoders_refuse_functions_that_return_no_mode(kind, layer, shapes):
-    encoder = small(kind, lambda name: "same" if name == layer else "zeros")
-    with pytest.raises(ValueError, match=f"'same'.* {layer}"):
-        shapes(encoder, 33, 33)
-
-
-@pytest.mark.parametrize(
-    ("kind", "layer", "first"),
+    ("kind", "first"),
     [
-        ("basic", "conv1", 1),
-        ("basic", "maxpool", 2),
-        ("bottleneck", "layer2.0.conv2", 3),
-        ("cifar", "layer3.0.conv1", 4),
-        ("vgg", "features.8", 3),
+        ("basic", {"conv1": 1, "maxpool": 2, "layer1.0.conv1": 2, "layer2.0.conv2": 3}),
+        ("bottleneck", {"conv1": 1, "layer2.0.conv2": 3}),
+        ("cifar", {"layer1.0.conv2": 2, "layer2.0.conv1": 3}),
+        ("vgg", {"features.4": 2, "features.8": 3}),
     ],
 )
 def test_another_mode_of_one_layer_changes_the_stages_from_there_on(
-    kind, layer, first, encode, numbered, images
+    kind, first, small, encode, numbered, images
 ):
-    variables, x = numbered(small(kind)), images(0, 1, 33, 33)
-    zeros = encode(small(kind), variables, x)
-    other = encode(small(kind, lambda k: "circular" if k == layer else "zeros"), variables, x)
-    for i, (stage, values) in enumerate(sorted(zeros.items()), 1):
-        same = np.allclose(other[stage], values, atol=1e-5 * values.std())
-        assert same == (i < first)
+    encoder, x = small(kind), images(0, 1, 33, 33)
+    variables = numbered(encoder)
+    zeros = encode(encoder, variables, x, "zeros")
+    for layer, stage in first.items():
+        other = encode(encoder, variables, x, f"zeros+{layer}=circular")
+        for i, (name, values) in enumerate(sorted(zeros.items()), 1):
+            assert np.allclose(other[name], values, atol=1e-5 * values.std()) == (i < stage)
 
 
 # The border and the interior
 
 
-@kinds_and_modes
+@kinds
 def test_a_constant_image_gives_constant_stages_under_modes_that_repeat_pixels(
-    kind, mode, encode, numbered
+    kind, small, encode, numbered
 ):
-    encoder = small(kind, mode)
+    encoder = small(kind)
     x = np.full((1, 33, 33, 3), 0.7, np.float32) * np.float32([1, 0.5, 0.1])
-    for stage in encode(encoder, numbered(encoder), x).values():
-        spread = np.ptp(stage, axis=(1, 2)).max() / stage.std()
-        assert (spread < 1e-4) == (mode in CONSTANT)
+    for mode in DATA:
+        for stage in encode(encoder, numbered(encoder), x, mode).values():
+            spread = np.ptp(stage, axis=(1, 2)).max() / stage.std()
+            assert (spread < 1e-4) == (mode in CONSTANT)
 
 
 @kinds
-@pytest.mark.parametrize("mode", ["circular", "zeros"])
-def test_circular_stages_roll_with_the_image_by_their_stride(kind, mode, encode, numbered, images):
-    encoder = small(kind, mode)
-    variables, x = numbered(encoder), images(0, 1, 64, 64)
-    straight = encode(encoder, variables, x)
-    for stage, field in encoder.receptive_fields().items():
-        values, stride = straight[stage], field.stride
-        rolled = encode(encoder, variables, np.roll(x, (stride, -stride), (1, 2)))[stage]
-        same = np.allclose(np.roll(values, (1, -1), (1, 2)), rolled, atol=1e-4 * values.std())
-        assert same == (mode == "circular")
+def test_circular_stages_roll_with_the_image_by_their_stride(kind, small, encode, numbered, images):
+    encoder, x = small(kind), images(0, 1, 64, 64)
+    for mode in ("circular", "zeros"):
+        straight = encode(encoder, numbered(encoder), x, mode)
+        for stage, field in encoder.receptive_fields().items():
+            moved = np.roll(x, (field.stride, -field.stride), (1, 2))
+            rolled = encode(encoder, numbered(encoder), moved, mode)[stage]
+            expected = np.roll(straight[stage], (1, -1), (1, 2))
+            same = np.allclose(rolled, expected, atol=1e-4 * expected.std())
+            assert same == (mode == "circular")
 
 
 @kinds
 def test_interior_features_are_equal_in_every_mode_and_the_border_is_not(
-    kind, encode, numbered, images
+    kind, small, encode, numbered, images
 ):
-    x, stages = images(0, 1, 88, 90), ("f1", "f2", "f3")
-    variables = numbered(small(kind))
-    zeros = encode(small(kind), variables, x, stages)
-    fields = small(kind).receptive_fields()
-    modes = (*CONSTANT, "partial") if kind == "cifar" else ("reflect", "partial")
-    for mode in modes:
-        others = encode(small(kind, mode), variables, x, stages)
-        for stage in stages:
-            stride, before, size = fields[stage]
+    encoder, x = small(kind), images(0, 1, 64, 64)
+    zeros = encode(encoder, numbered(encoder), x, "zeros")
+    for mode in (*CONSTANT, "partial"):
+        others = encode(encoder, numbered(encoder), x, mode)
+        for stage in ("f1", "f2", "f3"):
+            stride, before, size = encoder.receptive_fields()[stage]
             after = size - 1 - before
-            inside = tuple(
-                slice(-(-before // stride), (side - 1 - after) // stride + 1)
-                for side in x.shape[1:3]
-            )
-            here, there = others[stage][:, *inside], zeros[stage][:, *inside]
-            assert min(here.shape[1:3]) >= 4
+            inside = slice(-(-before // stride), (64 - 1 - after) // stride + 1)
+            here, there = (stages[stage][:, inside, inside] for stages in (others, zeros))
+            assert here.size
             spread = zeros[stage].std()
             np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-4 * spread)
             assert np.abs(others[stage] - zeros[stage])[:, 0].max() > 1e-2 * spread
 
 
-@kinds_and_modes
+@kinds
 def test_flipping_image_and_kernels_flips_the_stages_where_strides_divide(
-    kind, mode, encode, numbered, images
+    kind, small, encode, numbered, images
 ):
-    encoder = small(kind, mode)
+    encoder = small(kind)
     variables = numbered(encoder)
     flipped = jax.tree.map(lambda a: a[::-1, ::-1] if a.ndim == 4 else a, variables)
 
-    def flips(height, width):
-        x = images(0, 1, height, width)
-        straight = encode(encoder, variables, x)
-        back = encode(encoder, flipped, x[:, ::-1, ::-1])
+    def flips(side, mode):
+        x = images(0, 1, side, side)
+        straight = encode(encoder, variables, x, mode)
+        back = encode(encoder, flipped, x[:, ::-1, ::-1], mode)
         return [
             np.allclose(back[stage][:, ::-1, ::-1], values, atol=1e-4 * values.std())
             for stage, values in sorted(straight.items())
@@ -168,89 +120,86 @@ def test_flipping_image_and_kernels_flips_the_stages_where_strides_divide(
 
     # Pools divide even sizes. Strided convolutions divide one more than a multiple of the stride,
     # as 225 is; at 64, as at 224, they leave the last padded row out.
-    side, other = (32, 33) if kind == "vgg" else (33, 64)
-    assert all(flips(side, side))
-    assert flips(other, side) == [f.stride == 1 for f in encoder.receptive_fields().values()]
+    divided, other = (64, 33) if kind == "vgg" else (33, 64)
+    for mode in DATA:
+        assert all(flips(divided, mode))
+        strides = [field.stride for field in encoder.receptive_fields().values()]
+        assert flips(other, mode) == [stride == 1 for stride in strides]
 
 
 # Sizes
 
 
 @pytest.mark.parametrize(
-    ("encoder", "smallest", "last"),
+    ("kind", "padding", "smallest", "last"),
     [
-        (small("cifar", "reflect"), 5, 2),
-        (small("basic", "circular"), 3, 1),
-        (small("basic", "reflect"), 33, 2),
-        (small("bottleneck", "reflect"), 17, 1),
-        (small("vgg", "zeros"), 16, 1),
-        (small("vgg", "reflect"), 32, 2),
+        ("basic", "reflect", 9, 2),
+        ("basic", "circular", 3, 1),
         # Unpadded: the receptive field of the last stage's only response.
-        (small("basic", "valid"), 195, 1),
-        (create("vgg11", padding="valid"), 134, 1),
+        ("basic", "valid", 51, 1),
+        ("vgg", "zeros", 16, 1),
     ],
 )
 def test_too_small_an_image_is_refused_with_the_smallest_size_which_works(
-    encoder, smallest, last, shapes
+    kind, padding, smallest, last, small, shapes
 ):
+    encoder = small(kind, padding)
     assert [*shapes(encoder, smallest, smallest).values()][-1][:2] == (last, last)
-    for size in ((smallest - 1, smallest), (smallest + 1, smallest - 1)):
-        words = rf"{size[0]}x{size[1]} .* smallest that works is {smallest}x{smallest}"
-        with pytest.raises(InputTooSmall, match=words):
-            shapes(encoder, *size)
+    words = rf"{smallest}x{smallest - 1} .* smallest that works is {smallest}x{smallest}"
+    with pytest.raises(InputTooSmall, match=words):
+        shapes(encoder, smallest, smallest - 1)
 
 
-def test_too_small_an_image_is_refused_with_variables_under_jit_and_for_logits(numbered, images):
+def test_too_small_an_image_is_refused_with_variables_under_jit_and_for_logits(
+    small, numbered, images
+):
     encoder = small("cifar", "reflect", num_classes=10)
-    variables, x = numbered(encoder), images(0, 1, 4, 9)
+    variables, x = numbered(encoder), images(0, 1, 2, 9)
     logits = functools.partial(encoder.apply, method="logits")
     for apply in (jax.jit(encoder.apply), functools.partial(jax.eval_shape, logits)):
-        with pytest.raises(InputTooSmall, match=r"4x9 .* smallest that works is 5x5"):
+        with pytest.raises(InputTooSmall, match=r"2x9 .* smallest that works is 3x3"):
             apply(variables, x)
 
 
-@pytest.mark.parametrize("mode", ["zeros", "replicate", "partial"])
-def test_one_pixel_is_enough_where_a_mode_can_always_pad(mode, shapes):
-    assert [*shapes(small("basic", mode), 1, 1).values()] == [
-        (1, 1, width) for width in (64, 64, 128, 256, 512)
+def test_one_pixel_is_enough_where_a_mode_can_always_pad(small, shapes):
+    assert [*shapes(small("basic", "partial"), 1, 1).values()] == [
+        (1, 1, width) for width in (64, 64, 128)
     ]
 
 
 # Training and precision
 
 
-def test_training_moves_every_running_statistic_and_nothing_else(numbered, images):
+def test_training_moves_every_running_statistic_and_nothing_else(small, numbered, images):
     encoder = small("vgg")
     variables = numbered(encoder)
-    step = jax.jit(lambda v, x: encoder.apply(v, x, train=True, mutable=["batch_stats"])[1])
+    step = jax.jit(
+        lambda v, x: encoder.apply(v, x, train=True, mutable=["batch_stats"])[1],
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
     changed = step(variables, images(0, 2, 16, 16))
     assert set(changed) == {"batch_stats"}
     before, after = variables["batch_stats"], changed["batch_stats"]
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(np.any(a != b)), after, before))
 
 
-@kinds
-def test_bfloat16_stages_are_near_those_of_float32(kind, encode, numbered, images):
+@pytest.mark.parametrize("kind", ["bottleneck", "vgg"])
+def test_bfloat16_stages_are_near_those_of_float32(kind, small, encode, numbered, images):
     variables, x = numbered(small(kind)), images(0, 1, 33, 33)
-    expected = encode(small(kind), variables, x)
+    expected = encode(small(kind), variables, x, "zeros")
     for stage, values in encode(small(kind, dtype=jnp.bfloat16), variables, x).items():
         assert values.dtype == jnp.bfloat16
         error = np.abs(np.float32(values) - expected[stage]).mean() / expected[stage].std()
         assert 1e-5 < error < 0.03
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-def test_a_convolution_computes_in_its_dtype_from_float32_parameters(use_bias):
-    x = np.random.default_rng(0).standard_normal((2, 5, 6, 3)).astype(np.float32)
-    layer = Conv(4, 3, stride=2, mode="circular", use_bias=use_bias, dtype=jnp.bfloat16)
-    variables = layer.init(jax.random.key(0), x)
-    shapes = {"kernel": (3, 3, 3, 4)} | ({"bias": (4,)} if use_bias else {})
-    assert {name: leaf.shape for name, leaf in variables["params"].items()} == shapes
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
-    response = layer.apply(variables, x)
+def test_a_convolution_computes_in_its_dtype_from_float32_parameters():
+    x = jax.ShapeDtypeStruct((2, 5, 6, 3), jnp.float32)
+    layer = Conv(4, 3, stride=2, mode="circular", use_bias=True, dtype=jnp.bfloat16)
+    response, variables = jax.eval_shape(lambda x: layer.init_with_output(jax.random.key(0), x), x)
+    shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in variables["params"].items()}
+    assert shapes == {"kernel": ((3, 3, 3, 4), jnp.float32), "bias": ((4,), jnp.float32)}
     assert (response.dtype, response.shape) == (jnp.bfloat16, (2, 3, 3, 4))
-    precise = Conv(4, 3, stride=2, mode="circular", use_bias=use_bias).apply(variables, x)
-    np.testing.assert_allclose(np.float32(response), precise, atol=0.05)
 
 
 def test_kernels_start_as_he_et_al_draw_them():

@@ -1,14 +1,15 @@
 """The encoder's way on a CPU: Winograd where it suits, and always the same numbers."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from posjax import encoders
 from posjax.encoders import quick_on_cpu
+from posjax.encoders.vgg import VGG
 from posjax.layers import conv
+
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 def draw(seed, *shape):
@@ -21,7 +22,7 @@ def products(fn, *args):
     return text.count("conv_general_dilated["), text.count("dot_general[")
 
 
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "partial", "valid"])
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_a_convolution_of_many_channels_becomes_winograd_with_the_same_responses(mode):
     x, kernel, bias = draw(0, 2, 16, 17, 128), draw(1, 3, 3, 128, 128) / 34, draw(2, 128)
 
@@ -30,55 +31,53 @@ def test_a_convolution_of_many_channels_becomes_winograd_with_the_same_responses
 
     assert products(layer, x) == (1, 0)
     assert products(quick_on_cpu(layer), x)[0] == 0
-    np.testing.assert_allclose(jax.jit(quick_on_cpu(layer))(x), layer(x), atol=2e-5)
+    quick, expected = (jax.jit(f, compiler_options=QUICK)(x) for f in (quick_on_cpu(layer), layer))
+    np.testing.assert_allclose(quick, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
-    ("shape", "kernel", "options"),
+    ("shape", "kernel", "options", "dtype"),
     [
-        ((1, 16, 16, 64), (3, 3, 64, 128), {}),
-        ((1, 16, 16, 128), (5, 5, 128, 128), {}),
-        ((1, 16, 16, 128), (1, 1, 128, 128), {}),
-        ((1, 7, 7, 128), (3, 3, 128, 128), {}),
-        ((1, 16, 16, 128), (3, 3, 128, 128), {"window_strides": (2, 2)}),
-        ((1, 16, 16, 128), (3, 3, 128, 128), {"rhs_dilation": (2, 2)}),
-        ((1, 16, 16, 256), (3, 3, 128, 128), {"feature_group_count": 2}),
+        ((1, 16, 16, 64), (3, 3, 64, 128), {}, "float32"),
+        ((1, 16, 16, 128), (5, 5, 128, 128), {}, "float32"),
+        ((1, 16, 16, 128), (1, 1, 128, 128), {}, "float32"),
+        ((1, 7, 7, 128), (3, 3, 128, 128), {}, "float32"),
+        ((1, 16, 16, 128), (3, 3, 128, 128), {"window_strides": (2, 2)}, "float32"),
+        ((1, 16, 16, 128), (3, 3, 128, 128), {"rhs_dilation": (2, 2)}, "float32"),
+        ((1, 16, 16, 256), (3, 3, 128, 128), {"feature_group_count": 2}, "float32"),
+        ((1, 16, 16, 128), (3, 3, 128, 128), {}, "bfloat16"),
     ],
 )
-def test_every_other_convolution_stays_as_it_is(shape, kernel, options):
+def test_every_other_convolution_stays_as_it_is(shape, kernel, options, dtype):
     settings = {"window_strides": (1, 1), "padding": "VALID"} | options
     numbers = ("NHWC", "HWIO", "NHWC")
 
     def layer(x, kernel):
         return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **settings)
 
-    x, kernel = draw(0, *shape), draw(1, *kernel)
-    assert products(quick_on_cpu(layer), x, kernel) == (1, 0)
-    np.testing.assert_array_equal(quick_on_cpu(layer)(x, kernel), layer(x, kernel))
+    arguments = [jax.ShapeDtypeStruct(s, dtype) for s in (shape, kernel)]
+    plain, quick = (str(jax.make_jaxpr(f)(*arguments)) for f in (layer, quick_on_cpu(layer)))
+    assert plain == quick
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_kernel_larger_than_its_map_pads_the_map_and_gives_the_same(stride):
+def test_a_kernel_larger_than_its_map_pads_the_map_and_gives_the_same():
     x, kernel = draw(0, 2, 2, 2, 16), draw(1, 3, 3, 16, 8)
 
     def layer(x):
-        return conv(x, kernel, stride=stride)
+        return conv(x, kernel, stride=2)
 
     assert "padding=((0, 0), (0, 0))" in str(jax.make_jaxpr(quick_on_cpu(layer))(x))
     assert "padding=((1, 1), (1, 1))" in str(jax.make_jaxpr(layer)(x))
     np.testing.assert_allclose(quick_on_cpu(layer)(x), layer(x), atol=1e-5)
 
 
-def test_bfloat16_stays_as_it_is():
-    x, kernel = (
-        jnp.asarray(a, jnp.bfloat16) for a in (draw(0, 1, 16, 16, 128), draw(1, 3, 3, 128, 128))
-    )
-    assert products(quick_on_cpu(conv), x, kernel) == (1, 0)
-
-
 def test_a_whole_encoder_keeps_its_stages(numbered):
-    module = encoders.create("vgg11", "circular")
+    module = VGG(depth=8, padding="circular")
     variables, x = numbered(module), draw(0, 1, 64, 64, 3)
-    stages = jax.jit(quick_on_cpu(module.apply))(variables, x)
-    for stage, expected in jax.jit(module.apply)(variables, x).items():
-        np.testing.assert_allclose(stages[stage], expected, atol=1e-5 * np.std(expected))
+    assert products(quick_on_cpu(module.apply), variables, x) == (4, 16)
+    quick, plain = (
+        jax.jit(f, compiler_options=QUICK)(variables, x)
+        for f in (quick_on_cpu(module.apply), module.apply)
+    )
+    for stage, expected in plain.items():
+        np.testing.assert_allclose(quick[stage], expected, atol=1e-5 * np.std(expected))

@@ -28,17 +28,11 @@ def test_text_and_padding_are_converted_into_each_other(mode, overrides, alignme
 def test_parse_reads_mode_overrides_and_alignment():
     padding = Padding.parse("zeros+layer1.0.conv1=reflect+conv1=valid")
     assert padding == Padding("zeros", (("layer1.0.conv1", "reflect"), ("conv1", "valid")))
+    assert (padding("conv1"), padding("layer2.0.conv1")) == ("valid", "zeros")
     assert padding.layers == ("layer1.0.conv1", "conv1")
     assert padding.modes == {"zeros", "reflect", "valid"}
-    assert padding.without_overrides == Padding("zeros")
     aligned = Padding.parse("valid@cropped")
     assert (aligned.mode, aligned.overrides, aligned.alignment) == ("valid", (), "cropped")
-    assert aligned.without_overrides == aligned
-
-
-def test_padding_is_a_function_from_a_layer_to_its_mode():
-    padding = Padding.parse("zeros+conv1=reflect")
-    assert (padding("conv1"), padding("layer1.0.conv1")) == ("reflect", "zeros")
 
 
 @pytest.mark.parametrize(

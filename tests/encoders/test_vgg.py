@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax.encoders import create, layer_modes, with_modes
-from posjax.encoders.padding import Padding
+from posjax.encoders import create
 from posjax.encoders.vgg import VGG, adaptive_average
 from posjax.layers import InputTooSmall
 
@@ -18,10 +17,8 @@ QUICK = {"xla_backend_optimization_level": 0}
 @pytest.mark.parametrize(
     ("name", "mode", "image"),
     [
-        ("vgg16", "zeros", (1, 1, 48, 65)),
         ("vgg16", "valid", (1, 1, 200, 213)),
         ("vgg11_bn", "zeros", (4, 2, 48, 65)),
-        ("vgg11_bn", "reflect", (4, 2, 48, 65)),
     ],
 )
 def test_stages_are_those_of_pytorch(name, mode, image, encode, numbered, images, matches):
@@ -29,19 +26,16 @@ def test_stages_are_those_of_pytorch(name, mode, image, encode, numbered, images
     matches(encode(encoder, numbered(encoder), images(*image)), f"{name}_{mode}")
 
 
-def test_stages_under_modes_as_data_are_those_of_pytorch(numbered, images, matches):
+def test_stages_under_modes_as_data_are_those_of_pytorch(encode, numbered, images, matches):
     encoder = create("vgg16")
-    run = jax.jit(
-        lambda v, x, modes: with_modes(encoder, modes).apply(v, x), compiler_options=QUICK
-    )
-    for mode in ("reflect", "replicate", "circular"):
-        stages = run(numbered(encoder), images(1, 1, 48, 65), layer_modes(encoder, Padding(mode)))
-        matches(jax.device_get(stages), f"vgg16_{mode}")
+    variables, x = numbered(encoder), images(1, 1, 48, 65)
+    for mode in ("zeros", "reflect", "replicate", "circular"):
+        matches(encode(encoder, variables, x, mode), f"vgg16_{mode}")
 
 
-@pytest.mark.parametrize("size", [(1, 3), (5, 7), (7, 7), (8, 13), (14, 21)])
+@pytest.mark.parametrize("size", [(1, 3), (5, 7), (8, 13)])
 def test_adaptive_average_is_that_of_pytorch(size, images, recorded):
-    average = adaptive_average(images(6, 1, *size), 7)
+    average = jax.jit(adaptive_average, static_argnums=1)(images(6, 1, *size), 7)
     expected = recorded["adaptive.{}x{}".format(*size)]
     np.testing.assert_allclose(average, expected, rtol=1e-5)
 
@@ -93,9 +87,9 @@ def test_training_drops_units_and_keeps_the_expectation(head, images):
     assert 0 < np.mean(ratio > 2) < 0.6
 
 
-@pytest.mark.parametrize("size", [32, 224, 320])
+@pytest.mark.parametrize("size", [32, 320])
 def test_logits_have_one_score_per_class_at_any_size(size):
-    encoder = create("vgg16_bn", num_classes=11)
+    encoder = create("vgg8_bn_quarter", num_classes=11)
     x = jax.ShapeDtypeStruct((3, size, size, 3), jnp.float32)
     variables = jax.eval_shape(encoder.init, jax.random.key(0), x)
     logits = jax.eval_shape(lambda v, x: encoder.apply(v, x, method="logits"), variables, x)
@@ -104,7 +98,7 @@ def test_logits_have_one_score_per_class_at_any_size(size):
 
 @pytest.mark.parametrize("method", ["logits", "__call__"])
 def test_logits_refuse_images_whose_last_stage_has_nothing_to_pool(method):
-    encoder = create("vgg11", num_classes=3)
+    encoder = create("vgg8_bn_quarter", num_classes=3)
     x = jax.ShapeDtypeStruct((1, 31, 40, 3), jnp.float32)
     with pytest.raises(InputTooSmall, match=r"31x40 .* smallest that works is 32x32"):
         jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, method=method), x)

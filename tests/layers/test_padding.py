@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from reference import NUMPY, draw, numpy_pad
+from reference import NUMPY, QUICK, draw, numpy_pad
 
 from posjax.layers import MODES, InputTooSmall, check_mode, mode_index, pad, smallest_size
 
@@ -20,10 +18,8 @@ SMALLEST = {
     "partial": lambda width: 1,
     "valid": lambda width: 1,
 }
-modes = pytest.mark.parametrize("mode", NUMPY)
-few = settings(max_examples=12, deadline=None)
-jitted = jax.jit(pad, static_argnums=(1, 2))
-by_integer = jax.jit(pad, static_argnums=1)
+jitted = jax.jit(pad, static_argnums=(1, 2), compiler_options=QUICK)
+by_integer = jax.jit(pad, static_argnums=1, compiler_options=QUICK)
 
 
 def image(height, width, seed=0):
@@ -50,8 +46,11 @@ def test_every_mode_pads_a_row_as_its_docstring_says(mode, row):
     assert check_mode(mode) == mode
 
 
-@pytest.mark.parametrize("more", [0, 3])
-@pytest.mark.parametrize("widths", [((2, 1), (1, 3)), ((0, 2), (4, 0)), ((0, 0), (0, 1))], ids=str)
+@pytest.mark.parametrize(
+    ("widths", "more"),
+    [(((2, 1), (1, 3)), 0), (((0, 2), (4, 0)), 3), (((0, 0), (0, 1)), 0)],
+    ids=str,
+)
 def test_every_mode_is_that_of_numpy_by_word_and_by_integer(widths, more):
     for mode in NUMPY:
         x = image(*(SMALLEST[mode](max(pair)) + more for pair in widths))
@@ -66,7 +65,7 @@ def test_valid_ignores_the_widths():
     np.testing.assert_array_equal(pad(x, ((3, 1), (0, 2)), "valid"), x)
 
 
-@modes
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_bfloat16_stays_bfloat16(mode):
     x, widths = jnp.asarray(image(3, 4), "bfloat16"), ((1, 2), (2, 1))
     padded = pad(x, widths, mode)
@@ -75,7 +74,7 @@ def test_bfloat16_stays_bfloat16(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("pair", [(0, 0), (0, 3), (4, 1), (2, 2)])
+@pytest.mark.parametrize("pair", [(0, 0), (0, 3), (4, 1)])
 def test_smallest_size_depends_on_the_wider_side(mode, pair):
     assert smallest_size(pair, mode) == SMALLEST[mode](max(pair))
 
@@ -97,8 +96,7 @@ def test_a_map_too_small_is_refused_with_the_smallest_size_which_works(mode, pai
     assert issubclass(InputTooSmall, ValueError)
 
 
-@few
-@given(mode=st.text(max_size=8).filter(lambda mode: mode not in MODES))
+@pytest.mark.parametrize("mode", ["", "same", "Zeros", "constant"])
 def test_unknown_modes_are_refused_with_the_known_ones(mode):
     for refuse in (check_mode, mode_index, lambda mode: pad(image(4, 4), ((1, 1), (1, 1)), mode)):
         with pytest.raises(ValueError, match="is unknown") as error:
@@ -112,7 +110,7 @@ def test_valid_is_no_integer():
         mode_index("valid")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "valid"])
 @pytest.mark.parametrize("widths", [((-1, 1), (1, 1)), ((1, 1), (1, -4))], ids=str)
 def test_negative_widths_are_refused(mode, widths):
     with pytest.raises(ValueError, match=r"must not be negative.*-"):
@@ -122,7 +120,7 @@ def test_negative_widths_are_refused(mode, widths):
 def test_one_map_is_padded_under_many_modes_at_once():
     x, modes = image(4, 4), np.array([mode_index(mode) for mode in NUMPY], np.int32)
     widths = ((1, 2), (2, 1))
-    padded = jax.vmap(lambda mode: pad(x, widths, mode))(modes)
+    padded = jax.jit(jax.vmap(lambda mode: pad(x, widths, mode)), compiler_options=QUICK)(modes)
     for one, mode in zip(padded, NUMPY, strict=True):
         np.testing.assert_array_equal(one, numpy_pad(x, widths, mode))
 
@@ -133,12 +131,18 @@ def test_infinite_features_do_not_reach_the_zeros_beyond_the_border():
     np.testing.assert_array_equal(padded[0, 0, :, 0], np.zeros(5))
 
 
-@modes
-def test_the_gradient_adds_what_stands_beyond_the_border_to_its_source(mode):
+def test_the_gradient_adds_what_stands_beyond_the_border_to_its_source():
     widths = ((1, 2), (2, 0))
     x, moved, direction = image(4, 5), image(7, 7, seed=1), image(4, 5, seed=2)
-    for chosen in (mode, jnp.int32(mode_index(mode))):
-        gradient = jax.grad(lambda x, m=chosen: jnp.sum(pad(x, widths, m) * moved))(x)
+
+    def gradient(mode):
+        return jax.grad(lambda x: jnp.sum(pad(x, widths, mode) * moved))(x)
+
+    by_integer = jax.jit(gradient, compiler_options=QUICK)
+    for mode in NUMPY:
         # The padding is linear: along any direction the slope is the padded direction's.
         expected = np.sum(numpy_pad(direction, widths, mode) * np.float64(moved))
-        np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-4)
+        slope = np.sum(by_integer(jnp.int32(mode_index(mode))) * direction)
+        np.testing.assert_allclose(slope, expected, rtol=1e-4)
+        if mode in ("zeros", "reflect"):
+            np.testing.assert_allclose(np.sum(gradient(mode) * direction), expected, rtol=1e-4)

@@ -13,13 +13,10 @@ from posjax.layers import interpolation_matrix, resize_bilinear
 CASES = {
     "up": ((2, 5, 4, 2), (12, 9)),
     "down": ((2, 13, 11, 2), (5, 4)),
-    "up_down": ((1, 5, 14, 2), (11, 6)),
     "down_up": ((1, 14, 5, 2), (6, 11)),
-    "integer_up": ((1, 4, 3, 2), (12, 6)),
     "integer_down": ((1, 12, 8, 2), (4, 2)),
     "to_one": ((1, 6, 5, 2), (1, 1)),
     "from_one": ((1, 1, 1, 2), (3, 5)),
-    "row": ((1, 1, 6, 2), (4, 9)),
     "column_to_row": ((1, 6, 1, 2), (1, 3)),
 }
 corners = pytest.mark.parametrize("align_corners", [False, True])
@@ -99,10 +96,9 @@ def test_bfloat16_stays_bfloat16(align_corners):
     np.testing.assert_allclose(np.float32(resized), expected, atol=0.05)
 
 
-@corners
 @pytest.mark.parametrize(
     ("source", "size"), [((4, 4), (0, 3)), ((4, 4), (3, -1)), ((0, 4), (2, 2))]
 )
-def test_a_size_below_one_pixel_is_refused(align_corners, source, size):
+def test_a_size_below_one_pixel_is_refused(source, size):
     with pytest.raises(ValueError, match="sizes must be 1 pixel or more"):
-        resize_bilinear(draw(0, 1, *source, 1), size, align_corners=align_corners)
+        resize_bilinear(draw(0, 1, *source, 1), size, align_corners=True)

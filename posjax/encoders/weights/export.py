@@ -17,11 +17,7 @@ HEADS = frozenset(("fc", "linear", "classifier_6"))
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The state dict, by PyTorch's names and in its layout, that `from_torch` reads back.
-
-    Args:
-        name: one of `posjax.encoders.names()`.
-        variables: the tree of `create(name, num_classes=…).init`, with or without the head.
+    """The state dict that `from_torch` reads back, of variables with or without the head.
 
     Raises:
         KeyError: the variables are of another encoder.
@@ -46,14 +42,11 @@ def to_safetensors(
 
 
 def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The content of a `.safetensors` file, always the same for the same arrays and metadata.
-
-    The library writes metadata in another order each time, which would change the digest of the
-    file.
-    """
+    """The content of a `.safetensors` file, always the same for the same arrays and metadata."""
     content = save(dict(arrays), dict(metadata))
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
+    # The library writes metadata in another order each time.
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()

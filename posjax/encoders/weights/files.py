@@ -9,14 +9,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from posjax.encoders.weights.torch_pickle import Tensor, unpickle, widened
+from posjax.encoders.weights.torch_pickle import Tensor, unpickle
 
 StateDict = dict[str, np.ndarray]
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_BIG_ENDIAN = "written on a big-endian machine: load it and save it again on another"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +35,7 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
 
     Of a PyTorch checkpoint, the state dict is taken from "state_dict" or "model" where it is
     wrapped so. Code in a file is never run: pickles that ask for more than tensors are refused.
-
-    Args:
-        path: the file.
-        digest: the SHA-256 that the file must have, if that is known.
+    `digest` is the SHA-256 that the file must have, if that is known.
 
     Returns:
         The arrays by their names in the file, less a `module.` in front of every one. They keep
@@ -68,8 +67,11 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
         raise ValueError(
             f"{path} cannot be read as a {path.suffix} file of weights: {kind}{error}"
         ) from error
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    prefix = "module." if all(name.startswith("module.") for name in arrays) else ""
+    arrays = {
+        name.removeprefix(prefix): a.astype(np.float32) if a.dtype == jnp.bfloat16 else a
+        for name, a in arrays.items()
+    }
     return Checkpoint(arrays, metadata, sha256)
 
 
@@ -90,15 +92,15 @@ def _read_safetensors(content: bytes) -> tuple[StateDict, dict[str, str]]:
         if tensor["dtype"] not in _SAFETENSORS:
             raise ValueError(f"{name} is of type {tensor['dtype']}, expected {[*_SAFETENSORS]}")
         flat = np.frombuffer(tensor["data"], _SAFETENSORS[tensor["dtype"]])
-        array = flat.reshape(tensor["shape"])
-        arrays[name] = widened(array) if tensor["dtype"] == "BF16" else array
+        arrays[name] = flat.reshape(tensor["shape"])
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return arrays, header.get("__metadata__", {})
 
 
 _SAFETENSORS = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"},
-    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"},
+    **{"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16},
+    **{"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8},
+    "BOOL": np.bool_,
 }
 
 
@@ -118,8 +120,7 @@ def _read_torch(content: bytes) -> tuple[StateDict, dict[str, str]]:
         raise ValueError(
             "a tar archive, as PyTorch before 0.2 wrote them: load it there and save it again"
         )
-    arrays = _read_torch_zip(content) if content.startswith(b"PK") else _read_torch_stream(content)
-    return arrays, {}
+    return (_read_torch_zip if content.startswith(b"PK") else _read_torch_stream)(content), {}
 
 
 def _read_torch_zip(content: bytes) -> StateDict:
@@ -136,14 +137,13 @@ def _read_torch_zip(content: bytes) -> StateDict:
         if len(roots) != 1:
             raise ValueError(f"a zip archive without one data.pkl, but with {names[:5]}")
         root = roots[0]
-        order = "little"
-        if f"{root}byteorder" in names:
-            order = archive.read(f"{root}byteorder").decode()
+        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError(_BIG_ENDIAN)
         checkpoint, _ = unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
         tensors = _state_dict(checkpoint)
         keys = {tensor.storage.key for tensor in tensors.values()}
         data = {key: archive.read(f"{root}data/{key}") for key in keys}
-    return {name: t.array(data[t.storage.key], order) for name, t in tensors.items()}
+    return {name: t.array(data[t.storage.key]) for name, t in tensors.items()}
 
 
 def _read_torch_stream(content: bytes) -> StateDict:
@@ -153,7 +153,7 @@ def _read_torch_stream(content: bytes) -> StateDict:
     if magic != _MAGIC or version != _PROTOCOL or not isinstance(system, dict):
         raise ValueError(f"a pickle, but not by torch.save: it begins with {type(magic).__name__}")
     if system.get("little_endian") is not True:
-        raise ValueError("written on a big-endian machine: load it and save it again on another")
+        raise ValueError(_BIG_ENDIAN)
     checkpoint, storages = unpickle(stream)
     tensors = _state_dict(checkpoint)
     keys, data = unpickle(stream)[0], {}
@@ -167,7 +167,7 @@ def _read_torch_stream(content: bytes) -> StateDict:
         data[key] = stream.read(length)
         if len(data[key]) != length:
             raise ValueError(f"it ends in storage {key!r}: {len(data[key])} bytes of {length}")
-    return {name: t.array(data[t.storage.key], "little") for name, t in tensors.items()}
+    return {name: t.array(data[t.storage.key]) for name, t in tensors.items()}
 
 
 def _state_dict(checkpoint: object) -> dict[str, Tensor]:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 
 from posjax.encoders.weights.files import Checkpoint, read_checkpoint
+from posjax.runtime.files import write_atomically
 
 FILE = "model.safetensors"
 _TIMEOUT = 10.0
@@ -20,21 +20,16 @@ class Pin:
     sha256: str
 
 
-# Commits and digests as other projects published them for the same files. A digest suffices: what a
-# branch points to is refused if it has another one. What is None here is pinned on each machine by
-# the first load there, see `_fetch`.
+# Commits and digests as other projects published them for the same files. What is None is pinned on
+# each machine by the first load there, see `_fetch`.
 PINNED: dict[str, Pin | None] = {
+    **dict.fromkeys(("vgg11_bn", "vgg13", "vgg13_bn", "vgg16_bn", "vgg19", "vgg19_bn")),
+    **dict.fromkeys(("resnet101", "resnet152")),
     "vgg11": Pin("main", "682c023808812148d4e60c76d80ad83dbeaf5d50eb1a952a0b836895003151e5"),
-    "vgg11_bn": None,
-    "vgg13": None,
-    "vgg13_bn": None,
     "vgg16": Pin(
         "b8d8aa2dd860af9233c8c67385a8097fd6c35d3f",
         "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
     ),
-    "vgg16_bn": None,
-    "vgg19": None,
-    "vgg19_bn": None,
     "resnet18": Pin(
         "bbd144b3e5565108aad885f145491d11bc6ce807",
         "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
@@ -47,8 +42,6 @@ PINNED: dict[str, Pin | None] = {
         "78f3ecfdb38e06d9b8397f662e7ab8fee96026fa",
         "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
     ),
-    "resnet101": None,
-    "resnet152": None,
 }
 
 
@@ -72,10 +65,9 @@ def read_from_hub(name: str) -> Checkpoint:
 
 
 def _fetch(name: str) -> tuple[str, Pin]:
-    """Finds an encoder's file in the hub's cache or on the hub, and the version it has to be.
+    """An encoder's file, out of the hub's cache or from the hub, and the version it has to be.
 
-    That version is the pinned one, or the one that the first load on this machine recorded, or
-    else the newest, which the caller records once its digest is verified.
+    That is the pinned one, or the one that the first load on this machine recorded, or the newest.
     """
     # It takes a while to import, and most runs never need it.
     import huggingface_hub
@@ -121,9 +113,7 @@ def _recorded(name: str) -> Pin | None:
 def _record(name: str, pin: Pin) -> None:
     path = _record_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(dataclasses.asdict(pin)))
-    partial.replace(path)
+    write_atomically(path, json.dumps(dataclasses.asdict(pin)).encode())
 
 
 def _record_path(name: str) -> Path:

@@ -41,16 +41,11 @@ class Loaded:
 
 
 def load(name: str, source: str | os.PathLike) -> Variables:
-    """The variables of an encoder, out of a file of weights or from the hub.
+    """The variables of encoder `name`, as `from_torch` gives them.
 
-    Args:
-        name: one of `posjax.encoders.names()`.
-        source: a path to a `.safetensors`, `.npz`, `.pth`, `.th` or `.pt` file with PyTorch's
-            names; "imagenet": torchvision's first ImageNet weights, as published by timm; or
-            "cifar10:MODE": trained under that padding mode, out of posjax.
-
-    Returns:
-        Float32 arrays in the tree of `create(name).init`.
+    `source` is a path to a `.safetensors`, `.npz`, `.pth`, `.th` or `.pt` file with PyTorch's
+    names; "imagenet": torchvision's first ImageNet weights, as published by timm; or
+    "cifar10:MODE": trained under that padding mode, out of posjax.
 
     Raises:
         FileNotFoundError: there is no such file, or it can't be fetched from the hub.
@@ -75,10 +70,9 @@ def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
 
 
 def weights_path(weights: str, name: str, mode: str) -> str:
-    """`weights` with its `{encoder}` and `{padding}` replaced; `imagenet` stays as it is.
+    """`weights` with `{encoder}` and `{padding}` replaced, and `cifar10` by the path of its file.
 
-    `mode` is that of all layers without an override. `cifar10` and `cifar10:MODE`
-    become files that come with posjax.
+    `mode` is that of all layers without an override.
 
     Raises:
         ValueError: no such file comes with posjax.

@@ -5,22 +5,21 @@ from collections.abc import Mapping
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from posjax.encoders.blocks import abstract_init
 from posjax.encoders.factory import create
 
 Variables = dict[str, dict]
+HEAD_LAYERS = ("classifier", "fc", "linear")  # the first parts of the names of classifier heads
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Converts a PyTorch state dict of an encoder into its Flax variables.
+    """The Flax variables of encoder `name` out of a PyTorch state dict.
 
-    Args:
-        name: one of `posjax.encoders.names()`.
-        state_dict: arrays by PyTorch's names, as in torchvision, timm, or, for CIFAR's ResNets,
-            akamaster/pytorch_resnet_cifar10. The classifier head may be left out as a whole.
+    Names are those of torchvision, timm, or, for CIFAR's ResNets, akamaster/pytorch_resnet_cifar10.
+    The classifier head may be left out as a whole.
 
     Returns:
         Float32 arrays in the tree of `create(name, num_classes=…).init`.
@@ -29,7 +28,7 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         ValueError: entries are missing, unknown or of another shape; the message lists them all.
     """
     arrays = _torchvision_names(name, state_dict)
-    head = [key for key in arrays if key.split(".")[0] in ("classifier", "fc", "linear")]
+    head = [key for key in arrays if key.split(".")[0] in HEAD_LAYERS]
     num_classes = next((len(arrays[k]) for k in sorted(head)[::-1] if arrays[k].ndim), 1)
     expected = entries(name, num_classes if head else None)
 
@@ -75,9 +74,7 @@ _TIMM_VGG_HEAD = {
 @functools.cache
 def entries(name: str, num_classes: int | None) -> dict[str, tuple[tuple[str, ...], tuple]]:
     """An encoder's entries by PyTorch's names: (path in the Flax tree, shape in PyTorch)."""
-    encoder = create(name, num_classes=num_classes)
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    tree = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    _, tree = abstract_init(create(name, num_classes=num_classes))
     entries = {}
     leaves = cast(dict[tuple[str, ...], jax.ShapeDtypeStruct], flatten_dict(tree))
     for path, leaf in leaves.items():

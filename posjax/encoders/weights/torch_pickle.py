@@ -6,10 +6,11 @@ A name in a pickle is looked up in a short table and never imported, so no code 
 import dataclasses
 import io
 import math
-import pickletools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, cast
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -19,7 +20,6 @@ class Storage:
 
     key: str
     dtype: np.dtype
-    is_bfloat16: bool
     size: int
     view_start: int
     view_size: int
@@ -34,54 +34,38 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def array(self, data: bytes, order: str) -> np.ndarray:
-        """The tensor's values out of its storage's bytes, in the given byte order.
-
-        Returns:
-            An array that may be a read-only view of `data`; bfloat16 becomes float32.
+    def array(self, data: bytes) -> np.ndarray:
+        """The tensor's values out of its storage's bytes, which may be a view of these.
 
         Raises:
             ValueError: the tensor reaches outside of its storage, or the storage is of another
                 length than the pickle says.
         """
-        storage, dtype = self.storage, self.storage.dtype
-        if len(data) != storage.size * dtype.itemsize:
+        storage, width = self.storage, self.storage.dtype.itemsize
+        if len(data) != storage.size * width:
             raise ValueError(
                 f"storage {storage.key!r} has {len(data)} bytes, expected {storage.size} "
-                f"values of {dtype.itemsize} bytes"
+                f"values of {width} bytes"
             )
         steps = zip(self.shape, self.strides, strict=True)
         last = self.offset + sum((length - 1) * stride for length, stride in steps)
         count = math.prod(self.shape)
+        if not count:
+            return np.empty(self.shape, storage.dtype)
         # More values than the storage has: an expanded tensor, whose copies could fill the memory.
-        if count > storage.view_size or (count and last >= storage.view_size):
+        # NumPy's own check of what lies outside can overflow.
+        if count > storage.view_size or last >= storage.view_size:
             raise ValueError(
                 f"a tensor of shape {self.shape}, strides {self.strides}, offset {self.offset} "
                 f"does not fit into the {storage.view_size} values of storage {storage.key!r}"
             )
-        if not count:
-            return np.empty(self.shape, dtype)
-        array = np.ndarray(
-            self.shape,
-            # numpy refuses any other word
-            dtype.newbyteorder(cast(Literal["little", "big"], order)),
-            buffer=data,
-            offset=(storage.view_start + self.offset) * dtype.itemsize,
-            strides=[stride * dtype.itemsize for stride in self.strides],
-        )
-        return widened(array) if storage.is_bfloat16 else array.astype(dtype, copy=False)
-
-
-def widened(bfloat16: np.ndarray) -> np.ndarray:
-    """Bfloat16 values, given as uint16 bit patterns, as float32."""
-    return (bfloat16.astype(np.uint32) << 16).view(np.float32)
+        offset = (storage.view_start + self.offset) * width
+        strides = [stride * width for stride in self.strides]
+        return np.ndarray(self.shape, storage.dtype, data, offset, strides)
 
 
 def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
     """Runs the next pickle of a stream, up to and including its last byte.
-
-    The machine of `pickle` is not used, not even restricted: it imports, it calls `__setstate__`,
-    and a few bytes make it reserve gigabytes. The opcodes are described in `pickletools`.
 
     Returns:
         The pickle's value, in which tensors are `Tensor`, and the storages it names by their keys.
@@ -90,100 +74,8 @@ def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
         ValueError: the pickle asks for anything but tensors and plain containers. A damaged pickle
             may raise other errors as well.
     """
-    storages: dict[str, Storage] = {}
-    stack: list = []
-    marks: list[int] = []
-    memo: dict[object, object] = {}
-
-    def since(start: int) -> list:
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    for opcode, argument, _ in pickletools.genops(stream):
-        match opcode.name:
-            case "STOP":
-                return stack.pop(), storages
-            case "PROTO" | "FRAME":
-                pass
-            case literal if literal in _LITERALS:
-                stack.append(argument)
-            case constant if constant in _CONSTANTS:
-                stack.append(_CONSTANTS[constant])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "MARK":
-                marks.append(len(stack))
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(since(-int(opcode.name[-1]))))
-            case "TUPLE":
-                stack.append(tuple(since(marks.pop())))
-            case "LIST":
-                stack.append(since(marks.pop()))
-            case "DICT":
-                stack.append(_add({}, since(marks.pop())))
-            case "APPEND":
-                stack[-2].extend(since(-1))
-            case "APPENDS":
-                values = since(marks.pop())
-                stack[-1].extend(values)
-            case "SETITEM":
-                _add(stack[-3], since(-2))
-            case "SETITEMS":
-                items = since(marks.pop())
-                _add(stack[-1], items)
-            case "GLOBAL":
-                stack.append(_Global(str(argument).replace(" ", ".")))
-            case "STACK_GLOBAL":
-                stack.append(_Global(".".join(since(-2))))
-            case "REDUCE":
-                function, arguments = since(-2)
-                stack.append(_BUILDERS[function.name](*arguments))
-            case "BUILD":
-                # The attributes of a dict, such as a state dict's `_metadata`, are of no use here.
-                stack.pop()
-            case "BINPERSID":
-                storage = _storage(*stack.pop())
-                storages[storage.key] = storage
-                stack.append(storage)
-            case refused:
-                raise ValueError(f"its pickle uses {refused}, which no array needs")
-    raise ValueError("its pickle has no end")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Global:
-    """A name that a pickle asks for."""
-
-    name: str
-
-    def __post_init__(self):
-        if self.name not in _BUILDERS and self.name not in _STORAGES:
-            raise ValueError(
-                f"its pickle asks for {self.name}, which no array needs; nothing was run. "
-                "Whole models and other objects are refused: save model.state_dict()"
-            )
-
-
-def _storage(tag: str, kind: _Global, key: str, location: str, size: int, view=None) -> Storage:
-    _, start, view_size = (None, 0, size) if view is None else view
-    numbers = (size, start, view_size)
-    if tag != "storage" or not isinstance(key, str) or not all(type(n) is int for n in numbers):
-        raise ValueError(f"a storage of {tag!r}, key {key!r}, numbers {numbers}")
-    if min(numbers) < 0 or start + view_size > size:
-        raise ValueError(f"a view of a storage: {view_size} values from {start} on, of {size}")
-    dtype = np.dtype(_STORAGES[kind.name])
-    return Storage(key, dtype, kind.name == "torch.BFloat16Storage", size, start, view_size)
+    machine = _Machine(stream)
+    return machine.load(), machine.storages
 
 
 def _tensor(storage: Storage, offset: int, shape: Sequence, strides: Sequence, *_) -> Tensor:
@@ -191,10 +83,6 @@ def _tensor(storage: Storage, offset: int, shape: Sequence, strides: Sequence, *
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"a tensor of {type(storage).__name__}, numbers {str(numbers)[:80]}")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-def _parameter(tensor: Tensor, *_) -> Tensor:
-    return tensor
 
 
 def _dict(pairs: Iterable = ()) -> dict:
@@ -210,28 +98,95 @@ def _add(mapping: dict, items: list) -> dict:
     return mapping
 
 
-_BUILDERS: dict[str, Callable] = {
+_GLOBALS = {
     "collections.OrderedDict": _dict,
     "torch.Size": tuple,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch.FloatStorage": np.dtype(np.float32),
+    "torch.DoubleStorage": np.dtype(np.float64),
+    "torch.HalfStorage": np.dtype(np.float16),
+    "torch.BFloat16Storage": np.dtype(jnp.bfloat16),
+    "torch.LongStorage": np.dtype(np.int64),
+    "torch.IntStorage": np.dtype(np.int32),
+    "torch.ShortStorage": np.dtype(np.int16),
+    "torch.CharStorage": np.dtype(np.int8),
+    "torch.ByteStorage": np.dtype(np.uint8),
+    "torch.BoolStorage": np.dtype(np.bool_),
 }
-_STORAGES = {
-    "torch.FloatStorage": np.float32,
-    "torch.DoubleStorage": np.float64,
-    "torch.HalfStorage": np.float16,
-    "torch.BFloat16Storage": np.uint16,
-    "torch.LongStorage": np.int64,
-    "torch.IntStorage": np.int32,
-    "torch.ShortStorage": np.int16,
-    "torch.CharStorage": np.int8,
-    "torch.ByteStorage": np.uint8,
-    "torch.BoolStorage": np.bool_,
-}
-_LITERALS = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+# The operations that build numbers, text, containers and the globals above: no others run.
+_ALLOWED = """
+    STOP PROTO FRAME MARK PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET
+    NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8
+    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT
+    GLOBAL STACK_GLOBAL REDUCE BINPERSID
+"""
+_CODES = [getattr(pickle, name)[0] for name in _ALLOWED.split()]
+
+
+def _refuse(machine: Any) -> None:
+    raise ValueError("its pickle has an operation that no array needs")
+
+
+def _set_item(machine: Any) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    _add(machine.stack[-1], [key, value])
+
+
+def _set_items(machine: Any) -> None:
+    items = machine.pop_mark()
+    _add(machine.stack[-1], items)
+
+
+def _make_dict(machine: Any) -> None:
+    items = machine.pop_mark()
+    machine.append(_add({}, items))
+
+
+def _skip_attributes(machine: Any) -> None:
+    # Those of a dict, such as a state dict's `_metadata`.
+    machine.stack.pop()
+
+
+class _Machine(pickle._Unpickler):
+    """Python's own machine for pickles, with a short list of operations and a table of names.
+
+    `pickle.Unpickler`, which is written in C, would reserve gigabytes where a few bytes say so.
+    """
+
+    def __init__(self, stream: io.BytesIO):
+        super().__init__(stream, encoding="latin-1")
+        self.storages: dict[str, Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full not in _GLOBALS:
+            raise ValueError(
+                f"its pickle asks for {full}, which no array needs; nothing was run. "
+                "Whole models and other objects are refused: save model.state_dict()"
+            )
+        return _GLOBALS[full]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        tag, dtype, key, _, size, *view = pid
+        _, start, view_size = view[0] if view and view[0] else (None, 0, size)
+        numbers = (size, start, view_size)
+        named = tag == "storage" and isinstance(dtype, np.dtype) and isinstance(key, str)
+        if not named or not all(type(n) is int for n in numbers):
+            raise ValueError(f"a storage of {tag!r}, key {key!r}, numbers {numbers}")
+        if min(numbers) < 0 or start + view_size > size:
+            raise ValueError(f"a view of a storage: {view_size} values from {start} on, of {size}")
+        self.storages[key] = Storage(key, dtype, size, start, view_size)
+        return self.storages[key]
+
+    dispatch: ClassVar[dict] = {
+        **dict.fromkeys(range(256), _refuse),
+        **{code: pickle._Unpickler.dispatch[code] for code in _CODES},
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _make_dict,
+        pickle.BUILD[0]: _skip_attributes,
+    }

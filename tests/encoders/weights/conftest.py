@@ -1,5 +1,7 @@
 """Random variables and files of weights."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from posjax.encoders import create
 def variables_of():
     """Random numbers in the tree that `init` gives."""
 
+    @functools.cache
     def draw(name, num_classes=None):
         images = np.zeros((1, 64, 64, 3), np.float32)
         tree = jax.eval_shape(create(name, num_classes=num_classes).init, jax.random.key(0), images)

@@ -9,9 +9,7 @@ from posjax import encoders
 from posjax.encoders.weights.export import safetensors_bytes, to_safetensors, to_torch
 
 
-@pytest.mark.parametrize(
-    ("name", "classes"), [("resnet20", 10), ("resnet20", None), ("vgg11_bn", None)]
-)
+@pytest.mark.parametrize(("name", "classes"), [("resnet20", 10), ("vgg8_bn_quarter", None)])
 def test_what_goes_out_comes_back(name, classes, variables_of, same):
     variables = variables_of(name, classes)
     same(encoders.from_torch(name, to_torch(name, variables)), variables)
@@ -25,10 +23,8 @@ def test_names_and_layout_are_pytorchs(variables_of):
 
 
 def test_other_encoders_variables_are_refused(variables_of):
-    with pytest.raises(KeyError):
-        to_torch("resnet32", variables_of("resnet20"))
-    with pytest.raises(KeyError, match="not the variables of resnet20"):
-        to_torch("resnet20", variables_of("resnet32"))
+    with pytest.raises(KeyError, match="not the variables of resnet32"):
+        to_torch("resnet32", variables_of("resnet20", 10))
 
 
 def test_a_file_in_half_precision_is_loaded(tmp_path, variables_of):
@@ -51,7 +47,7 @@ def test_the_same_content_makes_the_same_file(tmp_path):
     arrays = {"b": np.arange(3, dtype=np.float16), "a": np.eye(2, dtype=np.float32)}
     about = {key: f"{key} ü \n" for key in "hgfedcba"}
     files = {safetensors_bytes(arrays, dict(sorted(about.items()))) for _ in range(4)}
-    files |= {safetensors_bytes(dict(reversed(arrays.items())), about) for _ in range(4)}
+    files.add(safetensors_bytes(dict(reversed(arrays.items())), about))
     assert len(files) == 1
     (tmp_path / "file").write_bytes(*files)
     with safe_open(tmp_path / "file", "numpy") as file:

@@ -115,7 +115,7 @@ def test_truncated_files_are_refused(tmp_path, file):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     file=st.sampled_from([*RECORDED, "expected.npz"]),

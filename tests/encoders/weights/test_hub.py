@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 import socket
-import time
 
 import huggingface_hub
+import jax
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -61,7 +61,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_the_first_load_pins_the_version_of_later_loads(hub, tmp_path, variables_of, same):
-    variables = variables_of("resnet18", 5)
+    variables = variables_of("resnet18")
     hub.publish(variables, "a" * 40)
     loaded = load_with_info("resnet18", "imagenet")
     same(loaded.variables, variables)
@@ -70,7 +70,7 @@ def test_the_first_load_pins_the_version_of_later_loads(hub, tmp_path, variables
     record = json.loads((tmp_path / "hub-posjax-pins" / "resnet18.json").read_text())
     assert record == {"revision": "a" * 40, "sha256": loaded.digest}
 
-    hub.publish(variables_of("resnet18"), "b" * 40)
+    hub.publish(jax.tree.map(np.negative, variables), "b" * 40)
     requests = list(hub.requests)
     hub.online = False
     assert load_with_info("resnet18", "imagenet").digest == loaded.digest
@@ -115,10 +115,8 @@ def test_without_a_network_the_error_says_what_to_fetch(monkeypatch, tmp_path, n
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    start = time.monotonic()
     with pytest.raises(FileNotFoundError) as error:
         load(name, "imagenet")
-    assert time.monotonic() - start < 10
     revision = PINNED[name].revision if PINNED[name] else "main"
     for part in (f"timm/{name}.tv_in1k/resolve/{revision}/model.safetensors", "pass its path"):
         assert part in str(error.value)

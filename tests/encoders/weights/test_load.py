@@ -7,7 +7,6 @@ import pytest
 import safetensors.numpy
 
 from posjax.encoders import load, load_with_info, weights_path
-from posjax.encoders.weights.load import Loaded
 
 
 def test_files_are_loaded_with_their_digest_and_statistics(
@@ -29,13 +28,6 @@ def test_files_are_loaded_with_their_digest_and_statistics(
         load("resnet32", path)
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         load("resnet20", tmp_path / "none.pth")
-
-
-def test_unknown_statistics_are_refused_with_the_file_named():
-    with pytest.raises(
-        ValueError, match=r"^w\.npz was trained .*'mnist'.* choose normalize of none"
-    ):
-        Loaded({}, "", "mnist").statistics("w.npz")
 
 
 def test_weights_path_puts_encoder_and_padding_mode_in_place():

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from posjax import encoders
-from posjax.encoders import read_checkpoint, shipped_modes
-from posjax.encoders.weights import shipped, shipped_path
+from posjax.encoders import read_checkpoint
+from posjax.encoders.weights import shipped, shipped_modes, shipped_path
 
-QUICK = {"xla_backend_optimization_level": 0}
 MODES = shipped_modes("resnet20")
 
 
@@ -80,15 +79,3 @@ def test_trainings_under_other_modes_have_other_weights():
     paths = [shipped_path("resnet20", "cifar10", mode) for mode in MODES if mode != "symmetric"]
     kernels = {read_checkpoint(path).arrays["conv1.weight"].tobytes() for path in paths}
     assert len(kernels) == len(paths)
-
-
-def test_around_one_pixel_symmetric_is_replicate():
-    """Why one file serves both."""
-    images = np.random.default_rng(0).random((1, 8, 8, 3)).astype(np.float32)
-    variables = encoders.load("resnet20", "cifar10:zeros")
-    one, other = (
-        jax.jit(encoders.create("resnet20", mode).apply, compiler_options=QUICK)(variables, images)
-        for mode in ("symmetric", "replicate")
-    )
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name])

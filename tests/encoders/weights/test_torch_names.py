@@ -5,16 +5,14 @@ import re
 import numpy as np
 import pytest
 
-from posjax.encoders import create, from_torch
+from posjax.encoders import from_torch
 
 
 @pytest.mark.parametrize(
     ("name", "num_classes"),
     [
-        ("vgg16_bn", None),
+        ("vgg8_bn_quarter", None),
         ("resnet18", None),
-        ("resnet50", 10),
-        ("resnet20", None),
         ("resnet20", 10),
     ],
 )
@@ -28,16 +26,12 @@ def test_from_torch_gives_the_variables_of_a_state_dict(
 def test_names_are_torchvisions_and_akamasters(variables_of, state_dict_of):
     cifar = state_dict_of(variables_of("resnet20", 10))
     assert {"conv1.weight", "layer1.0.bn2.running_var", "linear.bias"} < cifar.keys()
-    variables = from_torch("resnet20", cifar)
-    encoder, images = create("resnet20", num_classes=10), np.zeros((1, 8, 8, 3), np.float32)
-    assert encoder.apply(variables, images, method="logits").shape == (1, 10)
-    imagenet = state_dict_of(variables_of("resnet18", 10))
+    imagenet = state_dict_of(variables_of("resnet18"))
     shapes = {
         "conv1.weight": (64, 3, 7, 7),
         "layer2.0.downsample.0.weight": (128, 64, 1, 1),
         "layer2.0.downsample.1.running_mean": (128,),
         "layer4.1.conv2.weight": (512, 512, 3, 3),
-        "fc.weight": (10, 512),
     }
     assert {key: imagenet[key].shape for key in shapes} == shapes
 
@@ -47,7 +41,6 @@ def test_heads_of_vgg_are_read_by_torchvisions_names_and_by_timms(
 ):
     variables = variables_of("vgg8_bn_quarter", 3)
     state = state_dict_of(variables)
-    same(from_torch("vgg8_bn_quarter", state), variables)
     for here, timm in [("classifier.0", "pre_logits.fc1"), ("classifier.3", "pre_logits.fc2")]:
         weight = state.pop(f"{here}.weight")
         size = 7 if here == "classifier.0" else 1

@@ -92,10 +92,10 @@ def test_pickles_made_here_are_read(tmp_path, same):
         same(read_checkpoint(path).arrays, {"w": np.array([[1, 2], [2, 3]], np.float32)})
 
 
-def test_big_endian_archives_are_read(tmp_path, same):
-    content = archive_of(pickled({"w": tensor()}), [FOUR.astype(">f4").tobytes()], "big")
-    (tmp_path / "w.pth").write_bytes(content)
-    same(read_checkpoint(tmp_path / "w.pth").arrays, {"w": FOUR})
+def test_big_endian_archives_are_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(archive_of(pickled({"w": tensor()}), [FOUR.astype(">f4").tobytes()], "big"))
+    refused(path, "big-endian machine: load it and save it again")
 
 
 def test_views_of_a_storage_are_read_in_a_stream(tmp_path, same):
@@ -117,6 +117,7 @@ def test_views_of_a_storage_are_read_in_a_stream(tmp_path, same):
         tensor(offset=1, shape=(2,), strides=(-1,)),
         tensor(shape=(2,), strides=(2,), view=[("v", 1, 2)]),
         tensor(strides=(2,)),
+        tensor(shape=(3,), strides=(2**60,)),
         tensor(shape=(2, 2), strides=(1,)),
         tensor(shape=(2**40,), strides=(0,)),
         tensor(shape=(2**40, 2**40), strides=(1, 1)),
@@ -136,6 +137,11 @@ def test_tensors_that_reach_outside_their_storage_are_refused(tmp_path, bad, con
     path = tmp_path / "w.pth"
     path.write_bytes(container(pickled({"w": bad}), [FOUR.tobytes()]))
     refused(path, "cannot be read")
+
+
+def test_a_stream_whose_parts_disagree_is_refused(tmp_path):
+    (tmp_path / "w.pth").write_bytes(stream_of(pickled({"w": tensor()}), [bytes(32)]))
+    refused(tmp_path / "w.pth", "'0' has 8 values, expected 4")
 
 
 @pytest.mark.parametrize(
@@ -209,11 +215,6 @@ def test_hostile_pickles_are_refused_without_their_cost(tmp_path, code):
     refused(tmp_path / "w.pth", "cannot be read")
 
 
-def test_a_stream_whose_parts_disagree_is_refused(tmp_path):
-    (tmp_path / "w.pth").write_bytes(stream_of(pickled({"w": tensor()}), [bytes(32)]))
-    refused(tmp_path / "w.pth", "'0' has 8 values, expected 4")
-
-
 def test_archives_with_overlapping_entries_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
         archive.writestr("w/data.pkl", pickled({"w": tensor()}))
@@ -223,7 +224,6 @@ def test_archives_with_overlapping_entries_are_refused(tmp_path):
 
 
 def test_archives_that_inflate_are_refused(tmp_path):
-    path = tmp_path / "w.pth"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data.pkl", bytes(10**6))
-    refused(path, "compressed")
+    refused(tmp_path / "w.pth", "compressed")
