@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any
@@ -28,27 +28,43 @@ def define(settings: type, paper: Defaults, demo: Defaults) -> None:
     A field that is a settings class itself gives flags for its own fields. `paper` and `demo` are a
     program's defaults, where it has others than the fields.
     """
-    kinds = typing.get_type_hints(settings)
-    numbers = _defaults_without_flags(settings, paper, demo)
-    for field in dataclasses.fields(settings):
-        if dataclasses.is_dataclass(kinds[field.name]):
-            define(kinds[field.name], paper, demo)
-        elif field.metadata.get("help"):
-            default = _default_text(field, paper, demo).format(**numbers)
-            text = f"{field.metadata['help']} Default: {default}."
-            _define_flag(field, kinds[field.name], text)
+    defaults = {
+        field.name: (
+            paper.get(field.name, field.default),
+            demo.get(field.name, field.metadata["demo"]),
+        )
+        for field, _ in _fields(settings)
+    }
+    # Texts refer to fields without a flag, under these names.
+    numbers = {name: standard for name, (standard, _) in defaults.items()}
+    numbers |= {f"demo_{name}": other for name, (_, other) in defaults.items()}
+    for field, kind in _fields(settings):
+        if field.metadata["help"]:
+            default = field.metadata.get("default_text") or _default_text(*defaults[field.name])
+            _define_flag(
+                field, kind, f"{field.metadata['help']} Default: {default.format(**numbers)}."
+            )
             flag = flags.FLAGS[field.name]
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
+def _fields(settings: type) -> Iterator[tuple[dataclasses.Field, Any]]:
+    """The fields of a settings class and of those within it, each with its type."""
+    kinds = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(kinds[field.name]):
+            yield from _fields(kinds[field.name])
+        elif "help" in field.metadata:
+            yield field, kinds[field.name]
+
+
 def _define_flag(field: dataclasses.Field, kind: Any, text: str) -> None:
-    choices = field.metadata["choices"]
     if field.metadata.get("repeated"):
         flags.DEFINE_multi_string(field.name, None, text)
     elif typing.get_origin(kind) is tuple:
         flags.DEFINE_list(field.name, None, text)
-    elif choices:
-        flags.DEFINE_enum(field.name, None, list(choices), text)
+    elif field.metadata["choices"]:
+        flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), text)
     else:
         _SCALARS.get(_scalar(kind), flags.DEFINE_string)(field.name, None, text)
 
@@ -60,27 +76,11 @@ def _scalar(kind: Any) -> Any:
     return kind
 
 
-def _default_text(field: dataclasses.Field, paper: Defaults, demo: Defaults) -> str:
-    if text := field.metadata.get("default_text"):
-        return text
-    standard = paper.get(field.name, field.default)
-    other = demo.get(field.name, field.metadata["demo"])
+def _default_text(standard: Any, demo: Any) -> str:
     text = _as_text(standard)
-    return (
-        text
-        if other in (NOT_GIVEN, standard)
-        else f"{text}, in the demonstration {_as_text(other)}"
-    )
-
-
-def _defaults_without_flags(settings: type, paper: Defaults, demo: Defaults) -> dict[str, Any]:
-    """The defaults of the fields without a flag, to which texts refer."""
-    numbers = {}
-    for field in dataclasses.fields(settings):
-        if field.metadata.get("help") == "":
-            numbers[field.name] = paper.get(field.name, field.default)
-            numbers[f"demo_{field.name}"] = demo.get(field.name, field.metadata["demo"])
-    return numbers
+    if demo in (NOT_GIVEN, standard):
+        return text
+    return f"{text}, in the demonstration {_as_text(demo)}"
 
 
 def _as_text(value: Any) -> str:
@@ -88,9 +88,7 @@ def _as_text(value: Any) -> str:
         return "required"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def given(settings: type) -> dict[str, Any]:
@@ -99,15 +97,11 @@ def given(settings: type) -> dict[str, Any]:
     Raises:
         ValueError: a value is not of the field's type, or empty.
     """
-    kinds = typing.get_type_hints(settings)
-    values = {}
-    for field in dataclasses.fields(settings):
-        kind = kinds[field.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            values |= given(kind)
-        elif field.metadata.get("help") and flags.FLAGS[field.name].present:
-            values[field.name] = _value(field.name, flags.FLAGS[field.name].value, kind)
-    return values
+    return {
+        field.name: _value(field.name, flags.FLAGS[field.name].value, kind)
+        for field, kind in _fields(settings)
+        if field.metadata["help"] and flags.FLAGS[field.name].present
+    }
 
 
 def build(settings: type, values: Defaults, demo: bool = False) -> Any:
@@ -155,14 +149,13 @@ def verbose() -> bool:
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(value, list):
-        if not value or not all(value):
-            raise ValueError(f"{name} is empty: give a value, or leave it out")
-        whole = typing.get_args(kind)[0] is int
-        return tuple(_whole_number(name, one) if whole else _expanded(one) for one in value)
-    if value == "" and name not in MAY_BE_EMPTY:
+    empty = not all(value) or not value if isinstance(value, list) else value == ""
+    if empty and name not in MAY_BE_EMPTY:
         raise ValueError(f"{name} is empty: give a value, or leave it out")
-    return Path(value).expanduser() if _scalar(kind) is Path else value
+    if not isinstance(value, list):
+        return Path(value).expanduser() if _scalar(kind) is Path else value
+    whole = typing.get_args(kind)[0] is int
+    return tuple(_whole_number(name, one) if whole else _expanded(one) for one in value)
 
 
 def _whole_number(name: str, text: str) -> int:

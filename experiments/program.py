@@ -30,24 +30,38 @@ def main(
     `paper` and `demo` are the program's own defaults, by setting, under the two presets.
     """
 
-    def read() -> runs.Settings:
-        given = flags.given(runs.Settings)
-        chosen = "paper" if any(name in given for name in CHOOSES_PAPER) else "demo"
-        given.setdefault("preset", chosen)
-        is_demo = given["preset"] == "demo"
-        values = {"workdir": Path(f"runs/{program}"), **(demo if is_demo else paper), **given}
-        values["controls"] = _controls(values, demo=is_demo)
-        settings = flags.build(runs.Settings, values, is_demo)
-        unused = sorted(given.keys() & set(settings.unused()))
-        if unused:
-            raise ValueError(
-                f"{unused[0]} means nothing to solver={settings.solver} with these weights: leave "
-                "it out"
-            )
-        return settings
-
     flags.define(runs.Settings, paper, demo)
-    start_program(lambda: run(read(), title=title))
+    start_program(lambda: run(_read(program, paper, demo), title=title))
+
+
+def _read(program: str, paper: Mapping[str, Any], demo: Mapping[str, Any]) -> runs.Settings:
+    given = flags.given(runs.Settings)
+    if "preset" not in given:
+        chosen = any(name in given for name in CHOOSES_PAPER)
+        given["preset"] = "paper" if chosen else "demo"
+    is_demo = given["preset"] == "demo"
+    values = {"workdir": Path(f"runs/{program}"), **(demo if is_demo else paper), **given}
+    values["controls"] = _controls(values, demo=is_demo)
+    settings = flags.build(runs.Settings, values, is_demo)
+    unused = sorted(given.keys() & set(settings.unused()))
+    if unused:
+        raise ValueError(
+            f"{unused[0]} means nothing to solver={settings.solver} with these weights: leave it "
+            "out"
+        )
+    return settings
+
+
+def _controls(values: Mapping[str, Any], *, demo: bool) -> tuple[str, ...]:
+    """The controls that were given, or else all that apply."""
+    if "controls" in values:
+        return () if values["controls"] == ("none",) else values["controls"]
+    vacuous = {
+        "random": RANDOM in values.get("weights", (RANDOM,)),
+        "floor": values.get("solver") == "ridge",
+        "roll": demo,
+    }
+    return tuple(name for name in CONTROLS if not vacuous.get(name))
 
 
 def train(
@@ -62,18 +76,6 @@ def train(
     """
     flags.define(settings, defaults, defaults)
     start_program(lambda: training.run(flags.read(settings, program, defaults), task))
-
-
-def _controls(values: Mapping[str, Any], *, demo: bool) -> tuple[str, ...]:
-    controls = values.get("controls")
-    if controls is not None:
-        return () if controls == ("none",) else controls
-    vacuous = {
-        "random": RANDOM in values.get("weights", (RANDOM,)),
-        "floor": values.get("solver") == "ridge",
-        "roll": demo,
-    }
-    return tuple(name for name in CONTROLS if not vacuous.get(name))
 
 
 def start_program(run: Callable[[], object]) -> None:

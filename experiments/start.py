@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import platform
-from logging import WARNING, LogRecord
+from logging import WARNING
 from pathlib import Path
 
 import jax
@@ -14,8 +14,6 @@ from posjax.runs.fields import check_fields, setting
 
 # As JAX names them: three, each by two names.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
-
-
 # Files of TPUs, NVIDIA's and AMD's GPUs.
 ACCELERATORS = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")
 
@@ -56,17 +54,15 @@ def start(machine: Machine, *, devices: int, quiet: bool) -> None:
     if quiet:
         logging.set_verbosity(logging.WARNING)
         # Grain warns of worker processes when it is imported. None are used here.
-        logging.get_absl_logger().addFilter(_is_no_warning_of_grain)
+        logging.get_absl_logger().addFilter(
+            lambda record: record.levelno != WARNING or "grain" not in Path(record.pathname).parts
+        )
     if machine.precision is not None:
         jax.config.update("jax_default_matmul_precision", machine.precision)
     if devices > 1:
         # Counts for the CPU alone, and only where nothing has been computed yet.
         jax.config.update("jax_num_cpu_devices", devices)
     keep_compiled(machine.compile_cache)
-
-
-def _is_no_warning_of_grain(record: LogRecord) -> bool:
-    return record.levelno != WARNING or "grain" not in Path(record.pathname).parts
 
 
 def keep_compiled(folder: str | None) -> None:

@@ -25,7 +25,6 @@ _CALLED = re.compile(
     r"(condition|body|calls|to_apply|\w+_computations?)=\{?(%[^,\s}]+(?:, ?%[^,\s}]+)*)"
 )
 
-
 Cost = collections.Counter
 """Cycles of one device; loops of unknown length, counted once; and what is not counted.
 
@@ -33,6 +32,8 @@ These are under `CYCLES` and `ENDLESS`. The other keys are kinds of operations t
 have no estimate.
 """
 CYCLES, ENDLESS = "cycles", "endless loops"
+Computation = list[re.Match[str]]
+"""The name, the kind and the rest of each operation; `string` is its whole line."""
 
 
 def estimate(text: str) -> Cost:
@@ -40,6 +41,9 @@ def estimate(text: str) -> Cost:
 
     What a loop calls runs as often as the text says, and of a conditional the branch that takes
     longest. A fusion has one estimate, and what is inside of it none that counts.
+
+    Raises:
+        ValueError: the text has no ENTRY.
     """
     computations, entry = _computations(text)
 
@@ -47,29 +51,18 @@ def estimate(text: str) -> Cost:
     def of_computation(name: str) -> Cost:
         return sum(map(of_operation, computations[name]), Cost())
 
-    def of_operation(line: str) -> Cost:
-        name, opcode, _ = _operation(line).groups()
-        called = _called(line)
-        if opcode == "while":
-            (body,), (condition,) = called["body"], called["condition"]
-            turn = of_computation(body) + of_computation(condition)
-            trips = _trips(line, computations[condition])
-            if not trips:
-                return turn + Cost({ENDLESS: 1})
-            # A loop within is one loop.
-            return Cost({k: n if k == ENDLESS else n * trips for k, n in turn.items()})
-        if opcode == "conditional":
-            branches = [name for names in called.values() for name in names]
-            return max(map(of_computation, branches), key=lambda branch: branch[CYCLES])
-        if opcode in ("call", "async-start"):
-            (name,) = (name for names in called.values() for name in names)
-            return of_computation(name)
-        if cycles := _CYCLES.search(line):
-            return Cost({CYCLES: int(cycles[1])})
-        if opcode in TIMED and not any(f'custom_call_target="{note}"' in line for note in NOTES):
-            # Fusions are named after what is in them: gather_fusion.4.
-            return Cost({re.split("[^a-z_-]", name)[0]: 1})
-        return Cost()
+    def of_operation(operation: re.Match[str]) -> Cost:
+        called = {
+            kind: [of_computation(name.strip(" %")) for name in names.split(",")]
+            for kind, names in _CALLED.findall(operation.string)
+            if operation[2] in ("while", "conditional", "call", "async-start")
+        }
+        costs = [cost for costs in called.values() for cost in costs]
+        if operation[2] == "while":
+            return _repeated(sum(costs, Cost()), _trips(operation.string, computations))
+        if costs:
+            return max(costs, key=lambda cost: cost[CYCLES])
+        return _of_one(operation)
 
     return of_computation(entry)
 
@@ -101,44 +94,50 @@ def products(jaxpr: ClosedJaxpr | Jaxpr) -> int:
     return total
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of every computation by its name, and the name of the one that is run."""
-    computations: dict[str, list[str]] = {}
-    entry, lines = "", []
+def _computations(text: str) -> tuple[dict[str, Computation], str]:
+    """Every computation by its name, and the name of the one that is run."""
+    computations: dict[str, Computation] = {}
+    entry, operations = "", []
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
-            lines = computations.setdefault(head[2], [])
+            operations = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
-        elif _OPERATION.match(line):
-            lines.append(line)
+        elif operation := _OPERATION.match(line):
+            operations.append(operation)
     if not entry:
         raise ValueError("the text of the program has no ENTRY")
     return computations, entry
 
 
-def _operation(line: str) -> re.Match[str]:
-    operation = _OPERATION.match(line)
-    assert operation is not None  # `_computations` gives no other lines
-    return operation
+def _of_one(operation: re.Match[str]) -> Cost:
+    """The cost of an operation that calls nothing that counts."""
+    if cycles := _CYCLES.search(operation.string):
+        return Cost({CYCLES: int(cycles[1])})
+    noted = any(f'custom_call_target="{note}"' in operation.string for note in NOTES)
+    if operation[2] in TIMED and not noted:
+        # Fusions are named after what is in them: gather_fusion.4.
+        return Cost({re.split("[^a-z_-]", operation[1])[0]: 1})
+    return Cost()
 
 
-def _called(line: str) -> dict[str, list[str]]:
-    return {
-        kind: [name.strip().removeprefix("%") for name in names.split(",")]
-        for kind, names in _CALLED.findall(line)
-    }
+def _repeated(turn: Cost, trips: int | None) -> Cost:
+    """The cost of a loop; loops within it stay as many as they are."""
+    if not trips:
+        return turn + Cost({ENDLESS: 1})
+    return Cost({kind: n if kind == ENDLESS else n * trips for kind, n in turn.items()})
 
 
-def _trips(line: str, condition: list[str]) -> int | None:
+def _trips(loop: str, computations: dict[str, Computation]) -> int | None:
     """How often a loop runs, where it counts from 0 up to a constant, as `lax.scan` does."""
-    if trips := _TRIPS.search(line):
+    if trips := _TRIPS.search(loop):
         return int(trips[1])
+    condition = computations[dict(_CALLED.findall(loop))["condition"].removeprefix("%")]
     constants = {
         operation[1]: int(operation[3].partition(")")[0])
-        for operation in map(_operation, condition)
+        for operation in condition
         if operation[2] == "constant" and re.match(r"\d+\)", operation[3])
     }
-    root = next(line for line in condition if line.lstrip().startswith("ROOT"))
+    root = next(one.string for one in condition if one.string.lstrip().startswith("ROOT"))
     compared = re.search(r" compare\(%?\S+, %?(\S+)\), direction=LT", root)
     return constants.get(compared[1]) if compared else None
 

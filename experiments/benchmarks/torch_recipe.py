@@ -1,25 +1,21 @@
-"""The released recipe in PyTorch: one map, and the encoder in every epoch again.
+"""The released recipe in PyTorch: one map, and the encoder in every epoch again."""
 
-Takes `images`, `test_images`, `num_train`, `num_test`, `epochs`, `batch` and `size` as JSON, and
-prints one line of JSON with the seconds of each epoch and of the evaluation.
-"""
-
-import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from experiments.benchmarks.torch_side import (
     DEVICE,
+    Readout,
     frozen_encoder,
     on_device,
-    readout_step,
+    sgd,
     synchronize,
 )
 
@@ -40,34 +36,43 @@ class Photographs(Dataset):
         return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
 
 
-def main() -> None:
-    """Trains one readout and scores it."""
-    given = json.loads(sys.argv[1])
-    size = given["size"]
-    # Decoding beside the encoder: processes that the encoder need not wait for.
-    options = {"batch_size": given["batch"], "num_workers": min(2, len(os.sched_getaffinity(0)))}
-    photographs = Photographs(given["images"], given["num_train"], size)
-    train = DataLoader(photographs, shuffle=True, persistent_workers=True, **options)
-    test = DataLoader(Photographs(given["test_images"], given["num_test"], size), **options)
-    encoder = frozen_encoder("vgg16")
-    readout, target, step = readout_step(1, size)
+def train_one_map(
+    train: tuple[str, int], test: tuple[str, int], epochs: int, batch: int, size: int
+) -> dict:
+    """Trains one readout and scores it, on so many images of two folders.
 
-    epochs = []
-    for _ in range(given["epochs"]):
+    Returns the seconds of each epoch under "epochs", and those of the evaluation.
+    """
+    # Decoding beside the encoder: processes that the encoder need not wait for.
+    options = {"batch_size": batch, "num_workers": min(2, len(os.sched_getaffinity(0)))}
+    shuffled = {"shuffle": True, "persistent_workers": True}
+    train_images = DataLoader(Photographs(*train, size), **options, **shuffled)
+    encoder = frozen_encoder("vgg16")
+    readout = on_device(Readout(size))
+    target = torch.linspace(0, 1, size, device=DEVICE).expand(size, size)
+
+    def loss(stages: list[torch.Tensor]) -> torch.Tensor:
+        prediction = readout(stages)
+        return F.mse_loss(prediction, target.expand_as(prediction))
+
+    step = sgd(readout, loss, weight_decay=1e-4)
+
+    seconds = []
+    for _ in range(epochs):
         start = time.perf_counter()
-        for images in train:
+        for images in train_images:
             step(_stages(encoder, images))
         synchronize()
-        epochs.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start)
     readout.eval()
     start = time.perf_counter()
-    for images in test:
+    for images in DataLoader(Photographs(*test, size), **options):
         stages = _stages(encoder, images)
         with torch.inference_mode():
             prediction = readout(stages)
             scores = (_spc(prediction, target), (prediction - target).abs().mean((1, 2)))
             [score.cpu() for score in scores]
-    print(json.dumps({"epochs": epochs, "evaluation": time.perf_counter() - start}))
+    return {"epochs": seconds, "evaluation": time.perf_counter() - start}
 
 
 def _stages(encoder: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
@@ -84,7 +89,3 @@ def _spc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     ]
     a, b = (r - r.mean(dim=-1, keepdim=True) for r in ranks)
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
-
-
-if __name__ == "__main__":
-    main()

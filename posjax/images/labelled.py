@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -75,7 +76,7 @@ def _folder(spec: str, source: Source) -> Labelled:
 def _dataset(spec: str, source: Source, manual_dir: Path | None) -> Labelled:
     records, _ = open_records(spec, manual_dir)
     features = dict(records.dataset_info.features.items())
-    label = features.get("label")
+    label: Any = features.get("label")
     if not hasattr(label, "num_classes"):
         names = ", ".join(features)
         raise ValueError(f"{spec}: no feature label of classes; its features are {names}")

@@ -207,12 +207,9 @@ def open_image(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts any of Pillow's modes to 8-bit RGB.
 
-    RGB stays; 1 and L give three equal channels, P and PA the colours of their palettes. Alpha is
-    dropped, not blended: what is stored under a transparent pixel shows. CMYK gives
-    (255 − C)(255 − K) / 255 and so on, without a colour profile. I;16 (in any byte order), I and F
-    are grey levels on 0 … 65535: divided by 257, rounded and clipped, where Pillow alone would
-    clip all of them at 255. Other modes, such as YCbCr, go through Pillow's `convert`. Pillow's
-    decoder has kept the upper byte of each channel of 16-bit colour.
+    Alpha is dropped, not blended: what is stored under a transparent pixel shows. CMYK gives
+    (255 − C)(255 − K) / 255 and so on, without a colour profile. I;16, I and F are grey levels on
+    0 … 65535: divided by 257, rounded and clipped, where Pillow alone would clip all at 255.
     """
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.rint(np.asarray(image, dtype=np.float64) / 257)

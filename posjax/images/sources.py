@@ -37,11 +37,10 @@ def open_source(
     """Opens a source of images of size × size pixels, float32 RGB in [0, 1] of 8 bits a value.
 
     Args:
-        spec: one of `SPECS`. `dead_leaves` and `noise` (independent uniform values) are endless,
-            `black` and `white` one image, whatever `limit`. A folder is searched recursively for
-            JPEG, PNG, WebP and BMP files; links are followed, hidden names ignored; one with the
-            name of a generator is written `./noise`. Of a TensorFlow dataset, whose name may hold
-            a configuration but no version, the feature `image` is taken.
+        spec: one of `SPECS`. `black` and `white` are one image, whatever `limit`. A folder is
+            searched recursively for files in one of `loader.FORMATS`; links are followed, hidden
+            names ignored; one with the name of a generator is written `./noise`. A dataset has a
+            feature `image`; its name may hold a configuration, but no version.
         size: height and width in pixels, to which images from files are resized, see `loader.load`.
         limit: number of images. Required for endless sources; where a finite one has more, a
             random sample is taken and kept in order, because the first images may be of one class.

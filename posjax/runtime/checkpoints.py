@@ -6,45 +6,60 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import serialization
-
-from posjax.runtime.files import write_atomically
 
 SECONDS_BETWEEN = 60.0
 
 
 class Checkpoints:
-    """The newest state of one training, in a folder of its own: one file, named by its step.
+    """The state of one training, such as that of a group of readouts, in one folder.
 
-    A save that was killed leaves the one before it.
+    Only the newest is kept. A save that was killed is ignored by the next start. Of several hosts
+    only the first has them: nothing here waits for the others.
     """
 
-    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN):
-        self._folder = folder
-        self._seconds = seconds_between
+    def __init__(self, folder: Path, seconds_between: float | None = None):
+        # Its import takes a while. A program's help and runs without a workdir need not wait for
+        # that.
+        import orbax.checkpoint as ocp
+
+        self._folder = folder.absolute()
+        self._args = ocp.args
+        self._folder.mkdir(parents=True, exist_ok=True)
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, create=False, multiprocessing_options=alone
+            ),
+        )
         self._saved = time.monotonic()
+        self._seconds = SECONDS_BETWEEN if seconds_between is None else seconds_between
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
 
     def restore(self, template: Any) -> tuple[int, Any]:
-        """How many steps are done, and the numpy arrays after them; (0, template) for none.
+        """How many steps (or epochs) are done, and the state after them; (0, template) for none.
 
         Raises:
-            ValueError: the checkpoint cannot be read, or is of another training; names its file.
+            ValueError: the checkpoint cannot be read, or is of another training; names its folder.
         """
-        saved = [path for path in self._folder.glob("*") if path.name.isdigit()]
-        if not saved:
+        done = self._manager.latest_step()
+        if done is None:
             return 0, template
-        path = max(saved, key=lambda path: int(path.name))
         try:
-            state = serialization.msgpack_restore(path.read_bytes())
-            trees = (state, serialization.to_state_dict(template))
-            shapes, expected = (jax.tree.map(np.shape, tree) for tree in trees)
-            if shapes != expected:
-                raise ValueError(f"arrays of the shapes {shapes}, expected {expected}")
-            return int(path.name), serialization.from_state_dict(template, state)
+            state = self._manager.restore(done, args=self._args.StandardRestore(template))
+            found, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
+            if found != expected:
+                raise ValueError(f"arrays of the shapes {found}, expected {expected}")
+            return done, state
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(
-                f"the checkpoint {path} cannot be read ({error}): delete it to start this training "
-                "again"
+                f"the checkpoint {self._folder / str(done)} cannot be read ({error}): delete it "
+                "to start this training again"
             ) from error
 
     def due(self) -> bool:
@@ -52,21 +67,20 @@ class Checkpoints:
         return time.monotonic() - self._saved >= self._seconds
 
     def save(self, done: int, state: Any) -> None:
-        """Saves numpy arrays as the state after `done` steps, which must grow.
+        """Saves numpy arrays as the state after `done` steps (or epochs), which must grow.
 
         Raises:
             OSError: it cannot be written; the one before it is still there.
         """
-        path = self._folder / str(done)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, serialization.to_bytes(state))
-        except OSError as error:
+            saved = self._manager.save(done, args=self._args.StandardSave(state))
+            self._manager.wait_until_finished()
+            if not saved:
+                raise ValueError("a later one is there already")
+        # What the file system refuses comes as one of these.
+        except (ValueError, OSError) as error:
             raise OSError(
-                f"the checkpoint {path} cannot be written, the one before it is still there "
-                f"({error})"
+                f"the checkpoint {self._folder / str(done)} cannot be written, the one before it "
+                f"is still there ({error})"
             ) from error
-        for other in self._folder.iterdir():
-            if other != path:
-                other.unlink()
         self._saved = time.monotonic()

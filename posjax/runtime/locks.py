@@ -16,7 +16,7 @@ def locked(path: Path, waiting: str, give_up: Callable[[], bool] = lambda: False
     """Holds the lock file `path`, which one process at a time can hold.
 
     Prints `waiting` where another process holds it, and waits until `give_up` returns true. Makes
-    the folder of the file where there is none.
+    the folder of the file.
 
     Raises:
         OSError: the folder cannot be made or written to, or its file system has no locks.

@@ -219,8 +219,11 @@ def _open_logs(network: Network) -> Iterator[_Logs]:
     from tensorboardX import SummaryWriter
 
     folder = network.folder
-    checkpoints = Checkpoints(folder / "checkpoints", network.settings.checkpoint_seconds)
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    seconds = network.settings.checkpoint_seconds
+    with (
+        Checkpoints(folder / "checkpoints", seconds) as checkpoints,
+        SummaryWriter(str(folder / "tensorboard")) as writer,
+    ):
         yield _Logs(folder, checkpoints, writer)
 
 

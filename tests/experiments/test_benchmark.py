@@ -5,26 +5,35 @@ import json
 import statistics
 
 import pytest
+from programs import QUICK, quick
 
 from experiments import benchmark
-from experiments.benchmarks import tables
-from experiments.benchmarks.workers import Worker
+from experiments.benchmarks import jax_side
+from experiments.benchmarks.tpu import program_row
 
 
 @pytest.fixture
 def without_extras(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in benchmark.EXTRAS else there(name)
+    )
 
 
-def test_pairs_give_ratios_with_their_spread_and_the_machine(without_extras, tmp_path, capsys):
+def test_pairs_give_ratios_with_their_spread_and_the_machine(
+    without_extras, monkeypatch, tmp_path, capsys
+):
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
     out = tmp_path / "new" / "benchmark.json"
     benchmark.main(["--small", "--sections=padding", "--turns=2", f"--out={out}"])
     report = json.loads(out.read_text())
-    assert int(report["machine"]["cores"]) >= 1
-    assert "GiB" in report["machine"]["memory"]
-    assert "cpu" in report["machine"]["posjax"]
-    assert {"python", "jax", "flax"} <= report["versions"].keys()
-    assert report["turns"] == 2
+    machine = report["machine"]
+    assert int(machine["cores"]) >= 1
+    assert "GiB" in machine["memory"]
+    assert "cpu" in machine["on posjax"]
+    assert {"python", "jax", "flax"} <= machine.keys()
+    assert report["sizes"]["turns"] == 2
     (row,) = report["rows"]
     assert row["name"] == "vgg16 partial over zeros"
     ratios = [a / b for a, b in zip(row["a_seconds"], row["b_seconds"], strict=True)]
@@ -32,32 +41,22 @@ def test_pairs_give_ratios_with_their_spread_and_the_machine(without_extras, tmp
     assert row["ratio"] == pytest.approx(statistics.median(ratios))
     assert (row["ratio_min"], row["ratio_max"]) == (min(ratios), max(ratios))
     assert row["a_median"] == pytest.approx(statistics.median(row["a_seconds"]))
-    assert row["sizes"] == {"batch": 2, "size": 32}
-    printed = capsys.readouterr().out
-    assert "vgg16 partial over zeros" in printed
-    assert f"{row['ratio']:.4g} [" in printed
+    assert row["sizes"] == {"encoder": "vgg16", "batch": 2, "size": 32}
+    assert f"ratio {row['ratio']:.4g} [" in capsys.readouterr().out
 
 
-def test_what_posjax_times_beside_pytorch_runs():
-    sizes = {"batch": 4, "size": 32}
-    cases = {
-        "readouts": {"count": 2, "images": 8, "epochs": 2, **sizes},
-        "training_step": {"depth": 1, **sizes},
-        "encoder_step": {"encoder": "vgg8_bn_quarter", "padding": "zeros", **sizes},
-    }
-    with Worker("experiments.benchmarks.jax_side") as worker:
-        for case, arguments in cases.items():
-            assert worker.prepare(case, **arguments) >= 1
-            assert worker.seconds(1) > 0
-        with pytest.raises(ValueError, match="no_such_encoder"):
-            worker.prepare("forward", encoder="no_such_encoder", padding="zeros", **sizes)
+def test_a_training_step_of_posjax_runs_again_and_again():
+    with quick():
+        step = jax_side.resnet20_step("zeros", batch=2)
+        step()
+        step()
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
         ("encoder", r"encoder needs PyTorch: pip install 'posjax\[benchmark\]'"),
-        ("tpu", r"tpu_programs needs libtpu: pip install 'posjax\[tpu\]'"),
+        ("tpu", r"tpu needs libtpu: pip install 'posjax\[tpu\]'"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(without_extras, tmp_path, section, message):
@@ -76,16 +75,17 @@ def test_a_compiled_program_is_shown_in_cycles_milliseconds_and_parts_of_the_pea
         "flops": 985_000_000_000,
         "memory": memory | {"alias": 2_000_000_000},
         "compile_seconds": 31.24,
-        "over": "zeros",
         "ratio": 1.25,
     }
-    row = tables.program_row("encode", {"devices": 4}, compiled)
-    cells, sorts, loops = tables.row_text(row).splitlines()
+    row = program_row("encode", compiled)
     # 20 ms, in which a v5e could make 3.94e12 of them.
-    assert cells.split() == ["encode", "30.00", "20.00", "0.250", "6.00", "31.2", "1.25"]
-    assert "15 x sort" in sorts
-    assert "2" in loops
+    assert (row["milliseconds"], row["part_of_peak"]) == (pytest.approx(20), pytest.approx(0.25))
     assert json.loads(json.dumps(row))["hbm_bytes"] == 6_000_000_000
+    line, sorts, loops = benchmark.program_text(row).splitlines()
+    assert "30.00 M cycles, 20.00 ms, 0.250 of peak, 6.00 GB, 31.2 s" in line
+    assert line.endswith("1.25 over zeros")
+    assert sorts.endswith("15 x sort")
+    assert loops.endswith("2")
 
 
 @pytest.mark.parametrize("flags", [["--sections=encoder,speed"], ["--turns=0"]])

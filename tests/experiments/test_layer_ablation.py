@@ -7,9 +7,9 @@ def test_every_layer_has_its_rows_and_the_report_tells_what_each_adds(tmp_path):
     flags = ["--encoder=vgg8_bn_quarter", "--maps=H", "--solver=ridge", "--stages=f1"]
     done = start("layer_ablation", tmp_path, *flags)
     assert done.returncode == 0, done.stderr
-    found = [row["padding"] for row in rows(tmp_path / "results.csv")]
+    table = [row["padding"] for row in rows(tmp_path / "results.csv")]
     layers = [f"features.{i}" for i in (0, 4, 8, 12, 16)]
-    assert found == [
+    assert table == [
         "zeros",
         "reflect",
         *(f"reflect+{layer}=zeros" for layer in layers),

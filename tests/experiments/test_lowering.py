@@ -8,11 +8,16 @@ import pytest
 from jax import ShapeDtypeStruct
 
 from experiments.benchmarks import programs
+from experiments.benchmarks.programs import NORMALIZE, Program, pixels, variables_of
 from posjax import encoders, runtime, training
 from posjax.encoders import Padding
+from posjax.fitting import scoring
+from posjax.ppp import measure as ppp
 from posjax.probes import LinearReadout, Readout
+from posjax.training import objective as networks
 from posjax.training.classification import CrossEntropy
 from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
+from posjax.training.saliency.shift import shift_step
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ENCODER, BATCH, SIZE, COUNT = "vgg8_bn_quarter", 2, 32, 3
@@ -23,8 +28,6 @@ SHALLOW, DEEP, LINEAR = (
     Readout(depth=3, padding=1, **SIZES),
     LinearReadout(kernel_size=1, **SIZES),
 )
-CLASSES = ShapeDtypeStruct((BATCH,), jnp.int32)
-MASKS = ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
 
 
 @functools.cache
@@ -32,71 +35,97 @@ def stages():
     return programs.stages_of(ENCODER, BATCH, SIZE)
 
 
-def encode(padding, dtype="float32", platform="tpu"):
-    return lambda: programs.encode(ENCODER, padding, dtype, BATCH, SIZE, platform)
+def encode(padding, dtype="float32"):
+    return programs.encode(ENCODER, padding, dtype, BATCH, SIZE, "tpu")
 
 
-def fit(make, readout, *counts):
-    return lambda: make(readout, stages(), *counts)
+def predict_maps():
+    variables = programs.begin_readouts(DEEP, stages(), COUNT).result()
+    return Program(scoring.predict_step(DEEP), (variables, stages()))
 
 
-def classify(make, padding):
+def encode_crops():
+    """PPP's sums over a batch, after the stages of what is around the crops."""
+    module, geometry = encoders.create(ENCODER), ppp.crop_geometry(ENCODER, SIZE)
+    images = variables_of(module), pixels(BATCH, geometry.image_size)
+    around = Program(ppp.surroundings_step(module, NORMALIZE), images)
+    mask, modes = ShapeDtypeStruct((BATCH,), jnp.float32), programs.mode_shape(ENCODER)
+    step = ppp.crops_step(module, NORMALIZE, geometry)
+    return Program(step, (*images, around.result(), mask, modes)), around
+
+
+def classify(padding):
     objective = CrossEntropy(encoders.create(ENCODER, padding, num_classes=10))
-    return lambda: make(objective, CLASSES, SIZE, SETTINGS)
+    return objective, ShapeDtypeStruct((BATCH,), jnp.int32)
 
 
-def find_salient(make, padding):
-    network = SaliencyNetwork(ENCODER, Padding(padding))
-    return lambda: make(SaliencyObjective(network), MASKS, SIZE, SETTINGS)
+def find_salient(padding):
+    objective = SaliencyObjective(SaliencyNetwork(ENCODER, Padding(padding)))
+    return objective, ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
+
+
+def train(objective, targets):
+    return programs.train_network(objective, targets, SIZE, SETTINGS)
+
+
+def evaluate(objective, targets):
+    step = networks.evaluation_step(objective, SETTINGS.crop_margin, NORMALIZE)
+    examples = programs.examples(targets, SIZE, SETTINGS.crop_margin)
+    return Program(step, (variables_of(objective.module), *examples))
+
+
+def begin_encoder():
+    images = jnp.zeros((1, SIZE, SIZE, 3))
+    key = jax.eval_shape(jax.random.key, 0)
+    return Program(lambda key: encoders.create(ENCODER).init(key, images), (key,))
+
+
+def move_crops():
+    network = SaliencyNetwork(ENCODER)
+    images = variables_of(network), pixels(BATCH, SIZE + 2 * 16)
+    return Program(shift_step(network, NORMALIZE, SIZE, 16), images)
 
 
 CASES = {
-    "encode, zeros": encode("zeros"),
-    "encode, reflect": encode("reflect"),
-    "encode, partial": encode("partial"),
-    "encode, reflect in bfloat16": encode("reflect", "bfloat16"),
-    "encode, modes as data": encode(None),
-    "encode, as on a CPU": encode(None, platform="cpu"),
+    "encode, zeros": lambda: encode("zeros"),
+    "encode, reflect": lambda: encode("reflect"),
+    "encode, modes as data": lambda: encode(None),
+    "encode, modes as data in bfloat16": lambda: encode(None, "bfloat16"),
     # An encoder and an image size that have wide convolutions for it.
     "encode, by Winograd": lambda: programs.encode("vgg11", None, "float32", BATCH, 64, "cpu"),
-    "encode, modes as data in bfloat16": encode(None, "bfloat16"),
-    "begin readouts": fit(programs.begin_readouts, SHALLOW, COUNT),
-    "train readouts": fit(programs.train_readouts, SHALLOW, COUNT),
-    "train readouts, one on a map per image": fit(programs.train_readouts, SHALLOW, COUNT, 1),
-    "train deep readouts": fit(programs.train_readouts, DEEP, COUNT),
-    "score readouts": fit(programs.score_readouts, SHALLOW, COUNT),
-    "score readouts, one on a map per image": fit(programs.score_readouts, SHALLOW, COUNT, 1),
-    "score linear readouts": fit(programs.score_readouts, LINEAR, COUNT),
-    "predict maps": fit(programs.predict_maps, DEEP, COUNT),
-    "ridge, no images": fit(programs.start_sums, LINEAR),
-    "ridge, a batch": fit(programs.sum_products, LINEAR),
-    "PPP, surroundings": lambda: programs.encode_surroundings(ENCODER, BATCH, SIZE),
-    "PPP, crops": lambda: programs.encode_crops(ENCODER, "reflect", BATCH, SIZE),
-    "PPP, crops by modes as data": lambda: programs.encode_crops(ENCODER, None, BATCH, SIZE),
-    "begin an encoder": lambda: programs.begin_network(encoders.create(ENCODER), SIZE),
-    "train an encoder, zeros": classify(programs.train_network, "zeros"),
-    "train an encoder, reflect": classify(programs.train_network, "reflect"),
-    "evaluate an encoder": classify(programs.evaluate_network, "reflect"),
-    "train a dense network": find_salient(programs.train_network, "reflect"),
-    "evaluate a dense network": find_salient(programs.evaluate_network, "zeros"),
-    "crops that move": lambda: programs.measure_shifts(SaliencyNetwork(ENCODER), BATCH, SIZE, 16),
+    "train readouts": lambda: programs.train_readouts(SHALLOW, stages(), COUNT),
+    "train readouts, one on a map per image": (
+        lambda: programs.train_readouts(SHALLOW, stages(), COUNT, 1)
+    ),
+    "train deep readouts": lambda: programs.train_readouts(DEEP, stages(), COUNT),
+    "score readouts": lambda: programs.score_readouts(SHALLOW, stages(), COUNT),
+    "score readouts, one on a map per image": (
+        lambda: programs.score_readouts(SHALLOW, stages(), COUNT, 1)
+    ),
+    "score linear readouts": lambda: programs.score_readouts(LINEAR, stages(), COUNT),
+    "predict maps": predict_maps,
+    "ridge, a batch": lambda: programs.sum_products(LINEAR, stages()),
+    "PPP, crops by modes as data": lambda: encode_crops()[0],
+    "PPP, surroundings": lambda: encode_crops()[1],
+    "begin an encoder": begin_encoder,
+    "train an encoder": lambda: train(*classify("zeros")),
+    "evaluate an encoder": lambda: evaluate(*classify("reflect")),
+    "train a dense network": lambda: train(*find_salient("reflect")),
+    "evaluate a dense network": lambda: evaluate(*find_salient("zeros")),
+    "crops that move": move_crops,
 }
 
 
-@pytest.fixture(autouse=True)
-def as_on_an_accelerator(monkeypatch):
-    """Its compiler gets no options; with some, a program could not be exported as it is run."""
+def lower(program, monkeypatch):
+    # An accelerator's compiler gets no options; with some, no program is exported as it is run.
     monkeypatch.setattr("posjax.runtime.devices.compiler_options", lambda platform: {})
-
-
-def lower(program):
     step, arguments = program.on(runtime.local_devices(1))
     jax.export.export(jax.jit(step), platforms=PLATFORMS)(*arguments)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_compiled_function_lowers_for_cpu_cuda_and_tpu(case):
-    lower(CASES[case]())
+def test_every_compiled_function_lowers_for_cpu_cuda_and_tpu(case, monkeypatch):
+    lower(CASES[case](), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,7 @@ def test_every_compiled_function_lowers_for_cpu_cuda_and_tpu(case):
     ],
     ids=["an operation that only some have", "a call into a library"],
 )
-def test_a_function_that_a_platform_lacks_is_refused(step):
+def test_a_function_that_a_platform_lacks_is_refused(step, monkeypatch):
     matrix = ShapeDtypeStruct((3, 3), jnp.float32)
     with pytest.raises((NotImplementedError, ValueError), match=r"tpu|of_one_cpu"):
-        lower(programs.Program(step, (matrix,)))
+        lower(Program(step, (matrix,)), monkeypatch)

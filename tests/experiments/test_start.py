@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from programs import ROOT
 
-from experiments.start import keep_compiled
+from experiments.start import Machine, keep_compiled, start
+from posjax.runtime.precision import matmul_precision
 
-ROOT = Path(__file__).parents[2]
 HEAVY = (
     "grain",
     "huggingface_hub",
@@ -23,7 +24,8 @@ HEAVY = (
 )
 
 
-def python(code: str, **environment: str) -> str:
+def python(code, **environment):
+    """What a fresh process prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -36,25 +38,7 @@ def python(code: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("flag", "environment", "in_force"),
-    [(None, "", "default"), (None, "high", "high"), ("float32", "high", "highest")],
-    ids=["nothing", "environment", "flag"],
-)
-def test_the_precision_is_the_flag_s_or_else_the_environment_s(flag, environment, in_force):
-    code = (
-        "import jax\n"
-        "from experiments.start import Machine, start\n"
-        "from posjax.runtime.precision import matmul_precision\n"
-        f"start(Machine(precision={flag!r}, compile_cache=''), devices=0, quiet=True)\n"
-        "print(matmul_precision())\n"
-        "print('HIGHEST' in jax.jit(lambda a: a @ a).lower(jax.numpy.ones((2, 2))).as_text())\n"
-    )
-    known = {"JAX_DEFAULT_MATMUL_PRECISION": environment} if environment else {}
-    assert python(code, **known).split() == [in_force, str(in_force == "highest")]
-
-
-def test_help_waits_for_no_heavy_package():
+def test_help_waits_for_no_heavy_package_and_import_posjax_gives_every_room():
     printed = python(
         "import runpy, sys\n"
         "sys.argv = ['padding_ablation', '--help']\n"
@@ -62,47 +46,58 @@ def test_help_waits_for_no_heavy_package():
         "    runpy.run_module('experiments.padding_ablation', run_name='__main__')\n"
         "except SystemExit:\n"
         "    print('imported:', *sorted(name for name in sys.modules if '.' not in name))\n"
+        "import posjax\n"
+        "print('rooms:', *[getattr(posjax, room).__name__ for room in posjax.ROOMS])\n"
     )
-    text, _, imported = printed.partition("imported:")
+    text, _, printed = printed.partition("imported:")
+    imported, _, rooms = (part.split() for part in printed.partition("rooms:"))
     assert "--paddings" in text
-    assert {"jax", "flax", "posjax"} <= set(imported.split())
-    assert set(imported.split()) & set(HEAVY) == set()
-
-
-def test_import_posjax_gives_every_room():
-    code = "import posjax; print(*[getattr(posjax, room).__name__ for room in posjax.ROOMS])"
-    rooms = python(code).split()
+    assert {"jax", "flax", "posjax"} <= set(imported)
+    assert set(imported) & set(HEAVY) == set()
     assert {"posjax.layers", "posjax.encoders", "posjax.report", "posjax.ppp"} <= set(rooms)
 
 
 def test_the_second_run_finds_what_the_first_one_compiled(tmp_path):
     code = (
         "import jax\n"
-        "from experiments.start import keep_compiled\n"
-        f"keep_compiled({str(tmp_path / 'kept')!r})\n"
-        "found = []\n"
-        "jax.monitoring.register_event_listener(lambda event, **_: found.append(event))\n"
-        "print(jax.jit(lambda x: x * 3)(5.0))\n"
-        "print(sum(event.endswith('/cache_hits') for event in found))\n"
+        "from experiments.start import Machine, start\n"
+        "from posjax.runtime.precision import matmul_precision\n"
+        f"start(Machine(compile_cache={str(tmp_path / 'kept')!r}), devices=0, quiet=True)\n"
+        "events = []\n"
+        "jax.monitoring.register_event_listener(lambda event, **_: events.append(event))\n"
+        "print(matmul_precision(), jax.jit(lambda x: x * 3)(5.0))\n"
+        "print(sum(event.endswith('/cache_hits') for event in events))\n"
     )
-    value, hits = python(code).split()
-    assert (value, hits) == ("15.0", "0")
+    # Without a flag the precision is that of the environment.
+    environment = {"JAX_DEFAULT_MATMUL_PRECISION": "high"}
+    assert python(code, **environment).split() == ["high", "15.0", "0"]
     kept = {path.name for path in tmp_path.rglob("*-cache")}
     assert kept
-    value, hits = python(code).split()
-    assert (value, int(hits)) == ("15.0", len(kept))
+    assert python(code, **environment).split() == ["high", "15.0", str(len(kept))]
     assert {path.name for path in tmp_path.rglob("*-cache")} == kept
 
 
 @pytest.fixture
-def config(monkeypatch):
+def config():
     """JAX's own settings, put back after the test; nothing may be compiled in between."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_default_matmul_precision",
+        "jax_persistent_cache_min_compile_time_secs",
+    )
     before = {name: getattr(jax.config, name) for name in names}
     jax.config.update("jax_compilation_cache_dir", None)
     yield jax.config
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+def test_the_precision_of_the_flag_is_that_of_every_product(config):
+    assert matmul_precision() == "default"
+    start(Machine(precision="float32", compile_cache=""), devices=0, quiet=False)
+    assert matmul_precision() == "highest"
+    matrix = jax.ShapeDtypeStruct((2, 2), jax.numpy.float32)
+    assert "HIGHEST" in jax.jit(lambda a: a @ a).lower(matrix).as_text()
 
 
 def test_the_default_folder_is_in_the_cache_of_the_user(config, monkeypatch, tmp_path):
@@ -113,22 +108,19 @@ def test_the_default_folder_is_in_the_cache_of_the_user(config, monkeypatch, tmp
     assert config.jax_compilation_cache_dir is None
 
 
-def test_the_folder_that_jax_was_told_stays(config, tmp_path):
-    config.update("jax_compilation_cache_dir", str(tmp_path / "told"))
+def test_a_folder_that_jax_was_given_stays(config, tmp_path):
+    config.update("jax_compilation_cache_dir", str(tmp_path / "given"))
     keep_compiled(None)
-    assert config.jax_compilation_cache_dir == str(tmp_path / "told")
+    assert config.jax_compilation_cache_dir == str(tmp_path / "given")
 
 
 def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"compile_cache=.*file/folder"):
         keep_compiled(str(tmp_path / "file" / "folder"))
-    # By default nobody asked for it: the run goes on.
+    with pytest.raises(ValueError, match="compile_cache=~no-such-user/x cannot be written to"):
+        keep_compiled("~no-such-user/x")
+    # By default nobody chose it: the run goes on.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     keep_compiled(None)
     assert config.jax_compilation_cache_dir is None
-
-
-def test_a_home_that_nobody_knows_is_told_with_the_flag():
-    with pytest.raises(ValueError, match="compile_cache=~no-such-user/x cannot be written to"):
-        keep_compiled("~no-such-user/x")

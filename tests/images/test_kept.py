@@ -77,9 +77,9 @@ def test_a_broken_image_raises_every_time_until_it_is_whole(folder):
     assert (source.made[5], source.made[0]) == (3, 1)
 
 
-def test_name_keys_length_and_digest_are_those_of_the_source(folder):
+def test_name_keys_length_and_digest_are_those_of_the_source():
     source = Counting()
-    kept = Kept(source, 6, folder)
+    kept = Kept(source, 6)
     assert (kept.name, kept.keys, kept.skipped) == (source.name, source.keys, source.skipped)
     assert (len(kept), kept.digest()) == (9, source.digest())
     for index in (-10, 9):

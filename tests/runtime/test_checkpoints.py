@@ -1,63 +1,101 @@
-"""Checkpoints: the newest whole state of a training, or the start."""
+"""Checkpoints: the newest whole state of a group of readouts, or the start."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from posjax.runtime import Checkpoints, checkpoints
+from posjax.probes.trainer import State, optimizer
+from posjax.runtime import checkpoints
+from posjax.runtime.checkpoints import Checkpoints
 
 
 def make_state(value, readouts=2):
-    params = {"conv1": {"kernel": np.full((readouts, 3), value), "bias": np.zeros(readouts)}}
-    momentum = optax.sgd(0.1, momentum=0.9).init(params)
-    return jax.device_get((params, momentum, {"loss": np.full(4, value, np.float32)}))
+    params = {"conv1": {"kernel": jnp.full((readouts, 3), value), "bias": jnp.zeros(readouts)}}
+    variables = {"params": params, "batch_stats": {"norm1": {"mean": jnp.full(readouts, value)}}}
+    state = State(variables, jax.vmap(optimizer().init)(params))
+    return jax.device_get((state, np.full((4, readouts), value, np.float32)))
 
 
-def assert_same(state, expected):
-    assert jax.tree.structure(state) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, state, expected)
-    jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), state, expected)
+def assert_same(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), found, expected)
 
 
-def test_nothing_saved_is_step_0_and_the_template(tmp_path):
-    template = make_state(1.0)
-    assert Checkpoints(tmp_path / "none").restore(template) == (0, template)
-
-
-def test_the_newest_whole_save_is_restored_and_the_only_one_kept(tmp_path):
-    Checkpoints(tmp_path / "a").save(9, make_state(0.9))
-    assert_same(Checkpoints(tmp_path / "a").restore(make_state(0.0))[1], make_state(0.9))
-    (tmp_path / "a" / ".11.99.tmp").write_bytes(b"of a process that was killed")
-    Checkpoints(tmp_path / "a").save(10, make_state(1.0))
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["10"]
-    (tmp_path / "a" / "9").write_bytes(b"left by a process that was killed")
-    (tmp_path / "a" / ".11.99.tmp").write_bytes(b"half")
-    step, state = Checkpoints(tmp_path / "a").restore(make_state(0.0))
-    assert step == 10
+def test_nothing_saved_is_epoch_0_and_the_state_as_it_is(tmp_path):
+    with Checkpoints(tmp_path / "group") as saved:
+        epoch, state = saved.restore(make_state(1.0))
+    assert epoch == 0
     assert_same(state, make_state(1.0))
 
 
-@pytest.mark.parametrize("change", ["more readouts", "fewer layers", "cut"])
-def test_a_damaged_one_and_one_of_another_training_are_refused_by_name(tmp_path, change):
-    Checkpoints(tmp_path / "a").save(5, make_state(0.5))
-    template = make_state(0.5, readouts=3 if change == "more readouts" else 2)
-    if change == "fewer layers":
-        del template[0]["conv1"]["bias"]
-    if change == "cut":
-        path = tmp_path / "a" / "5"
-        path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"a/5 cannot be read .*delete it"):
-        Checkpoints(tmp_path / "a").restore(template)
+def test_the_newest_state_is_restored_and_the_only_one_kept(tmp_path):
+    with Checkpoints(tmp_path / "group") as saved:
+        saved.save(1, make_state(0.1))
+        saved.save(7, make_state(0.7))
+    with Checkpoints(tmp_path / "group") as saved:
+        epoch, state = saved.restore(make_state(0.0))
+    assert epoch == 7
+    assert_same(state, make_state(0.7))
+    assert [path.name for path in (tmp_path / "group").iterdir()] == ["7"]
+
+
+def test_a_save_is_whole_when_the_call_returns(tmp_path):
+    with Checkpoints(tmp_path / "group") as saved:
+        saved.save(2, make_state(0.2))
+        with Checkpoints(tmp_path / "group") as other:
+            epoch, state = other.restore(make_state(0.0))
+    assert epoch == 2
+    assert_same(state, make_state(0.2))
+
+
+def test_a_save_that_was_killed_is_ignored(tmp_path):
+    with Checkpoints(tmp_path / "group") as saved:
+        saved.save(3, make_state(0.3))
+    half = tmp_path / "group" / "4.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "default").write_bytes(b"half")
+    with Checkpoints(tmp_path / "group") as saved:
+        epoch, state = saved.restore(make_state(0.0))
+        assert epoch == 3
+        assert_same(state, make_state(0.3))
+        saved.save(4, make_state(0.4))
+    with Checkpoints(tmp_path / "group") as saved:
+        assert saved.restore(make_state(0.0))[0] == 4
+
+
+@pytest.mark.parametrize("readouts", [1, 3])
+def test_a_checkpoint_of_other_readouts_is_refused_by_its_folder(tmp_path, readouts):
+    with Checkpoints(tmp_path / "group") as saved:
+        saved.save(5, make_state(0.5))
+    with (
+        Checkpoints(tmp_path / "group") as saved,
+        pytest.raises(ValueError, match=r"group/5 cannot be read .*delete it"),
+    ):
+        saved.restore(make_state(0.0, readouts))
+
+
+def test_a_damaged_checkpoint_is_refused_by_its_folder(tmp_path):
+    with Checkpoints(tmp_path / "group") as saved:
+        saved.save(5, make_state(0.5))
+    for path in (tmp_path / "group" / "5").rglob("*"):
+        if path.is_file() and path.stat().st_size > 64:
+            path.write_bytes(path.read_bytes()[:40])
+    with (
+        Checkpoints(tmp_path / "group") as saved,
+        pytest.raises(ValueError, match=r"group/5 cannot be read .*delete it"),
+    ):
+        saved.restore(make_state(0.0))
 
 
 def test_a_save_is_due_when_the_last_one_is_a_minute_old(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    saved = Checkpoints(tmp_path)
-    now[0] += 59
-    assert not saved.due()
-    now[0] += 1
-    assert saved.due()
-    saved.save(1, make_state(0.1))
-    assert not saved.due()
+    with Checkpoints(tmp_path / "group") as saved:
+        now[0] += 59
+        assert not saved.due()
+        now[0] += 1
+        assert saved.due()
+        saved.save(1, make_state(0.1))
+        assert not saved.due()
