@@ -3,7 +3,8 @@
 from posjax.images.kept import Kept
 from posjax.images.labelled import Labelled, open_labelled
 from posjax.images.loader import Source, batches, read_bytes, read_pixels
-from posjax.images.masks import HALF, Masked, open_masked
+from posjax.images.mask_values import HALF
+from posjax.images.masks import Masked, open_masked
 from posjax.images.sources import open_source
 from posjax.images.views import Rolled, select
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from posjax.images.datasets import open_records
+from posjax.images.folders import is_system
 from posjax.images.loader import Source
 from posjax.images.sources import open_source
 
@@ -34,8 +35,8 @@ def open_labelled(
     `ImageFolder`; images may lie deeper. The other arguments are those of `open_source`.
 
     Raises:
-        ValueError: as `open_source`; images that lie in no class folder; a dataset without labels;
-            fewer than two classes.
+        ValueError: as `open_source`; images that lie in no class folder; class folders without an
+            image, as torchvision refuses them; a dataset without labels; fewer than two classes.
     """
     source = open_source(spec, size=size, limit=limit, manual_dir=manual_dir)
     if spec.startswith("tfds:"):
@@ -58,7 +59,15 @@ def _folder(spec: str, source: Source) -> Labelled:
             f"{spec}: {len(loose)} images lie in no class folder, such as {loose[0]}; expected "
             f"{spec}/CLASS/IMAGE"
         )
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = [path.name for path in root.iterdir() if path.is_dir() and not is_system(path.name)]
+    classes = sorted(folders)
+    labels_of = {key.split("/")[0] for key in source.keys}
+    empty = [name for name in classes if name not in labels_of]
+    if empty:
+        raise ValueError(
+            f"{spec}: {len(empty)} of the {len(classes)} class folders have no image among the "
+            f"{len(source)} that were taken: {', '.join(empty[:10])}"
+        )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[key.split("/")[0]] for key in source.keys], np.int32)
     return Labelled(source, labels, tuple(classes))

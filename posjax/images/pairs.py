@@ -1,5 +1,6 @@
 """Pairs: images and masks in two folders belong together by their names."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -24,4 +25,6 @@ def match_masks(images: Sequence[str], masks: Sequence[str], where: str) -> list
 
 
 def _rows_by_stem(names: Sequence[str]) -> dict[str, int]:
-    return {str(PurePosixPath(name).with_suffix("")): row for row, name in enumerate(names)}
+    # Systems write the same accented letter in different ways.
+    plain = (unicodedata.normalize("NFC", name) for name in names)
+    return {str(PurePosixPath(name).with_suffix("")): row for row, name in enumerate(plain)}

@@ -11,12 +11,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from posjax.images.folders import is_system
+from posjax.images.mask_values import mask_pixels, settle
 from posjax.images.pairs import match_masks
-
-_IGNORED = (".", "Thumbs.db", "desktop.ini")  # what desktops leave in folders
 
 Folder = Path | zipfile.Path
 
@@ -79,18 +80,18 @@ def _files(path: Path, root: Folder, folder: str) -> list[Folder]:
     place = root / folder
     if not place.is_dir():
         raise ValueError(f"{path} has no folder {folder}")
-    files = [f for f in place.iterdir() if f.is_file() and not f.name.startswith(_IGNORED)]
+    files = [f for f in place.iterdir() if f.is_file() and not is_system(f.name)]
     if not files:
         raise ValueError(f"{path}: the folder {folder} is empty")
     return sorted(files, key=lambda file: file.name)
 
 
 def _mask(path: Path, file: Folder) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
-            return image.convert("L")
-    except OSError as error:
-        raise ValueError(f"{path}: the mask {file.name} cannot be read: {error}") from error
+    """A mask in grey levels, which are stored as they are and settled when the dataset is read."""
+    name = f"{path}: the mask {file.name}"
+    pixels, _ = mask_pixels(file.read_bytes(), name)
+    is_grey = pixels.ndim == 2 and pixels.dtype == np.uint8
+    return Image.fromarray(pixels if is_grey else settle(pixels, name)[0])
 
 
 class Duts(_Pairs):

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from posjax.images import dead_leaves
 from posjax.images.datasets import open_records
+from posjax.images.folders import files_of
 from posjax.images.loader import RECIPE, EightBit, Source, check_header, decode, load, to_bytes
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
@@ -21,6 +22,7 @@ SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a fo
 _CONSTANTS = {"black": 0, "white": 255}
 _THREADS = 8
 _LISTED = 10
+_UNREADABLE = "files cannot be read as images"
 
 
 def open_source(
@@ -147,17 +149,19 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
     if not spec or not root.is_dir():
         problem = f"{spec} is a file" if spec and root.exists() else f"no folder {spec!r}"
         raise ValueError(f"{problem}; a source of images is one of {SPECS}")
-    names = sorted(path.relative_to(root).as_posix() for path in _files(root))
+    names = sorted(path.relative_to(root).as_posix() for path in files_of(root))
     if not names:
         raise ValueError(f"{spec} is a folder without files")
     with ThreadPool(_THREADS) as pool:
         problems = pool.map(partial(_problem, root, whole=skip_bad_images), names, chunksize=64)
     bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
     if bad and not skip_bad_images:
-        raise ValueError(f"{spec}: {_summary(bad)}skip_bad_images=True leaves such files out")
+        raise ValueError(
+            f"{spec}: {summary(bad, _UNREADABLE)}skip_bad_images=True leaves such files out"
+        )
     good = [name for name, problem in zip(names, problems, strict=True) if not problem]
     if not good:
-        raise ValueError(f"{spec}: no image is left, {_summary(bad)}")
+        raise ValueError(f"{spec}: no image is left, {summary(bad, _UNREADABLE)}")
     keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
@@ -172,20 +176,6 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
     return _Images(spec, keys, size, read, content, skipped=bad)
 
 
-def _files(folder: Path, parents: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files at any depth, through links; ValueError where links run in a circle."""
-    real = folder.resolve()
-    if real in parents:
-        raise ValueError(f"{folder} links back to {real}, a parent of it")
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _files(path, parents | {real})
-        else:
-            yield path
-
-
 def _problem(root: Path, name: str, *, whole: bool) -> str | None:
     """What is wrong with a file, or None; damage behind the header shows only if read `whole`."""
     try:
@@ -197,10 +187,11 @@ def _problem(root: Path, name: str, *, whole: bool) -> str | None:
     return None
 
 
-def _summary(bad: tuple[tuple[str, str], ...]) -> str:
+def summary(bad: Sequence[tuple[str, str]], what: str) -> str:
+    """How many files have a problem, and the first ten of them with it."""
     listed = "".join(f"\n  {name}: {problem}" for name, problem in bad[:_LISTED])
     more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-    return f"{len(bad)} of the files cannot be read as images:{listed}{more}\n"
+    return f"{len(bad)} of the {what}:{listed}{more}\n"
 
 
 def _file_digest(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from posjax.images import open_labelled
 
 def write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4)).save(path)
+    Image.new("RGB", (4, 4)).save(path, "PNG")
 
 
 def test_classes_are_folders_in_the_order_of_their_names(tmp_path):
@@ -19,6 +19,19 @@ def test_classes_are_folders_in_the_order_of_their_names(tmp_path):
     assert labelled.classes == ("a", "b")
     assert labelled.source.keys == ("a/3.png", "b/1.png", "b/deep/2.png")
     np.testing.assert_array_equal(labelled.labels, [0, 1, 1])
+
+
+def test_class_folders_without_an_image_are_refused_by_name_and_systems_folders_are_none(tmp_path):
+    for name in ("a/1.png", "b/2.png", "__MACOSX/._1.png", "lost+found/x", "a/.DS_Store"):
+        write(tmp_path / name)
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"none")
+    assert open_labelled(str(tmp_path), size=4).classes == ("a", "b")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"1 of the 3 class folders have no image among .*: empty"):
+        open_labelled(str(tmp_path), size=4)
+    (tmp_path / "empty").rmdir()
+    with pytest.raises(ValueError, match=r"1 of the 2 class folders have no image among the 1"):
+        open_labelled(str(tmp_path), size=4, limit=1)
 
 
 def test_a_sample_keeps_its_labels(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from posjax.images import Rolled, batches, open_source, read_bytes, read_pixels, select
 from posjax.images.loader import check_header, decode, load, to_rgb
@@ -90,11 +90,13 @@ def test_animation_gives_its_first_frame():
     np.testing.assert_array_equal(decode(data, "a"), _pixels(seed=0))
 
 
-def test_orientation_is_not_applied():
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_an_image_stands_upright_as_pillow_turns_it(turned):
     tag = Image.Exif()
-    tag[0x0112] = 6
+    tag[0x0112] = turned
     data = _bytes(Image.fromarray(_pixels(12, 10)), exif=tag)
-    np.testing.assert_array_equal(decode(data, "a"), _pixels(12, 10))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data, "a"), expected)
 
 
 def _triangle(length: int, size: int) -> np.ndarray:

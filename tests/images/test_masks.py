@@ -1,6 +1,7 @@
 """Images and masks: matched by name, split by name, refused where they do not fit together."""
 
 import functools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -88,7 +89,87 @@ def test_masks_of_a_dataset_are_those_of_its_images(tmp_path, monkeypatch):
         open_duts("x")
 
 
+def save(path, image, turned=1):
+    path.parent.mkdir(exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    image.save(path, exif=exif)
+
+
 def test_masks_without_a_salient_pixel_are_refused(tmp_path):
-    images, masks = (write(tmp_path / name, (10, 127)) for name in ("images", "masks"))
-    with pytest.raises(ValueError, match="largest value is 127, and 255, white, is salient"):
+    images, masks = write(tmp_path / "images", (0,)), write(tmp_path / "masks", (0,))
+    with pytest.raises(ValueError, match="no salient pixel: all of them are 0"):
         open_masked(images, masks, size=4)
+
+
+def test_each_mask_is_read_by_its_own_values_and_how_is_counted(tmp_path):
+    square = np.zeros((6, 10), np.uint8)
+    square[2:4, 3:6] = 1
+    drawn = {
+        "binary": Image.fromarray(square),
+        "white": Image.fromarray(square * 255),
+        "green": Image.fromarray(np.stack([0 * square, 180 * square, 0 * square], -1)),
+        "alpha": Image.fromarray(np.dstack([np.full((6, 10, 3), 90, np.uint8), square * 255])),
+    }
+    for name, mask in drawn.items():
+        save(tmp_path / "images" / f"{name}.png", Image.new("RGB", (10, 6)))
+        save(tmp_path / "masks" / f"{name}.png", mask)
+    masked = open_masked(str(tmp_path / "images"), str(tmp_path / "masks"), size=12)
+    for mask in masked.masks[1:]:
+        np.testing.assert_array_equal(mask, masked.masks[0])
+    assert masked.masks.max() == 255
+    assert masked.meanings == {
+        "0 and 1": 1,
+        "0 and 255": 1,
+        "one colour on black": 1,
+        "alpha channel": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "turned", "mask", "mask_turned"),
+    [
+        ((100, 60), 1, (60, 100), 1),  # rotated
+        ((100, 60), 1, (100, 70), 1),  # cropped
+        ((60, 100), 6, (60, 100), 1),  # drawn on the stored image
+        ((60, 60), 6, (60, 60), 1),  # nothing tells
+        ((100, 60), 3, (100, 60), 1),
+        ((100, 60), 1, (100, 60), 3),
+    ],
+)
+def test_pairs_that_do_not_show_the_same_view_are_refused_or_left_out(
+    image, turned, mask, mask_turned, tmp_path
+):
+    for name in ("a", "b"):
+        save(tmp_path / "images" / f"{name}.jpg", Image.new("RGB", (50, 30)))
+        save(tmp_path / "masks" / f"{name}.png", Image.new("L", (50, 30), 255))
+    save(tmp_path / "images" / "b.jpg", Image.new("RGB", image), turned)
+    save(tmp_path / "masks" / "b.png", Image.new("L", mask, 255), mask_turned)
+    folders = str(tmp_path / "images"), str(tmp_path / "masks")
+    with pytest.raises(ValueError, match=r"1 of the .*\n  b\.jpg: .* do not show the same view"):
+        open_masked(*folders, size=4)
+    masked = open_masked(*folders, size=4, skip_bad_images=True)
+    assert masked.source.keys == ("a.jpg",)
+    assert [name for name, _ in masked.skipped] == ["b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("image", "turned", "mask", "mask_turned"),
+    [
+        ((100, 60), 1, (50, 30), 1),
+        ((101, 67), 1, (50, 33), 1),  # rounded
+        ((100, 60), 6, (60, 100), 1),  # drawn on the image as it is shown
+        ((100, 60), 6, (100, 60), 6),
+    ],
+)
+def test_pairs_that_show_the_same_view_are_taken(image, turned, mask, mask_turned, tmp_path):
+    save(tmp_path / "images" / "a.jpg", Image.new("RGB", image), turned)
+    save(tmp_path / "masks" / "a.png", Image.new("L", mask, 255), mask_turned)
+    masked = open_masked(str(tmp_path / "images"), str(tmp_path / "masks"), size=4)
+    assert (masked.masks == 255).all()
+
+
+def test_names_in_other_unicode_forms_belong_together(tmp_path):
+    save(tmp_path / "images" / unicodedata.normalize("NFC", "é.png"), Image.new("L", (4, 4)))
+    save(tmp_path / "masks" / unicodedata.normalize("NFD", "é.png"), Image.new("L", (4, 4), 255))
+    assert len(open_masked(str(tmp_path / "images"), str(tmp_path / "masks"), size=4).source) == 1

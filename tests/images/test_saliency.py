@@ -102,7 +102,7 @@ def test_missing_archives_are_downloaded(tmp_path, monkeypatch):
         (contents(PASCAL[:1], ["1"]), r"no folder datasets/masks/pascal"),
         (
             contents(PASCAL, ["1"]) | {"datasets/masks/pascal/1.png": b"nothing"},
-            r"mask 1.png cannot be read",
+            r"mask 1.png: no image",
         ),
     ],
 )

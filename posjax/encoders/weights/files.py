@@ -23,34 +23,39 @@ _BIG_ENDIAN = "written on a big-endian machine: load it and save it again on ano
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A file's arrays, its metadata (of safetensors) and its SHA-256 in hexadecimal."""
+    """A file's arrays, its metadata (of safetensors) and its SHA-256 in hexadecimal.
+
+    `nests` are all dicts of arrays in the file by the path of their keys, joined by dots; "" is the
+    outermost. `arrays` are those that `nest` names.
+    """
 
     arrays: StateDict
     metadata: dict[str, str]
     digest: str
+    nests: dict[str, StateDict] = dataclasses.field(default_factory=dict)
+    nest: str = ""
 
 
 def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Checkpoint:
-    """Reads a file of weights: `.safetensors`, `.npz`, or PyTorch's `.pth`, `.th` or `.pt`.
+    """Reads a file of weights: safetensors, NumPy's `.npz`, or a checkpoint of PyTorch.
 
-    Of a PyTorch checkpoint, the state dict is taken from "state_dict" or "model" where it is
-    wrapped so. Code in a file is never run: pickles that ask for more than tensors are refused.
+    The kind is known by the content, whatever the ending. Of a PyTorch checkpoint with several
+    dicts of tensors one is taken: that which `FILE#NEST` names, such as `FILE#model_ema`; or else
+    "state_dict", "model_state_dict", "model" and so on, see `NESTS`, or the largest. Code in a file
+    is never run: pickles that ask for more than tensors and plain containers are refused.
     `digest` is the SHA-256 that the file must have, if that is known.
 
     Returns:
-        The arrays by their names in the file, less a `module.` in front of every one. They keep
-        their types, except for bfloat16, which becomes float32, and may be read-only.
+        The arrays by their names in the file, less a `module.` or `_orig_mod.` in front of every
+        one. They keep their types, except for bfloat16, which becomes float32, and may be
+        read-only.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is a directory, of another kind, damaged, without arrays, or its digest is
-            another one; the message names the file and the reason.
+        ValueError: it is a directory, of another kind, damaged, without arrays or the nest, or its
+            digest is another one; the message names the file and the reason.
     """
-    path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        kinds = ", ".join(_READERS)
-        raise ValueError(f"{path}: weights of kind {path.suffix!r}, expected {kinds}")
+    path, nest = _split(Path(path))
     if path.is_dir():
         raise ValueError(f"{path} is a directory, expected a file of weights")
     if not path.exists():
@@ -60,33 +65,94 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     if digest is not None and sha256 != digest:
         raise ValueError(f"{path} has the SHA-256 {sha256}, expected {digest}")
     try:
-        arrays, metadata = _parse(content, reader)
+        nests, metadata = _reader(content)(content)
+        if not any(nests.values()):
+            raise ValueError("it holds no arrays")
     # Damage makes the parsers below raise almost anything. The caller gets one kind of error.
     except Exception as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(
-            f"{path} cannot be read as a {path.suffix} file of weights: {kind}{error}"
-        ) from error
-    prefix = "module." if all(name.startswith("module.") for name in arrays) else ""
-    arrays = {
-        name.removeprefix(prefix): a.astype(np.float32) if a.dtype == jnp.bfloat16 else a
-        for name, a in arrays.items()
-    }
-    return Checkpoint(arrays, metadata, sha256)
+        raise ValueError(f"{path} cannot be read as a file of weights: {kind}{error}") from error
+    nests = {key: _plain(arrays) for key, arrays in nests.items() if arrays}
+    if nest is not None and nest not in nests:
+        raise ValueError(f"{path} has no {nest!r}; its dicts of arrays are {_listed(nests)}")
+    nest = _preferred(nests) if nest is None else nest
+    return Checkpoint(nests[nest], metadata, sha256, nests, nest)
 
 
-def _parse(content: bytes, reader: Callable) -> tuple[StateDict, dict[str, str]]:
+NESTS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "params", "module"),
+    *("backbone", "encoder"),
+)
+"""The keys under which a checkpoint's weights are looked for, the likeliest first."""
+
+
+def _split(path: Path) -> tuple[Path, str | None]:
+    """A path and the nest behind its last `#`, where no file of that whole name exists."""
+    name, sign, nest = path.name.rpartition("#")
+    return (path, None) if path.exists() or not sign else (path.with_name(name), nest)
+
+
+def _preferred(nests: dict[str, StateDict]) -> str:
+    for nest in NESTS:
+        if nest in nests:
+            return nest
+    return max(nests, key=lambda nest: len(nests[nest]))
+
+
+def _listed(nests: dict[str, StateDict]) -> str:
+    return ", ".join(nest or "the file itself" for nest in list(nests)[:10])
+
+
+def _plain(arrays: StateDict) -> StateDict:
+    """Arrays in float32 for bfloat16, without a prefix that wrappers put in front of all names."""
+    # Averaged models count their updates there.
+    names = [name for name in arrays if name != "n_averaged"]
+    for prefix in ("module.", "_orig_mod."):
+        if names and all(name.startswith(prefix) for name in names):
+            arrays = {n.removeprefix(prefix): a for n, a in arrays.items() if n != "n_averaged"}
+    return {n: a.astype(np.float32) if a.dtype == jnp.bfloat16 else a for n, a in arrays.items()}
+
+
+Nests = dict[str, StateDict]
+
+
+def _reader(content: bytes) -> Callable[[bytes], tuple[Nests, dict[str, str]]]:
+    """The reader of a file's kind, by its content; raises ValueError where there is none."""
+    start = content[:200].lstrip()
     if not content:
         raise ValueError("the file is empty")
-    if content[:200].lstrip().startswith(b"<"):
-        raise ValueError(f"a web page was saved in its place: {content.lstrip()[:40]!r}")
-    arrays, metadata = reader(content)
-    if not arrays:
-        raise ValueError("it holds no arrays")
-    return arrays, metadata
+    for sign, what in _OTHERS.items():
+        if start.startswith(sign):
+            raise ValueError(what)
+    if content[257:262] == b"ustar":
+        raise ValueError(
+            "a tar archive, as PyTorch before 0.2 wrote them: load it there and save it again"
+        )
+    if content.startswith(b"PK"):
+        return _read_zip
+    if content[8:9] == b"{":
+        return _read_safetensors
+    if content.startswith(b"{"):
+        raise ValueError(
+            "JSON text. An index of weights in shards is no file of weights: load all shards and "
+            "save them as one file"
+        )
+    if content.startswith(b"\x80"):
+        return _read_torch_stream
+    raise ValueError(f"it begins with {content[:12]!r}, expected {_KINDS}")
 
 
-def _read_safetensors(content: bytes) -> tuple[StateDict, dict[str, str]]:
+_KINDS = "safetensors, a NumPy archive (.npz) or a PyTorch checkpoint"
+_OTHERS = {
+    b"<": "a web page was saved in its place",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: fetch it by git lfs pull",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"\x89HDF": "an HDF5 file, such as Keras writes: load it with Keras and save the arrays of "
+    "model.weights by numpy.savez, under PyTorch's names and in PyTorch's layout",
+}
+
+
+def _read_safetensors(content: bytes) -> tuple[Nests, dict[str, str]]:
     arrays = {}
     for name, tensor in safetensors.deserialize(content):
         if tensor["dtype"] not in _SAFETENSORS:
@@ -94,7 +160,7 @@ def _read_safetensors(content: bytes) -> tuple[StateDict, dict[str, str]]:
         flat = np.frombuffer(tensor["data"], _SAFETENSORS[tensor["dtype"]])
         arrays[name] = flat.reshape(tensor["shape"])
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return arrays, header.get("__metadata__", {})
+    return {"": arrays}, header.get("__metadata__", {})
 
 
 _SAFETENSORS = {
@@ -104,49 +170,55 @@ _SAFETENSORS = {
 }
 
 
-def _read_npz(content: bytes) -> tuple[StateDict, dict[str, str]]:
-    if not content.startswith(b"PK"):
-        raise ValueError(f"not a zip archive: it begins with {content[:8]!r}")
+def _read_zip(content: bytes) -> tuple[Nests, dict[str, str]]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"a zip archive that is cut off or damaged ({error})") from error
+    with archive:
+        names = archive.namelist()
+        if any(name.endswith(".npy") for name in names):
+            return _read_npz(content)
+        if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
+            raise ValueError(
+                "a TorchScript module: load it by torch.jit.load and save its state_dict()"
+            )
+        if "config.json" in names:
+            raise ValueError(_OTHERS[b"\x89HDF"].replace("an HDF5", "a .keras"))
+        return _read_torch_zip(content, archive), {}
+
+
+def _read_npz(content: bytes) -> tuple[Nests, dict[str, str]]:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = dict(archive)
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError(f"{name} is not an array of numbers")
-    return arrays, {}
+    return {"": arrays}, {}
 
 
-def _read_torch(content: bytes) -> tuple[StateDict, dict[str, str]]:
-    if content[257:262] == b"ustar":
-        raise ValueError(
-            "a tar archive, as PyTorch before 0.2 wrote them: load it there and save it again"
-        )
-    return (_read_torch_zip if content.startswith(b"PK") else _read_torch_stream)(content), {}
-
-
-def _read_torch_zip(content: bytes) -> StateDict:
+def _read_torch_zip(content: bytes, archive: zipfile.ZipFile) -> Nests:
     """PyTorch 1.6 and later: an archive of a pickle and of one entry for each storage."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-        # PyTorch never compresses; entries that inflate or overlap could fill the memory.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("a compressed zip archive, which PyTorch does not write")
-        if sum(entry.file_size for entry in entries) > len(content):
-            raise ValueError("the entries of the archive are larger than the file")
-        names = archive.namelist()
-        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise ValueError(f"a zip archive without one data.pkl, but with {names[:5]}")
-        root = roots[0]
-        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
-            raise ValueError(_BIG_ENDIAN)
-        checkpoint, _ = unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
-        tensors = _state_dict(checkpoint)
-        keys = {tensor.storage.key for tensor in tensors.values()}
-        data = {key: archive.read(f"{root}data/{key}") for key in keys}
-    return {name: t.array(data[t.storage.key]) for name, t in tensors.items()}
+    entries = archive.infolist()
+    # PyTorch never compresses; entries that inflate or overlap could fill the memory.
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("a compressed zip archive, which PyTorch does not write")
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise ValueError("the entries of the archive are larger than the file")
+    names = archive.namelist()
+    roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise ValueError(f"a zip archive without one data.pkl, but with {names[:5]}")
+    root = roots[0]
+    if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        raise ValueError(_BIG_ENDIAN)
+    checkpoint, _ = unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
+    nests = _nests(checkpoint)
+    keys = {tensor.storage.key for state in nests.values() for tensor in state.values()}
+    return _arrays(nests, {key: archive.read(f"{root}data/{key}") for key in keys})
 
 
-def _read_torch_stream(content: bytes) -> StateDict:
+def _read_torch_stream(content: bytes) -> tuple[Nests, dict[str, str]]:
     """PyTorch 0.2 to 1.5: magic, version, system, checkpoint, keys; then the storages, in order."""
     stream = io.BytesIO(content)
     magic, version, system = (unpickle(stream)[0] for _ in range(3))
@@ -155,7 +227,7 @@ def _read_torch_stream(content: bytes) -> StateDict:
     if system.get("little_endian") is not True:
         raise ValueError(_BIG_ENDIAN)
     checkpoint, storages = unpickle(stream)
-    tensors = _state_dict(checkpoint)
+    nests = _nests(checkpoint)
     keys, data = unpickle(stream)[0], {}
     if not isinstance(keys, list):
         raise ValueError(f"its storages are named by a {type(keys).__name__}, expected a list")
@@ -167,24 +239,36 @@ def _read_torch_stream(content: bytes) -> StateDict:
         data[key] = stream.read(length)
         if len(data[key]) != length:
             raise ValueError(f"it ends in storage {key!r}: {len(data[key])} bytes of {length}")
-    return {name: t.array(data[t.storage.key]) for name, t in tensors.items()}
+    return _arrays(nests, data), {}
 
 
-def _state_dict(checkpoint: object) -> dict[str, Tensor]:
+def _nests(checkpoint: object) -> dict[str, dict[str, Tensor]]:
+    """The dicts of tensors in a checkpoint, and in the dicts in it, by the path of their keys."""
     if not isinstance(checkpoint, dict):
         raise ValueError(f"it holds a {type(checkpoint).__name__}, expected a dict of tensors")
-    wrapped = (checkpoint.get(key) for key in ("state_dict", "model"))
-    state = next((value for value in wrapped if isinstance(value, dict)), checkpoint)
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ValueError(f"it holds no tensors, only {[str(name)[:40] for name in state][:8]}")
-    if not all(isinstance(name, str) for name in tensors):
-        raise ValueError("its tensors are not keyed by names")
-    return tensors
+    nests: dict[str, dict[str, Tensor]] = {}
+
+    def visit(state: dict, path: tuple[str, ...]) -> None:
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        if tensors and all(isinstance(name, str) for name in tensors):
+            nests[".".join(path)] = tensors
+        for name, value in state.items():
+            if isinstance(name, str) and isinstance(value, dict) and len(path) < _DEEPEST:
+                visit(value, (*path, name))
+
+    visit(checkpoint, ())
+    if not nests:
+        raise ValueError(
+            f"it holds no tensors under names, only {[str(name)[:40] for name in checkpoint][:8]}"
+        )
+    return nests
 
 
-_READERS = {
-    ".safetensors": _read_safetensors,
-    ".npz": _read_npz,
-    **dict.fromkeys((".pth", ".th", ".pt"), _read_torch),
-}
+def _arrays(nests: dict[str, dict[str, Tensor]], data: dict[str, bytes]) -> Nests:
+    return {
+        nest: {name: tensor.array(data[tensor.storage.key]) for name, tensor in tensors.items()}
+        for nest, tensors in nests.items()
+    }
+
+
+_DEEPEST = 3  # dicts in dicts

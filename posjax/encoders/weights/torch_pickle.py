@@ -7,11 +7,14 @@ import dataclasses
 import io
 import math
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+
+MOST_EXPANDED = 2**24
+"""Values that a tensor may have at most where it has more than its storage (`Tensor.expand`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor as its pickle describes it; the values lie elsewhere in the file."""
+    """A tensor as its pickle describes it; the values lie elsewhere in the file.
+
+    `negative`: the values are those of the storage with the other sign.
+    """
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    negative: bool = False
 
     def array(self, data: bytes) -> np.ndarray:
         """The tensor's values out of its storage's bytes, which may be a view of these.
@@ -52,16 +59,17 @@ class Tensor:
         count = math.prod(self.shape)
         if not count:
             return np.empty(self.shape, storage.dtype)
-        # More values than the storage has: an expanded tensor, whose copies could fill the memory.
-        # NumPy's own check of what lies outside can overflow.
-        if count > storage.view_size or last >= storage.view_size:
+        # An expanded tensor has more values than its storage, and copies of it could fill the
+        # memory. NumPy's own check of what lies outside can overflow.
+        if count > max(storage.view_size, MOST_EXPANDED) or last >= storage.view_size:
             raise ValueError(
                 f"a tensor of shape {self.shape}, strides {self.strides}, offset {self.offset} "
                 f"does not fit into the {storage.view_size} values of storage {storage.key!r}"
             )
         offset = (storage.view_start + self.offset) * width
         strides = [stride * width for stride in self.strides]
-        return np.ndarray(self.shape, storage.dtype, data, offset, strides)
+        array = np.ndarray(self.shape, storage.dtype, data, offset, strides)
+        return np.negative(array) if self.negative else array
 
 
 def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
@@ -78,32 +86,90 @@ def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
     return machine.load(), machine.storages
 
 
-def _tensor(storage: Storage, offset: int, shape: Sequence, strides: Sequence, *_) -> Tensor:
+def _tensor(
+    storage: Storage,
+    offset: int,
+    shape: Sequence,
+    strides: Sequence,
+    requires_grad: object = None,
+    hooks: object = None,
+    flags: object = None,
+) -> Tensor:
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"a tensor of {type(storage).__name__}, numbers {str(numbers)[:80]}")
-    return Tensor(storage, offset, tuple(shape), tuple(strides))
+    # Its conjugate bit changes nothing, because no complex storage is read.
+    negative = isinstance(flags, dict) and flags.get("neg") is True
+    return Tensor(storage, offset, tuple(shape), tuple(strides), negative)
 
 
-def _dict(pairs: Iterable = ()) -> dict:
+def _dict(pairs: Iterable | dict = ()) -> dict:
+    pairs = pairs.items() if isinstance(pairs, dict) else pairs
     return _add({}, [item for key, value in pairs for item in (key, value)])
 
 
 def _add(mapping: dict, items: list) -> dict:
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # A tuple nested deeply enough overflows the interpreter's stack as soon as it is hashed.
-        if not isinstance(key, str | int | float | None):
-            raise ValueError(f"a dict keyed by a {type(key).__name__}")
-        mapping[key] = value
+        mapping[_hashable(key)] = value
     return mapping
 
 
-_GLOBALS = {
+def _hashable(key: Any) -> Any:
+    # A tuple nested deeply enough overflows the interpreter's stack as soon as it is hashed.
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(part, str | int | float | None) for part in parts):
+        raise ValueError(f"a dict or set with a {type(key).__name__} of other objects as its key")
+    return key
+
+
+def _set(values: Iterable = ()) -> set:
+    return {_hashable(value) for value in values}
+
+
+def _text(*parts: Any) -> str:
+    return ":".join(map(str, parts))
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise ValueError(f"bytes that are encoded as {str(encoding)[:20]!r}")
+    return text.encode("latin1")
+
+
+def _refused(what: str) -> Callable:
+    def refuse(*_: Any) -> None:
+        raise ValueError(f"it holds a {what} tensor: save a dense tensor of plain numbers")
+
+    return refuse
+
+
+# What PyTorch's own safe loader reads, too.
+_GLOBALS: dict[str, Any] = {
     "collections.OrderedDict": _dict,
+    "collections.Counter": _dict,
+    "collections.defaultdict": lambda *_: {},
     "torch.Size": tuple,
+    "torch.device": _text,
+    "_codecs.encode": _encoded,
+    **{f"{module}.set": _set for module in ("builtins", "__builtin__")},
+    **{f"{module}.dict": _dict for module in ("builtins", "__builtin__")},
+    **{f"{module}.list": list for module in ("builtins", "__builtin__")},
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_sparse_tensor": _refused("sparse"),
+    "torch._utils._rebuild_sparse_csr_tensor": _refused("sparse"),
+    "torch._utils._rebuild_qtensor": _refused("quantised"),
+    "torch._utils._rebuild_meta_tensor_no_storage": _refused("meta"),
+    **{
+        f"torch.{name}": name
+        for name in (
+            *("float16", "float32", "float64", "bfloat16", "complex64", "complex128", "bool"),
+            *("uint8", "int8", "int16", "int32", "int64", "per_tensor_affine", "strided"),
+        )
+    },
+    "torch.serialization._get_layout": _text,
     "torch.FloatStorage": np.dtype(np.float32),
     "torch.DoubleStorage": np.dtype(np.float64),
     "torch.HalfStorage": np.dtype(np.float16),
@@ -114,6 +180,8 @@ _GLOBALS = {
     "torch.CharStorage": np.dtype(np.int8),
     "torch.ByteStorage": np.dtype(np.uint8),
     "torch.BoolStorage": np.dtype(np.bool_),
+    # Their tensors are refused.
+    **{f"torch.Q{kind}Storage": np.dtype(np.uint8) for kind in ("UInt8", "Int8", "Int32")},
 }
 # The operations that build numbers, text, containers and the globals above: no others run.
 _ALLOWED = """
@@ -121,7 +189,7 @@ _ALLOWED = """
     NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8
     UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT
+    EMPTY_SET EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT
     GLOBAL STACK_GLOBAL REDUCE BINPERSID
 """
 _CODES = [getattr(pickle, name)[0] for name in _ALLOWED.split()]
@@ -139,6 +207,11 @@ def _set_item(machine: Any) -> None:
 def _set_items(machine: Any) -> None:
     items = machine.pop_mark()
     _add(machine.stack[-1], items)
+
+
+def _add_items(machine: Any) -> None:
+    items = machine.pop_mark()
+    machine.stack[-1].update(_set(items))
 
 
 def _make_dict(machine: Any) -> None:
@@ -188,5 +261,6 @@ class _Machine(pickle._Unpickler):
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
         pickle.DICT[0]: _make_dict,
+        pickle.ADDITEMS[0]: _add_items,
         pickle.BUILD[0]: _skip_attributes,
     }
