@@ -11,11 +11,7 @@ ROOMS = (
 
 
 # Functions that stand in `posjax` itself, by their module.
-FUNCTIONS = {
-    "repad": "posjax.encoders.repad",
-    "padded_layers": "posjax.encoders.repad",
-    "layers_of": "posjax.encoders.taps",
-}
+FUNCTIONS = dict.fromkeys(("repad", "padded_layers", "layers_of"), "posjax.encoders.transforms")
 
 
 def __getattr__(name: str) -> Any:

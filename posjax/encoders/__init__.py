@@ -16,8 +16,8 @@ from posjax.encoders.frozen import (
 from posjax.encoders.modes import layer_modes, with_modes
 from posjax.encoders.padding import EACH, LOWEST, VALID, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS
-from posjax.encoders.repad import PaddedLayer, repad
 from posjax.encoders.statistics import STATISTICS, normalised
+from posjax.encoders.transforms import PaddedLayer, repad
 from posjax.encoders.weights import (
     Checkpoint,
     Loaded,

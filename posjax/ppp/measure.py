@@ -151,7 +151,7 @@ def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callab
         start, size = geometry.margin // stride, padded.shape[1]
         true = whole[:, start : start + size, start : start + size]
         weights = mask[:, None, None, None]
-        difference, true = (padded - true) * weights, true * weights
+        difference, true = (x.astype(jnp.float32) * weights for x in (padded - true, true))
         squares = jnp.sum(difference**2), jnp.sum(true**2)
         return difference.sum(axis=0), squares[0], jnp.sum(true), squares[1]
 

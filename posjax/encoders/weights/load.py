@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 from posjax.encoders.statistics import STATISTICS
 from posjax.encoders.weights.files import read_checkpoint
 from posjax.encoders.weights.hub import PINNED, read_from_hub
+from posjax.encoders.weights.readings import read_as
 from posjax.encoders.weights.shipped import shipped_path
 from posjax.encoders.weights.torch_names import Variables, from_torch
 
@@ -18,12 +20,14 @@ class Loaded:
 
     The digest is that of their file. `normalize` is "imagenet" for the hub's weights, also where a
     file holds a copy of the pinned ones; or else the entry "normalize" of the file's metadata, or
-    None where there is none.
+    None where there is none. `reading` says which arrays of the file were taken, where that is not
+    all of them by their names.
     """
 
     variables: Variables
     digest: str
     normalize: str | None
+    reading: str = ""
 
     def statistics(self, source: str) -> str:
         """The statistics that images are normalised by: ImageNet's where nothing is known.
@@ -43,9 +47,10 @@ class Loaded:
 def load(name: str, source: str | os.PathLike) -> Variables:
     """The variables of encoder `name`, as `from_torch` gives them.
 
-    `source` is a path to a `.safetensors`, `.npz`, `.pth`, `.th` or `.pt` file with PyTorch's
-    names; "imagenet": torchvision's first ImageNet weights, as published by timm; or
-    "cifar10:MODE": trained under that padding mode, out of posjax.
+    `source` is a path as `read_checkpoint` takes it, of a file with PyTorch's names, which may lie
+    in any of its dicts and have a prefix, where exactly one reading fits; "imagenet": torchvision's
+    first ImageNet weights, as published by timm; or "cifar10:MODE": trained under that padding
+    mode, out of posjax.
 
     Raises:
         FileNotFoundError: there is no such file, or it can't be fetched from the hub.
@@ -62,11 +67,14 @@ def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
     checkpoint = read_from_hub(name) if from_hub else read_checkpoint(source)
     is_copy = checkpoint.digest in {pin.sha256 for pin in PINNED.values() if pin}
     normalize = IMAGENET if from_hub or is_copy else checkpoint.metadata.get("normalize")
+    # A file whose whole name has the sign holds no choice.
+    chosen = "#" in str(source) and not Path(source).exists()
     try:
-        variables = from_torch(name, checkpoint.arrays)
+        reading = read_as(name, checkpoint, chosen)
+        variables = from_torch(name, reading.arrays)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    return Loaded(variables, checkpoint.digest, normalize)
+    return Loaded(variables, checkpoint.digest, normalize, str(reading))
 
 
 def weights_path(weights: str, name: str, mode: str) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from posjax.encoders.blocks import abstract_init
-from posjax.encoders.factory import create
+from posjax.encoders.factory import create, names
+from posjax.encoders.pixels import PIXELS
 
 Variables = dict[str, dict]
 HEAD_LAYERS = ("classifier", "fc", "linear")  # the first parts of the names of classifier heads
@@ -25,28 +26,69 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         Float32 arrays in the tree of `create(name, num_classes=…).init`.
 
     Raises:
-        ValueError: entries are missing, unknown or of another shape; the message lists them all.
+        ValueError: entries are missing, unknown or of another shape, of which the message lists ten
+            each; values are not finite in float32.
     """
-    arrays = _torchvision_names(name, state_dict)
+    arrays = torchvision_names(name, state_dict)
+    wrong = problems(name, arrays)
+    if any(wrong.values()):
+        raise ValueError(_message(name, arrays, wrong))
+    expected = entries(name, _num_classes(arrays))
+    return unflatten_dict(
+        {path: _flax_layout(key, arrays[key]) for key, (path, _) in expected.items()}
+    )
+
+
+def problems(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """What keeps arrays from being those of encoder `name`: entries by what is wrong with them."""
+    expected = entries(name, _num_classes(arrays))
+    return {
+        "missing": [key for key in expected if key not in arrays],
+        "unknown": [key for key in arrays if key not in expected],
+        "of another shape": [
+            f"{key} {arrays[key].shape}, expected {shape}"
+            for key, (_, shape) in expected.items()
+            if key in arrays and arrays[key].shape != shape
+        ],
+    }
+
+
+def _num_classes(arrays: Mapping[str, np.ndarray]) -> int | None:
     head = [key for key in arrays if key.split(".")[0] in HEAD_LAYERS]
-    num_classes = next((len(arrays[k]) for k in sorted(head)[::-1] if arrays[k].ndim), 1)
-    expected = entries(name, num_classes if head else None)
+    if not head:
+        return None
+    return next((len(arrays[key]) for key in sorted(head)[::-1] if arrays[key].ndim), 1)
 
-    missing = [key for key in expected if key not in arrays]
-    unknown = [key for key in arrays if key not in expected]
-    reshaped = [
-        f"{key} {arrays[key].shape}, expected {shape}"
-        for key, (_, shape) in expected.items()
-        if key in arrays and arrays[key].shape != shape
+
+def _message(name: str, arrays: Mapping[str, np.ndarray], wrong: dict[str, list[str]]) -> str:
+    fitting = [
+        other
+        for other in names()
+        if other not in (name, PIXELS) and not any(problems(other, arrays).values())
     ]
-    problems = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    if any(problems.values()):
-        lists = [f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
-        raise ValueError(f"these are not the weights of {name}; " + "; ".join(lists))
-    return unflatten_dict({path: _flax_layout(arrays[key]) for key, (path, _) in expected.items()})
+    if fitting:
+        start = f"these are the weights of {' or '.join(fitting)}, not of {name}"
+    elif not set(entries(name, None)) & set(arrays):
+        start = f"none of their names is one of {name}'s, such as {next(iter(entries(name, None)))}"
+    else:
+        start = f"these are not the weights of {name}"
+    lists = [
+        f"{len(keys)} {what}: {', '.join(keys[:_LISTED])}{', …' if len(keys) > _LISTED else ''}"
+        for what, keys in wrong.items()
+        if keys
+    ]
+    return "; ".join([start, *lists])
 
 
-def _torchvision_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+_LISTED = 10
+
+
+def torchvision_names(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by torchvision's names, without the counters of batches.
+
+    Raises:
+        ValueError: an entry is there twice.
+    """
     arrays = {}
     for key, array in state_dict.items():
         if key.endswith(".num_batches_tracked"):
@@ -92,6 +134,10 @@ _LEAVES = {
 }
 
 
-def _flax_layout(array: np.ndarray) -> np.ndarray:
+def _flax_layout(key: str, array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float32))
+    if not finite.all():
+        raise ValueError(f"{np.sum(~finite)} of the {array.size} values of {key} are not finite")
     axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
     return np.array(array.transpose(axes), np.float32, order="C")

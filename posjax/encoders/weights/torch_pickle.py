@@ -3,9 +3,7 @@
 A name in a pickle is looked up in a short table and never imported, so no code in a file can run.
 """
 
-import dataclasses
 import io
-import math
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
@@ -13,63 +11,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-MOST_EXPANDED = 2**24
-"""Values that a tensor may have at most where it has more than its storage (`Tensor.expand`)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    """Where a file keeps `size` values; a tensor sees `view_size` of them, from `view_start`."""
-
-    key: str
-    dtype: np.dtype
-    size: int
-    view_start: int
-    view_size: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A tensor as its pickle describes it; the values lie elsewhere in the file.
-
-    `negative`: the values are those of the storage with the other sign.
-    """
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    negative: bool = False
-
-    def array(self, data: bytes) -> np.ndarray:
-        """The tensor's values out of its storage's bytes, which may be a view of these.
-
-        Raises:
-            ValueError: the tensor reaches outside of its storage, or the storage is of another
-                length than the pickle says.
-        """
-        storage, width = self.storage, self.storage.dtype.itemsize
-        if len(data) != storage.size * width:
-            raise ValueError(
-                f"storage {storage.key!r} has {len(data)} bytes, expected {storage.size} "
-                f"values of {width} bytes"
-            )
-        steps = zip(self.shape, self.strides, strict=True)
-        last = self.offset + sum((length - 1) * stride for length, stride in steps)
-        count = math.prod(self.shape)
-        if not count:
-            return np.empty(self.shape, storage.dtype)
-        # An expanded tensor has more values than its storage, and copies of it could fill the
-        # memory. NumPy's own check of what lies outside can overflow.
-        if count > max(storage.view_size, MOST_EXPANDED) or last >= storage.view_size:
-            raise ValueError(
-                f"a tensor of shape {self.shape}, strides {self.strides}, offset {self.offset} "
-                f"does not fit into the {storage.view_size} values of storage {storage.key!r}"
-            )
-        offset = (storage.view_start + self.offset) * width
-        strides = [stride * width for stride in self.strides]
-        array = np.ndarray(self.shape, storage.dtype, data, offset, strides)
-        return np.negative(array) if self.negative else array
+from posjax.encoders.weights.torch_tensors import Storage, Tensor
 
 
 def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
@@ -87,18 +29,14 @@ def unpickle(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
 
 
 def _tensor(
-    storage: Storage,
-    offset: int,
-    shape: Sequence,
-    strides: Sequence,
-    requires_grad: object = None,
-    hooks: object = None,
-    flags: object = None,
+    storage: Storage, offset: int, shape: Sequence, strides: Sequence, *others: Any
 ) -> Tensor:
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"a tensor of {type(storage).__name__}, numbers {str(numbers)[:80]}")
-    # Its conjugate bit changes nothing, because no complex storage is read.
+    # Behind `requires_grad` and `backward_hooks`. A conjugate bit changes nothing, because no
+    # complex storage is read.
+    flags = others[2] if len(others) > 2 else None
     negative = isinstance(flags, dict) and flags.get("neg") is True
     return Tensor(storage, offset, tuple(shape), tuple(strides), negative)
 

@@ -1,7 +1,9 @@
 """Files of weights: every kind is read exactly; nothing else is, and no code in them runs."""
 
 import hashlib
+import io
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +82,34 @@ def refused(path, match):
     assert str(path) in str(error.value)
 
 
+def zip_of(*names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return stream.getvalue()
+
+
+OTHER_KINDS = {
+    b"version https://git-lfs.github.com/spec/v1\noid": "a pointer of Git LFS",
+    b"\x1f\x8b\x08\x00": "a gzip archive",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, such as Keras writes: .* numpy.savez",
+    b'{"metadata": {}, "weight_map": {}}': "An index of weights in shards",
+    b"PK\x03\x04 half of an archive": "a zip archive that is cut off",
+    zip_of("m/data.pkl", "m/constants.pkl", "m/code/m.py"): "a TorchScript module",
+    zip_of("config.json", "metadata.json", "model.weights.h5"): r"a \.keras file",
+    b"some text": "begins with b'some text', expected safetensors",
+}
+
+
 def test_missing_files_folders_and_other_kinds_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
         read_checkpoint(tmp_path / "none.pth")
     (tmp_path / "w.pth").mkdir()
     refused(tmp_path / "w.pth", "is a directory")
-    (tmp_path / "w.h5").write_bytes(b"")
-    refused(tmp_path / "w.h5", r"'\.h5', expected \.safetensors, \.npz, \.pth, \.th, \.pt")
+    for content, words in OTHER_KINDS.items():
+        (tmp_path / "w.bin").write_bytes(content)
+        refused(tmp_path / "w.bin", words)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])

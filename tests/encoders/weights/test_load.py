@@ -24,7 +24,9 @@ def test_files_are_loaded_with_their_digest_and_statistics(
     plain = load_with_info("resnet20", tmp_path / "w.npz")
     same(plain.variables, variables)
     assert (plain.normalize, plain.statistics("w.npz")) == (None, "imagenet")
-    with pytest.raises(ValueError, match=r"w\.safetensors: these are not the weights of resnet32"):
+    with pytest.raises(
+        ValueError, match=r"w\.safetensors: these are the weights of resnet20, not of resnet32"
+    ):
         load("resnet32", path)
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         load("resnet20", tmp_path / "none.pth")

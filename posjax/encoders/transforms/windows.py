@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from jax.extend.core.primitives import (
 )
 from jax.typing import ArrayLike
 
-from posjax.encoders.interpret import Site
 from posjax.encoders.padding import LOWEST
+from posjax.encoders.transforms.interpret import Site
 from posjax.layers import Mode
 from posjax.layers.padding import mode_index, pad_axes
 
@@ -137,55 +137,65 @@ class Windows:
 def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None:
     """The window of an equation, or None where it reaches beyond no border."""
     primitive, params = site.equation.primitive, site.equation.params
-    is_conv = primitive is conv_general_dilated_p
-    axes = tuple(range(np.ndim(inputs[0])))
-    out_axes = axes
-    if is_conv:
-        numbers = params["dimension_numbers"]
-        axes, out_axes = tuple(numbers.lhs_spec[2:]), tuple(numbers.out_spec[2:])
-    present = LOWEST if primitive is reduce_window_max_p else "zeros"
-    amounts = [(int(low), int(high)) for low, high in params["padding"]]
+    geometry = _of_conv(params, inputs) if primitive is conv_general_dilated_p else _of_pool(params)
+    x, amounts = inputs[0], [(int(low), int(high)) for low, high in params["padding"]]
     outside = [(max(low, 0), max(high, 0)) for low, high in amounts]
     rest = tuple((min(low, 0), min(high, 0)) for low, high in amounts)
-    x = inputs[0]
+    present = LOWEST if primitive is reduce_window_max_p else "zeros"
     if padded is not None and not any(map(any, amounts)):
         _, before, widths, constant = padded
-        along = [widths[axis] for axis in axes]
-        elsewhere = any(any(w) for axis, w in enumerate(widths) if axis not in axes)
         mode = {0.0: "zeros", -math.inf: LOWEST}.get(constant)
-        if not elsewhere and mode in ("zeros", present):
-            x, outside, present = before, along, mode
+        others = [pair for axis, pair in enumerate(widths) if axis not in geometry.axes]
+        if mode in ("zeros", present) and not any(map(any, others)):
+            x, outside, present = before, [widths[axis] for axis in geometry.axes], mode
     if not any(map(any, outside)):
         return None
 
     def compute(value: ArrayLike) -> jax.Array:
         return primitive.bind(value, *inputs[1:], **{**params, "padding": rest})
 
-    if is_conv:
-        shape = np.shape(inputs[1])
-        kernel = tuple(shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:])
-        steps, dilation, base = (
-            tuple(params[key]) for key in ("window_strides", "rhs_dilation", "lhs_dilation")
-        )
-    else:
-        keys = ("window_dimensions", "window_strides", "window_dilation", "base_dilation")
-        kernel, steps, dilation, base = (tuple(params[key]) for key in keys)
     # Batches and channels are axes of a pool too.
-    chosen = [i for i in range(len(axes)) if is_conv or kernel[i] > 1 or any(outside[i])]
-
-    def pick(values: Sequence[Any]) -> tuple:
-        return tuple(values[i] for i in chosen)
-
-    return Window(
-        KINDS[primitive],
-        x,
-        pick(axes),
-        pick(outside),
-        pick(kernel),
-        pick(steps),
-        pick(dilation),
-        pick(out_axes),
-        present,
-        any(step > 1 for step in base),
-        compute,
+    is_conv = primitive is conv_general_dilated_p
+    chosen = [
+        i for i, length in enumerate(geometry.kernel) if is_conv or length > 1 or any(outside[i])
+    ]
+    axes, out_axes, kernel, strides, dilation, base = (
+        tuple(values[i] for i in chosen) for values in geometry
     )
+    return Window(
+        kind=KINDS[primitive],
+        map=x,
+        axes=axes,
+        widths=tuple(outside[i] for i in chosen),
+        kernel=kernel,
+        strides=strides,
+        dilation=dilation,
+        out_axes=out_axes,
+        mode=present,
+        transposed=any(step > 1 for step in base),
+        compute=compute,
+    )
+
+
+class _Geometry(NamedTuple):
+    """For each axis that a window moves along: the axis, that of the response, and lengths."""
+
+    axes: tuple[int, ...]
+    out_axes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    base_dilation: tuple[int, ...]
+
+
+def _of_conv(params: Mapping[str, Any], inputs: Sequence[ArrayLike]) -> _Geometry:
+    numbers, shape = params["dimension_numbers"], np.shape(inputs[1])
+    kernel = tuple(shape[axis] for axis in numbers.rhs_spec[2:])
+    keys = ("window_strides", "rhs_dilation", "lhs_dilation")
+    return _Geometry(numbers.lhs_spec[2:], numbers.out_spec[2:], kernel, *(params[k] for k in keys))
+
+
+def _of_pool(params: Mapping[str, Any]) -> _Geometry:
+    keys = ("window_dimensions", "window_strides", "window_dilation", "base_dilation")
+    axes = tuple(range(len(params["padding"])))
+    return _Geometry(axes, axes, *(params[key] for key in keys))

@@ -11,9 +11,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Int
 
-from posjax.encoders.interpret import Site, interpret
 from posjax.encoders.padding import LOWEST, Padding
-from posjax.encoders.windows import Window, Windows
+from posjax.encoders.transforms.interpret import Site, interpret
+from posjax.encoders.transforms.windows import Window, Windows
 from posjax.layers import MODES, Arrays, InputTooSmall, Mode, check_fits
 
 

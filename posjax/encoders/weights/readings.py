@@ -1,0 +1,90 @@
+"""Which arrays of a checkpoint are the weights of an encoder."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from posjax.encoders.weights.files import NESTS, Checkpoint, StateDict
+from posjax.encoders.weights.torch_names import entries, from_torch, problems, torchvision_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Arrays of one dict of a checkpoint, by their names less a prefix that all of them share.
+
+    `left_out` are the names in that dict that have not the prefix.
+    """
+
+    arrays: StateDict
+    nest: str
+    prefix: str
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"of {self.nest!r}" if self.nest else "", self._prefix_text, self._rest_text]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def _prefix_text(self) -> str:
+        return f"without {self.prefix!r} in front of their names" if self.prefix else ""
+
+    @property
+    def _rest_text(self) -> str:
+        if not self.left_out:
+            return ""
+        more = "" if len(self.left_out) <= _LISTED else f" and {len(self.left_out) - _LISTED} more"
+        return f"leaving out {', '.join(self.left_out[:_LISTED])}{more}"
+
+
+_LISTED = 10
+
+
+def read_as(name: str, checkpoint: Checkpoint, chosen: bool) -> Reading:
+    """The one reading of a checkpoint that fits encoder `name`.
+
+    Every dict of arrays is tried, and in each every prefix under which the encoder's first layer
+    is there. Where averaged weights (EMA) fit beside raw ones, the raw ones are taken. `chosen`:
+    the dict was chosen by the user, and no other is tried.
+
+    Raises:
+        ValueError: no reading fits, or several do; says which.
+    """
+    readings = [
+        reading
+        for nest, arrays in checkpoint.nests.items()
+        if not chosen or nest == checkpoint.nest
+        for reading in _readings(name, nest, arrays)
+    ]
+    fitting = [reading for reading in readings if not any(_problems(name, reading).values())]
+    raw = [reading for reading in fitting if not _is_averaged(reading)]
+    if len(raw or fitting) > 1:
+        listed = ", ".join(f"#{r.nest} {r.prefix}" if r.nest else r.prefix for r in fitting)
+        raise ValueError(f"several of its parts fit {name}: {listed}; name one, as in FILE#NEST")
+    if fitting:
+        return (raw or fitting)[0]
+    # The error of the likeliest reading.
+    best = min(
+        readings or [Reading(checkpoint.arrays, checkpoint.nest, "", ())],
+        key=lambda reading: sum(map(len, _problems(name, reading).values())),
+    )
+    from_torch(name, best.arrays)
+    raise AssertionError("a reading that does not fit was converted")
+
+
+def _readings(name: str, nest: str, arrays: StateDict) -> Iterator[Reading]:
+    first = next(iter(entries(name, None)))
+    names = [""] if first in arrays else []
+    names += [key.removesuffix(first) for key in arrays if key.endswith(f".{first}")]
+    for prefix in names:
+        inside = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+        outside = tuple(key for key in arrays if not key.startswith(prefix))
+        yield Reading(inside, nest, prefix, outside)
+
+
+def _is_averaged(reading: Reading) -> bool:
+    words = f"{reading.nest}.{reading.prefix}".lower()
+    known = any(key in words for key in ("ema", "average", "swa", "shadow"))
+    return known and reading.nest not in NESTS
+
+
+def _problems(name: str, reading: Reading) -> dict[str, list[str]]:
+    return problems(name, torchvision_names(name, reading.arrays))

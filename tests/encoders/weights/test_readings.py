@@ -1,0 +1,107 @@
+"""The arrays of a checkpoint that are an encoder's are found in any dict, under any prefix."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from posjax import encoders
+from posjax.encoders.weights import load_with_info
+from posjax.encoders.weights.files import Checkpoint
+from posjax.encoders.weights.readings import read_as
+
+NAME = "vgg8_bn_quarter"
+
+
+@pytest.fixture(scope="module")
+def state(variables_of, state_dict_of):
+    return state_dict_of(variables_of(NAME, None))
+
+
+def under(prefix, state):
+    return {f"{prefix}{key}": array for key, array in state.items()}
+
+
+def checkpoint(**nests):
+    nests = {name.removeprefix("root"): arrays for name, arrays in nests.items()}
+    first = next(iter(nests))
+    return Checkpoint(nests[first], {}, "00", nests, first)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "net.",
+        "backbone.",
+        "encoder.",
+        "model._orig_mod.",
+        "a.b.",
+    ],
+)
+def test_a_prefix_of_all_names_is_recognised_and_said(prefix, state):
+    rest = {"n_averaged": np.zeros(()), "criterion.weight": np.ones(3)}
+    reading = read_as(NAME, checkpoint(root=under(prefix, state) | rest), chosen=False)
+    assert reading.arrays.keys() == state.keys()
+    assert str(reading) == (
+        f"without '{prefix}' in front of their names, leaving out n_averaged, criterion.weight"
+    )
+
+
+def test_the_one_dict_that_fits_is_taken(state):
+    other = checkpoint(root={"loss": np.zeros(())}, optimizer={"x": np.ones(2)}, weights=state)
+    assert str(read_as(NAME, other, chosen=False)) == "of 'weights'"
+
+
+def test_raw_weights_are_taken_before_averaged_ones_unless_these_are_chosen(state):
+    both = checkpoint(model_ema=under("module.", state), model=state)
+    assert str(read_as(NAME, both, chosen=False)) == "of 'model'"
+    assert "of 'model_ema'" in str(read_as(NAME, both, chosen=True))
+
+
+def test_several_dicts_that_fit_are_refused_with_their_names(state):
+    both = checkpoint(first=state, second=state)
+    with pytest.raises(ValueError, match=r"several of its parts fit .*#first.*#second"):
+        read_as(NAME, both, chosen=False)
+
+
+def test_what_does_not_fit_is_refused_with_ten_names_of_each_kind_and_what_is_likely(state):
+    with pytest.raises(ValueError, match="these are the weights of vgg8_bn_quarter, not of vgg11"):
+        read_as("vgg11_bn", checkpoint(root=state), chosen=False)
+    with pytest.raises(ValueError, match="none of their names is one of vgg8_bn_quarter's") as e:
+        read_as(NAME, checkpoint(root={f"x{i}": np.ones(1) for i in range(99)}), chosen=False)
+    assert "99 unknown: x0" in str(e.value)
+    assert str(e.value).count("x") < 30
+
+
+def test_values_that_are_not_finite_are_told_of_the_weights(state, tmp_path):
+    key = next(iter(state))
+    broken = state | {key: np.full_like(state[key], np.nan)}
+    np.savez(tmp_path / "w.npz", **broken)
+    with pytest.raises(ValueError, match=rf"w\.npz: .* values of {key} are not finite"):
+        encoders.load(NAME, tmp_path / "w.npz")
+
+
+def test_a_dict_of_a_file_is_chosen_by_its_name(state, tmp_path):
+    for name in ("w.npz", "w#1.npz"):
+        np.savez(tmp_path / name, **state)
+        assert load_with_info(NAME, tmp_path / name).reading == ""
+    with pytest.raises(ValueError, match=r"w\.npz has no 'ema'; its dicts of arrays are the file"):
+        encoders.read_checkpoint(f"{tmp_path}/w.npz#ema")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [{1, 2}, {("a", 1): 2}, {"n": b"bytes"}, {"n": [{}, ()]}],
+    ids=["set", "tuple key", "bytes", "list"],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_plain_containers_beside_the_tensors_are_read(harmless, protocol):
+    import io
+
+    from posjax.encoders.weights.torch_pickle import unpickle
+
+    content = pickle.dumps({"harmless": harmless}, protocol)
+    assert unpickle(io.BytesIO(content))[0] == {"harmless": harmless}
