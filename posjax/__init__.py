@@ -5,13 +5,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 ROOMS = (
-    *("layers", "runtime", "images", "encoders", "features", "probes", "fitting", "results"),
+    *(
+        "layers",
+        "runtime",
+        "transforms",
+        "images",
+        "encoders",
+        "features",
+        "probes",
+        "fitting",
+        "results",
+    ),
     *("report", "runs", "ppp", "training"),
 )
 
 
 # Functions that stand in `posjax` itself, by their module.
-FUNCTIONS = dict.fromkeys(("repad", "padded_layers", "layers_of"), "posjax.encoders.transforms")
+FUNCTIONS = dict.fromkeys(("repad", "padded_layers", "layers_of"), "posjax.transforms")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,10 +14,8 @@ from posjax.encoders.frozen import (
     stage_shapes,
 )
 from posjax.encoders.modes import layer_modes, with_modes
-from posjax.encoders.padding import EACH, LOWEST, VALID, Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
-from posjax.encoders.transforms import PaddedLayer, repad
 from posjax.encoders.weights import (
     Checkpoint,
     Loaded,
@@ -28,6 +26,8 @@ from posjax.encoders.weights import (
     shipped_modes,
     weights_path,
 )
+from posjax.layers.network_padding import EACH, LOWEST, VALID, Padding, PaddingLike
+from posjax.transforms import PaddedLayer, repad
 
 __all__ = [
     "DTYPES",

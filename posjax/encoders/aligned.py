@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from posjax.encoders.blocks import ReceptiveField, Stages, abstract_init, small_images_refused
-from posjax.encoders.padding import VALID, Padding
 from posjax.layers import Arrays, InputTooSmall
+from posjax.layers.network_padding import VALID, Padding
 
 Fields = Mapping[str, ReceptiveField]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.padding import Padding, PaddingLike
 from posjax.layers import MODES, Arrays, InputTooSmall, Mode, conv
+from posjax.layers.network_padding import Padding, PaddingLike
 
 Stages = dict[str, Float[Array, "n _ _ _"]]
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from posjax.encoders.transforms import Site, interpret
 from posjax.layers.winograd import suits_winograd, winograd
+from posjax.transforms import Site, interpret
 
 _NHWC = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 

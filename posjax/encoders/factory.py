@@ -8,11 +8,11 @@ from jax.typing import DTypeLike
 
 from posjax.encoders.aligned import AlignedEncoder, aligned_margins
 from posjax.encoders.modes import layers_that_pad
-from posjax.encoders.padding import Padding, PaddingLike
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
 from posjax.encoders.vgg import VGG
 from posjax.layers import check_mode
+from posjax.layers.network_padding import Padding, PaddingLike
 
 _MAKERS = {
     PIXELS: Pixels,

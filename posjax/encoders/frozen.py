@@ -17,12 +17,12 @@ from jaxtyping import Float
 from posjax.encoders.blocks import Stages, abstract_init
 from posjax.encoders.factory import check_padding, create, margins
 from posjax.encoders.modes import layer_modes, with_modes
-from posjax.encoders.padding import VALID, Padding
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import Loaded, load_with_info, weights_path
 from posjax.encoders.weights.torch_names import HEAD_LAYERS
 from posjax.layers import Arrays, InputTooSmall
+from posjax.layers.network_padding import VALID, Padding
 
 RANDOM = "random"
 NONE = "none"  # the weights of the pixels

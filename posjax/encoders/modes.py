@@ -13,8 +13,8 @@ from jaxtyping import Int
 
 from posjax.encoders.aligned import AlignedEncoder
 from posjax.encoders.blocks import abstract_init, mode_at
-from posjax.encoders.padding import VALID, Padding
 from posjax.layers import Arrays, Mode, mode_index
+from posjax.layers.network_padding import VALID, Padding
 
 
 def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers"]:

@@ -8,8 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from posjax.encoders.blocks import Backbone, Conv, ReceptiveField, Stages, is_valid, mode_at
-from posjax.encoders.padding import PaddingLike
 from posjax.layers import MODES, Arrays, BatchNorm, max_pool
+from posjax.layers.network_padding import PaddingLike
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),

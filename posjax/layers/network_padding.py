@@ -1,9 +1,9 @@
-"""How the layers of an encoder pad, parsed once from the text of a flag."""
+"""How the layers of a network pad, parsed once from the text of a flag."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from posjax.layers import Mode, check_mode
+from posjax.layers.padding import Mode, check_mode
 
 ALIGNMENTS = ("cropped", "enlarged")
 EACH = "each"

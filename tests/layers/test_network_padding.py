@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posjax.encoders.padding import ALIGNMENTS, Padding
 from posjax.layers import MODES
+from posjax.layers.network_padding import ALIGNMENTS, Padding
 
 modes = st.sampled_from(MODES)
 layers = st.lists(st.sampled_from(["conv1", "layer1.0.conv1", "features.3", "each"]), unique=True)

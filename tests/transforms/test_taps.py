@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import posjax
-from posjax.encoders.transforms.taps import maps_of
+from posjax.transforms.taps import maps_of
 
 
 class Block(nn.Module):

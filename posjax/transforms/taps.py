@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.encoders.transforms.interpret import Site, interpret
+from posjax.transforms.interpret import Site, interpret
 
 
 class NamedLayer(str):

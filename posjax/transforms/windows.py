@@ -19,10 +19,10 @@ from jax.extend.core.primitives import (
 )
 from jax.typing import ArrayLike
 
-from posjax.encoders.padding import LOWEST
-from posjax.encoders.transforms.interpret import Site
 from posjax.layers import Mode
+from posjax.layers.network_padding import LOWEST
 from posjax.layers.padding import mode_index, pad_axes
+from posjax.transforms.interpret import Site
 
 KINDS = {
     conv_general_dilated_p: "conv",

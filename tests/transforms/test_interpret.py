@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from posjax.encoders.transforms.interpret import interpret
+from posjax.transforms.interpret import interpret
 
 X = np.linspace(-2, 3, 12, dtype=np.float32).reshape(3, 4)
 

@@ -11,10 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Int
 
-from posjax.encoders.padding import LOWEST, Padding
-from posjax.encoders.transforms.interpret import Site, interpret
-from posjax.encoders.transforms.windows import Window, Windows
 from posjax.layers import MODES, Arrays, InputTooSmall, Mode, check_fits
+from posjax.layers.network_padding import LOWEST, Padding
+from posjax.transforms.interpret import Site, interpret
+from posjax.transforms.windows import Window, Windows
 
 
 class PaddedLayer(str):
