@@ -73,7 +73,7 @@ def settle(pixels: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "h w"], str
         return _grey(pixels[..., 0], name)
     colours = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)
     if len(colours) == 2 and not colours[0].any():
-        return _levels(pixels.any(axis=-1) * 255), "one colour on black"
+        return _levels(np.where(pixels.any(axis=-1), 255, 0)), "one colour on black"
     raise ValueError(
         f"{name}: a mask of {len(colours)} colours; expected grey levels, or black and one colour"
     )

@@ -1,6 +1,7 @@
 """ImageNet weights from Hugging Face's hub, each pinned to a commit and a digest."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -77,10 +78,8 @@ def _fetch(name: str) -> tuple[str, Pin]:
 
     repo = f"timm/{name}.tv_in1k"
     pin = PINNED[name] or _recorded(name)
-    if pin:
-        cached = huggingface_hub.try_to_load_from_cache(repo, FILE, revision=pin.revision)
-        if isinstance(cached, str):
-            return cached, pin
+    if cached := _cached(repo, pin):
+        return cached
     url = huggingface_hub.hf_hub_url(repo, FILE, revision=pin.revision if pin else "main")
     try:
         # Asked even for a pinned version: without a network it fails at once, while the download
@@ -90,10 +89,34 @@ def _fetch(name: str) -> tuple[str, Pin]:
         return huggingface_hub.hf_hub_download(repo, FILE, revision=pin.revision), pin
     except (OSError, HTTPError) as error:
         raise FileNotFoundError(
-            f"the ImageNet weights of {name} are not cached and could not be fetched from the hub "
-            f"({type(error).__name__}: {error}). Fetch {FILE} of {repo} by hand, from {url}, and "
-            "pass its path. {padding} in a path stands for the padding mode"
+            f"the ImageNet weights of {name} were looked for in {_snapshots(repo)}, as any version "
+            f"of {FILE}{f' with the SHA-256 {pin.sha256}' if pin else ''}, and at {url} "
+            f"({type(error).__name__}: {error}). Fetch {FILE} of {repo} by hand and pass its path. "
+            "{padding} in a path stands for the padding mode"
         ) from error
+
+
+def _cached(repo: str, pin: Pin | None) -> tuple[str, Pin] | None:
+    """A file in the cache of the hub's client that has the pinned content, or the newest one."""
+    paths = _snapshots(repo).glob(f"*/{FILE}")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        # The client stores large files under their SHA-256; systems without links have copies.
+        stored = path.resolve().name
+        digest = stored if re.fullmatch("[0-9a-f]{64}", stored) else _digest(path)
+        if pin is None or digest == pin.sha256:
+            return str(path), pin or Pin(path.parent.name, digest)
+    return None
+
+
+def _snapshots(repo: str) -> Path:
+    from huggingface_hub import constants  # as in `_fetch`
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pin_of(commit: str | None, etag: str | None, url: str) -> Pin:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import socket
+from pathlib import Path
 
 import huggingface_hub
 import jax
@@ -14,6 +15,20 @@ from huggingface_hub import constants
 from posjax.encoders import load, load_with_info, names
 from posjax.encoders.weights.export import to_safetensors
 from posjax.encoders.weights.hub import FILE, PINNED, Pin
+
+
+def into_cache(repo, file, commit):
+    """Stores a file as the hub's client does: by its digest, with a link from the snapshot."""
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    content = file.read_bytes()
+    blob = folder / "blobs" / hashlib.sha256(content).hexdigest()
+    link = folder / "snapshots" / commit / file.name
+    for path in (blob, link):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    link.unlink(missing_ok=True)
+    link.symlink_to(blob)
+    return link
 
 
 class Hub:
@@ -42,11 +57,7 @@ class Hub:
 
     def download(self, repo, filename, revision):
         self.requests.append((repo, filename, revision))
-        return str(self.folder / revision / filename)
-
-    def cached(self, repo, filename, revision):
-        path = self.folder / revision / filename
-        return str(path) if (repo, filename, revision) in self.requests else None
+        return str(into_cache(repo, self.folder / revision / filename, revision))
 
 
 @pytest.fixture
@@ -55,7 +66,6 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hub.metadata)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", hub.cached)
     monkeypatch.setitem(PINNED, "resnet18", None)
     return hub
 
@@ -82,15 +92,37 @@ def test_a_file_with_another_digest_is_refused_and_not_recorded(
     hub, tmp_path, monkeypatch, variables_of
 ):
     hub.publish(variables_of("resnet18"), "a" * 40)
+    bent = huggingface_hub.HfFileMetadata("a" * 40, "1" * 64, "", None, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: bent)
+        with pytest.raises(ValueError, match="expected 1111"):
+            load("resnet18", "imagenet")
     monkeypatch.setitem(PINNED, "resnet18", Pin("a" * 40, "0" * 64))
     with pytest.raises(ValueError, match=r"model\.safetensors has the SHA-256 .*, expected 0000"):
         load("resnet18", "imagenet")
-    monkeypatch.setitem(PINNED, "resnet18", None)
-    bent = huggingface_hub.HfFileMetadata("a" * 40, "1" * 64, "", None, None)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: bent)
-    with pytest.raises(ValueError, match="expected 1111"):
-        load("resnet18", "imagenet")
     assert not (tmp_path / "hub-posjax-pins").exists()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_the_hubs_client_has_cached_is_taken_without_a_network(
+    pinned, hub, monkeypatch, variables_of
+):
+    hub.online = False
+    hub.publish(jax.tree.map(np.negative, variables_of("resnet18")), "a" * 40)
+    into_cache("timm/resnet18.tv_in1k", hub.file, "a" * 40)
+    other = hashlib.sha256(hub.file.read_bytes()).hexdigest()
+    hub.publish(variables_of("resnet18"), "b" * 40)
+    digest = hashlib.sha256(hub.file.read_bytes()).hexdigest()
+    if pinned:
+        # The commit is another one, the content the same.
+        monkeypatch.setitem(PINNED, "resnet18", Pin("c" * 40, digest))
+        with pytest.raises(FileNotFoundError, match=rf"snapshots, as any .* SHA-256 {digest}"):
+            load("resnet18", "imagenet")
+    into_cache("timm/resnet18.tv_in1k", hub.file, "b" * 40)
+    assert load_with_info("resnet18", "imagenet").digest in (
+        {digest} if pinned else {digest, other}
+    )
+    assert not hub.requests
 
 
 def test_a_hub_without_a_digest_is_refused(hub, monkeypatch):
@@ -118,7 +150,8 @@ def test_without_a_network_the_error_says_what_to_fetch(monkeypatch, tmp_path, n
     with pytest.raises(FileNotFoundError) as error:
         load(name, "imagenet")
     revision = PINNED[name].revision if PINNED[name] else "main"
-    for part in (f"timm/{name}.tv_in1k/resolve/{revision}/model.safetensors", "pass its path"):
+    place = f"models--timm--{name}.tv_in1k"
+    for part in (f"timm/{name}.tv_in1k/resolve/{revision}/", place, "pass its path"):
         assert part in str(error.value)
     assert "{padding}" in str(error.value)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
