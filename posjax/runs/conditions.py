@@ -116,6 +116,8 @@ def read_trained_weights(settings: Settings, chosen: Iterable[Condition]) -> Tra
     for (path, name), padding in files.items():
         loaded = encoders.read_weights(name, path, padding, 0)
         digests[path if paths.count(path) == 1 else f"{name}: {path}"] = loaded.digest
+        if loaded.reading:
+            notes.append(f"{path}: the weights are those {loaded.reading}")
         if settings.normalize == "encoder":
             statistics.add(loaded.statistics(path))
             if loaded.normalize is None:

@@ -31,6 +31,8 @@ def check_initial(job: Job) -> str:
     loaded = load_initial(job)
     if loaded is None:
         return RANDOM
+    if loaded.reading:
+        progress.note(f"weights: {_path(job)}: the weights are those {loaded.reading}")
     if loaded.normalize is None:
         progress.note(
             f"weights: {_path(job)} does not say how its images were normalised: normalize="

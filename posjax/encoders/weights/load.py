@@ -1,6 +1,7 @@
 """Weights of an encoder by the text that names them: a file, `imagenet` or `cifar10:MODE`."""
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ IMAGENET = "imagenet"
 class Loaded:
     """An encoder's variables, a SHA-256 that identifies them, and the statistics they expect.
 
-    The digest is that of their file. `normalize` is "imagenet" for the hub's weights, also where a
+    The digest is that of their file, and of the dict in it that was chosen. `normalize` is "imagenet" for the hub's weights, also where a
     file holds a copy of the pinned ones; or else the entry "normalize" of the file's metadata, or
     None where there is none. `reading` says which arrays of the file were taken, where that is not
     all of them by their names.
@@ -74,7 +75,10 @@ def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
         variables = from_torch(name, reading.arrays)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    return Loaded(variables, checkpoint.digest, normalize, str(reading))
+    digest = checkpoint.digest
+    if chosen:
+        digest = hashlib.sha256(f"{digest}#{reading.nest}".encode()).hexdigest()
+    return Loaded(variables, digest, normalize, str(reading))
 
 
 def weights_path(weights: str, name: str, mode: str) -> str:

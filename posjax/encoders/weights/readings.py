@@ -20,19 +20,15 @@ class Reading:
     left_out: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"of {self.nest!r}" if self.nest else "", self._prefix_text, self._rest_text]
-        return ", ".join(filter(None, parts))
-
-    @property
-    def _prefix_text(self) -> str:
-        return f"without {self.prefix!r} in front of their names" if self.prefix else ""
-
-    @property
-    def _rest_text(self) -> str:
-        if not self.left_out:
-            return ""
-        more = "" if len(self.left_out) <= _LISTED else f" and {len(self.left_out) - _LISTED} more"
-        return f"leaving out {', '.join(self.left_out[:_LISTED])}{more}"
+        """What was taken, where that is not the whole file by its names: `of 'model'`."""
+        more = len(self.left_out) - _LISTED
+        listed = ", ".join(self.left_out[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+        parts = {
+            f"of {self.nest!r}": self.nest,
+            f"with {self.prefix!r} in front of their names": self.prefix,
+            f"without {listed}": self.left_out,
+        }
+        return ", ".join(text for text, said in parts.items() if said)
 
 
 _LISTED = 10

@@ -46,7 +46,7 @@ def test_a_prefix_of_all_names_is_recognised_and_said(prefix, state):
     reading = read_as(NAME, checkpoint(root=under(prefix, state) | rest), chosen=False)
     assert reading.arrays.keys() == state.keys()
     assert str(reading) == (
-        f"without '{prefix}' in front of their names, leaving out n_averaged, criterion.weight"
+        f"with '{prefix}' in front of their names, without n_averaged, criterion.weight"
     )
 
 
@@ -88,6 +88,8 @@ def test_a_dict_of_a_file_is_chosen_by_its_name(state, tmp_path):
     for name in ("w.npz", "w#1.npz"):
         np.savez(tmp_path / name, **state)
         assert load_with_info(NAME, tmp_path / name).reading == ""
+    whole, chosen = (load_with_info(NAME, f"{tmp_path}/w.npz{nest}") for nest in ("", "#"))
+    assert whole.digest != chosen.digest  # two dicts of one file are not one encoder
     with pytest.raises(ValueError, match=r"w\.npz has no 'ema'; its dicts of arrays are the file"):
         encoders.read_checkpoint(f"{tmp_path}/w.npz#ema")
 
