@@ -19,10 +19,10 @@ IMAGENET = "imagenet"
 class Loaded:
     """An encoder's variables, a SHA-256 that identifies them, and the statistics they expect.
 
-    The digest is that of their file, and of the dict in it that was chosen. `normalize` is "imagenet" for the hub's weights, also where a
-    file holds a copy of the pinned ones; or else the entry "normalize" of the file's metadata, or
-    None where there is none. `reading` says which arrays of the file were taken, where that is not
-    all of them by their names.
+    The digest is that of their file, and of the dict in it that was chosen. `normalize` is
+    "imagenet" for the hub's weights, also where a file holds a copy of the pinned ones; or else the
+    entry "normalize" of the file's metadata, or None where there is none. `reading` says which
+    arrays of the file were taken, where that is not all of them by their names.
     """
 
     variables: Variables
