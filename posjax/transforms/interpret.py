@@ -80,7 +80,7 @@ class _Interpreter:
         jaxpr, consts = _opened(function)
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
-        def read(variable: Any) -> ArrayLike:
+        def read(variable: Any) -> Any:
             return variable.val if isinstance(variable, Literal) else values[variable]
 
         for number, equation in enumerate(jaxpr.eqns):
