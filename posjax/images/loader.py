@@ -212,7 +212,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     0 … 65535: divided by 257, rounded and clipped, where Pillow alone would clip all at 255.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        levels = np.rint(np.asarray(image, dtype=np.float64) / 257)
+        levels = np.rint(np.asarray(image, dtype=np.float32) / np.float32(257))
         image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
     # Pillow would warn that it drops a palette's alpha, which is what the docstring promises.
     image.info.pop("transparency", None)

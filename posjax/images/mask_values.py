@@ -66,37 +66,37 @@ def settle(pixels: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "h w"], str
     Raises:
         ValueError: the values may mean several things; the message starts with `name`.
     """
-    pixels = np.atleast_3d(pixels).astype(np.int64)
+    pixels = np.atleast_3d(pixels)
+    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     if pixels.shape[-1] in (2, 4):
         return _with_alpha(pixels[..., :-1], pixels[..., -1], name)
     if (pixels == pixels[..., :1]).all():
         return _grey(pixels[..., 0], name)
-    colours = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)
-    if len(colours) == 2 and not colours[0].any():
-        return _levels(np.where(pixels.any(axis=-1), 255, 0)), "one colour on black"
-    raise ValueError(
-        f"{name}: a mask of {len(colours)} colours; expected grey levels, or black and one colour"
-    )
+    painted = pixels.any(axis=-1)
+    colour = pixels.reshape(-1, pixels.shape[-1])[np.argmax(painted)]
+    if not painted.all() and ((pixels == colour).all(axis=-1) == painted).all():
+        return np.where(painted, np.uint8(255), np.uint8(0)), "one colour on black"
+    raise ValueError(f"{name}: a mask of several colours; expected grey levels, or black and one")
 
 
 def _grey(grey: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "h w"], str]:
-    lowest, highest = grey.min(), grey.max()
+    lowest, highest = int(grey.min()), int(grey.max())
     if lowest < 0:
         raise ValueError(f"{name}: a mask with negative values, down to {lowest}")
-    if highest == 0:
-        return _levels(grey), "empty"
-    if highest == 1:
-        return _levels(grey * 255), "0 and 1"
-    values = np.unique(grey)
-    if values.tolist() == [0, 1, 255]:
-        raise ValueError(f"{name}: a mask of the values 0, 1 and 255: 1 or 255 may be salient")
+    if highest <= 1:
+        return grey.astype(np.uint8) * np.uint8(255), "0 and 1" if highest else "empty"
     most = 255 if highest <= 255 else 65535
-    if highest <= most // 2:
+    if highest > most or highest <= most // 2:
         raise ValueError(
             f"{name}: a mask with values up to {highest}; expected 0 and 1, or up to {most}"
         )
+    values = np.unique(grey).tolist()
+    if values == [0, 1, 255]:
+        raise ValueError(f"{name}: a mask of the values 0, 1 and 255: 1 or 255 may be salient")
     meaning = f"0 and {most}" if set(values) <= {0, most} else f"grey levels up to {most}"
-    return _levels(np.rint(grey * (255 / most))), meaning
+    # 257 is 65535 / 255.
+    levels = grey if most == 255 else (grey.astype(np.uint32) + 128) // 257
+    return levels.astype(np.uint8), meaning
 
 
 def _with_alpha(
@@ -111,10 +111,6 @@ def _with_alpha(
     if ((levels > HALF) != opaque).any():
         raise ValueError(f"{name}: the colours of the mask and its alpha channel differ")
     return levels, meaning
-
-
-def _levels(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    return values.astype(np.uint8)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

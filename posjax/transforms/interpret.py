@@ -80,8 +80,8 @@ class _Interpreter:
         jaxpr, consts = _opened(function)
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
-        def read(variable: Any) -> Any:
-            return variable.val if isinstance(variable, Literal) else values[variable]
+        def read(variable: Any) -> ArrayLike:
+            return _plain(variable.val if isinstance(variable, Literal) else values[variable])
 
         for number, equation in enumerate(jaxpr.eqns):
             name = str(equation.source_info.name_stack)
@@ -186,6 +186,11 @@ def _functions(params: Mapping[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
 
 def _opened(function: Jaxpr | ClosedJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
     return (function, ()) if isinstance(function, Jaxpr) else (function.jaxpr, function.consts)
+
+
+def _plain(value: Any) -> ArrayLike:
+    # Before jax 0.8, some constants are of a type that operations do not take.
+    return value if isinstance(value, ArrayLike) else np.asarray(value)
 
 
 def _split(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:

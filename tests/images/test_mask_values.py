@@ -44,9 +44,10 @@ def test_values_that_mean_one_thing_are_settled(pixels, levels, meaning):
         (PLACES * 20, "values up to 20"),
         (np.array([[0, 1, 255]]), "the values 0, 1 and 255"),
         (PLACES * 300, "values up to 300; expected 0 and 1, or up to 65535"),
+        (PLACES * 70000, "values up to 70000"),
         (-PLACES, "negative values, down to -1"),
-        (coloured(COLOUR, COLOUR[::-1]), "a mask of 2 colours"),
-        (np.arange(18).reshape(2, 3, 3), "a mask of 6 colours"),
+        (coloured(COLOUR, COLOUR[::-1]), "a mask of several colours"),
+        (np.arange(18).reshape(2, 3, 3), "a mask of several colours"),
         (np.dstack([WHITE, 255 - WHITE]), "its alpha channel differ"),
     ],
 )

@@ -59,8 +59,8 @@ def test_spc_in_a_ring_is_scipys_over_its_cells(name, side):
         inside = rings() == ring
         for i, of_cells in enumerate(np.asarray(cells(values))):
             expected = scipy.stats.spearmanr(of_cells[inside], goal_cells[inside]).statistic
-            # Two cells of a prediction that differ by rounding alone may change places.
-            np.testing.assert_allclose(actual[i, ring], expected, atol=5e-4)
+            # Cells of a prediction that differ by rounding alone may change places.
+            np.testing.assert_allclose(actual[i, ring], expected, atol=2e-3)
 
 
 def test_a_ring_that_is_constant_has_no_spc():
