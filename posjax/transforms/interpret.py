@@ -190,7 +190,8 @@ def _opened(function: Jaxpr | ClosedJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
 
 def _plain(value: Any) -> ArrayLike:
     # Before jax 0.8, some constants are of a type that operations do not take.
-    return value if isinstance(value, ArrayLike) else np.asarray(value)
+    numbers = jax.Array | np.ndarray | np.generic | bool | int | float | complex
+    return value if isinstance(value, numbers) else np.asarray(value)
 
 
 def _split(values: Sequence[Any], counts: Sequence[int]) -> list[Sequence[Any]]:
