@@ -2,7 +2,14 @@
 
 from posjax.encoders.blocks import ReceptiveField, Stages
 from posjax.encoders.cpu import quick_on_cpu
-from posjax.encoders.factory import check_padding, create, margins, names, padded_layers
+from posjax.encoders.factory import (
+    check_padding,
+    create,
+    has_head,
+    margins,
+    names,
+    padded_layers,
+)
 from posjax.encoders.frozen import (
     DTYPES,
     NONE,
@@ -51,6 +58,7 @@ __all__ = [
     "create",
     "from_torch",
     "frozen",
+    "has_head",
     "layer_modes",
     "load",
     "load_with_info",

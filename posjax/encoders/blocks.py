@@ -1,4 +1,4 @@
-"""What VGG and ResNet share: the padded convolution layer and the refusal of small images."""
+"""What all encoders share: the padded convolution layer and the refusal of small images."""
 
 import bisect
 import contextlib
@@ -85,9 +85,9 @@ def is_valid(mode: Mode) -> bool:
 
 
 class Backbone(nn.Module):
-    """What VGG and ResNet have in common: stages from images, and class scores from stages.
+    """What all encoders have in common: stages from images, and class scores from stages.
 
-    A subclass gives `stages`, `_head` and `receptive_fields`. `padding` and `pool_padding` are
+    A subclass gives `stages` and `receptive_fields`, and `_head` if it can have a classifier. `padding` and `pool_padding` are
     those of `create`. In training BatchNorm's statistics are taken over all devices of `axis_name`.
     """
 
@@ -123,11 +123,11 @@ class Backbone(nn.Module):
             return self.scores(images, train=train)
 
     def scores(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Array:
-        """`logits`, with the bare error of the layer that finds its map too small."""
+        """As `logits`, but a map that is too small raises the layer's own error."""
         return self._head(self.stages(images, train=train), train=train)
 
     def stages(self, images: Float[Arrays, "n h w 3"], *, train: bool = False) -> Stages:
-        """`__call__`, with the bare error of the layer that finds its map too small."""
+        """As `__call__`, but a map that is too small raises the layer's own error."""
         raise NotImplementedError
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:

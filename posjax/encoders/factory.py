@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from posjax.encoders.aligned import AlignedEncoder, aligned_margins
+from posjax.encoders.blocks import Backbone
 from posjax.encoders.modes import layers_that_pad
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
@@ -34,12 +35,17 @@ _MAKERS = {
 
 
 def names() -> tuple[str, ...]:
-    """The encoders that `create` knows, by torchvision's names.
+    """The encoders that `create` knows: torchvision's names, and some others.
 
     resnet20, 32, 44, 56 and 110 are CIFAR's. vgg8_bn_quarter has one convolution in each block and
     a quarter of VGG's channels. pixels is the image itself.
     """
     return tuple(_MAKERS)
+
+
+def has_head(name: str) -> bool:
+    """Whether an encoder can have a classifier head."""
+    return type(_MAKERS[name]())._head is not Backbone._head
 
 
 def create(
@@ -55,7 +61,7 @@ def create(
         name: one of `names()`.
         padding: the mode of every convolution, a text as `Padding` reads it, or a function from a
             layer's name, as in PyTorch, to its mode.
-        pool_padding: the same for the pool of the ImageNet ResNets' stem (`maxpool`), or
+        pool_padding: the mode of the one pool that pads, `maxpool` of the ImageNet ResNets, or
             `lowest`, which pads with −inf as PyTorch does; by default the convolutions' mode.
         num_classes: with a number, the encoder also has the classifier head of its paper:
             `apply(variables, images, method="logits")`.
@@ -68,8 +74,8 @@ def create(
         raise ValueError(f"encoder {name!r} is unknown; expected one of {', '.join(names())}")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
-    if name == PIXELS and num_classes is not None:
-        raise ValueError("pixels have no classifier head: leave num_classes out")
+    if num_classes is not None and not has_head(name):
+        raise ValueError(f"{name} has no classifier head: leave num_classes out")
     if isinstance(padding, str | Padding):
         padding = check_padding(name, Padding.parse(padding))
     if isinstance(pool_padding, str) and pool_padding != "lowest":

@@ -1,7 +1,7 @@
 """Padding modes: what a layer sees beyond the border of its map.
 
-A mode is a word, which is compiled in, or an integer array, the word's place in `MODES`, which is
-data: one compiled program then serves every mode that keeps the size.
+A mode is a word, fixed when a program is compiled, or an integer, the word's place in `MODES`,
+which may change between calls: one program then serves every mode that keeps the size.
 """
 
 import functools
@@ -27,6 +27,8 @@ REPEATING: dict[str, Literal["reflect", "edge", "wrap", "symmetric"]] = {
     "circular": "wrap",
     "symmetric": "symmetric",
 }
+# The modes under which the same number stands everywhere beyond the border.
+CONSTANT = {"zeros": 0, "partial": 0}
 
 
 class InputTooSmall(ValueError):
@@ -71,8 +73,8 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
         partial     1234 → 00 1234 00     the convolution rescales its response, see `conv`
         valid       1234 → 1234           no padding
 
-    The modes are those of `torch.nn.Conv2d(padding_mode=...)` and of `numpy.pad`. Like PyTorch, a
-    mode mirrors or wraps once at most.
+    All but `partial` and `valid` are those of `torch.nn.Conv2d(padding_mode=...)` or `numpy.pad`.
+    Like PyTorch, a mode mirrors or wraps once at most.
 
     A `mode` that is an integer, see `mode_index`, may be traced. Nothing then checks that the map
     is large enough: the caller does, by `check_fits`.
@@ -89,8 +91,8 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
         return x
     if isinstance(mode, str):
         check_fits((x.shape[1], x.shape[2]), widths, mode)
-        if mode not in REPEATING:
-            return jnp.pad(x, ((0, 0), *widths, (0, 0)))
+        if mode in CONSTANT:
+            return jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=CONSTANT[mode])
     return pad_axes(x, {1: widths[0], 2: widths[1]}, mode)
 
 
@@ -103,8 +105,7 @@ def pad_axes(
     if not widths:
         return x
     (axis, pair), *others = widths.items()
-    # The corners come from the strips. Padding one axis of the map and then the other would make
-    # XLA write the map to memory in between.
+    # The strips are padded, not the whole map twice: XLA would store the map in between.
     before, after = _beyond(x, pair, index, axis)
     parts = [pad_axes(part, dict(others), mode) for part in (*before, x, *after)]
     return jnp.concatenate(parts, axis=axis)
@@ -126,11 +127,12 @@ def _beyond(
 ) -> tuple[list[Array], list[Array]]:
     """The lines before and behind an array along an axis, one by one."""
     tables = _sources(x.shape[axis], widths)
-    pixels, repeats = (
+    pixels, repeats, constants = (
         t[index] if isinstance(index, int) else jnp.asarray(t)[index] for t in tables
     )
+    constant = jnp.asarray(constants, x.dtype)
     lines = [
-        jnp.where(repeats, lax.dynamic_index_in_dim(x, pixels[i], axis), 0)
+        jnp.where(repeats, lax.dynamic_index_in_dim(x, pixels[i], axis), constant)
         for i in range(sum(widths))
     ]
     return lines[: widths[0]], lines[widths[0] :]
@@ -139,8 +141,8 @@ def _beyond(
 @functools.cache
 def _sources(
     size: int, widths: tuple[int, int]
-) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"]]:
-    """For each mode, the pixels that stand beyond the border, and whether it repeats any.
+) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"], Float[np.ndarray, " modes"]]:
+    """For each mode, the indices of pixels beyond the border, whether it uses them, its constant.
 
     Modes that need a larger map get arbitrary pixels.
     """
@@ -150,4 +152,5 @@ def _sources(
         if mode in REPEATING and size >= smallest_size(widths, mode):
             row = np.pad(np.arange(size), widths, mode=REPEATING[mode])
             pixels[index] = np.delete(row, np.s_[before : before + size])
-    return pixels, np.array([mode in REPEATING for mode in MODES])
+    repeats = np.array([mode in REPEATING for mode in MODES])
+    return pixels, repeats, np.array([CONSTANT.get(mode, 0) for mode in MODES], np.float32)

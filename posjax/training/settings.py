@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from posjax import encoders
-from posjax.encoders import DTYPES, PIXELS, RANDOM, STATISTICS, Padding
+from posjax.encoders import DTYPES, RANDOM, STATISTICS, Padding
 from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
 
 SCHEDULES = ("one_cycle", "cosine")
-_ENCODERS = tuple(name for name in encoders.names() if name != PIXELS)
+_ENCODERS = tuple(name for name in encoders.names() if encoders.has_head(name))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,8 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     with custom derivatives, which lose those where something inside pads.
 
     The result is a function of the same arguments and can be compiled, mapped and differentiated:
-    `jax.grad(repad(f, …))`. To repad a gradient is refused. Compile it by `jax.jit`, because
+    `jax.grad(repad(f, …))`. A gradient cannot be repadded:
+    repad the function first, then differentiate. Compile it by `jax.jit`, because
     uncompiled it is traced anew in each call. A convolution that is written as a matrix product is
     no convolution to it, and padding that is computed before another operation is not seen.
 

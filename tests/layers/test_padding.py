@@ -68,9 +68,10 @@ def test_valid_ignores_the_widths():
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_bfloat16_stays_bfloat16(mode):
     x, widths = jnp.asarray(image(3, 4), "bfloat16"), ((1, 2), (2, 1))
-    padded = pad(x, widths, mode)
-    assert padded.dtype == "bfloat16"
-    np.testing.assert_array_equal(np.float32(padded), numpy_pad(np.float32(x), widths, mode))
+    for chosen in (mode, jnp.int32(mode_index(mode))):
+        padded = pad(x, widths, chosen)
+        assert padded.dtype == "bfloat16"
+        np.testing.assert_array_equal(np.float32(padded), numpy_pad(np.float32(x), widths, mode))
 
 
 @pytest.mark.parametrize("mode", MODES)

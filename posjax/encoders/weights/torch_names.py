@@ -9,8 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from posjax.encoders.blocks import abstract_init
-from posjax.encoders.factory import create, names
-from posjax.encoders.pixels import PIXELS
+from posjax.encoders.factory import create, has_head, names
 
 Variables = dict[str, dict]
 HEAD_LAYERS = ("classifier", "fc", "linear")  # the first parts of the names of classifier heads
@@ -64,12 +63,12 @@ def _message(name: str, arrays: Mapping[str, np.ndarray], wrong: dict[str, list[
     fitting = [
         other
         for other in names()
-        if other not in (name, PIXELS) and not any(problems(other, arrays).values())
+        if other != name and has_head(other) and not any(problems(other, arrays).values())
     ]
     if fitting:
         start = f"these are the weights of {' or '.join(fitting)}, not of {name}"
     elif not set(entries(name, None)) & set(arrays):
-        start = f"none of their names is one of {name}'s, such as {next(iter(entries(name, None)))}"
+        start = f"no layer of {name} is among them, such as {next(iter(entries(name, None)))}"
     else:
         start = f"these are not the weights of {name}"
     lists = [
