@@ -87,8 +87,9 @@ def is_valid(mode: Mode) -> bool:
 class Backbone(nn.Module):
     """What all encoders have in common: stages from images, and class scores from stages.
 
-    A subclass gives `stages` and `receptive_fields`, and `_head` if it can have a classifier. `padding` and `pool_padding` are
-    those of `create`. In training BatchNorm's statistics are taken over all devices of `axis_name`.
+    A subclass gives `stages` and `receptive_fields`, and `_head` if it can have a classifier.
+    `padding` and `pool_padding` are those of `create`. In training BatchNorm's statistics are taken
+    over all devices of `axis_name`.
     """
 
     padding: PaddingLike = "zeros"

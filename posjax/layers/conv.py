@@ -20,8 +20,8 @@ def conv(
     """Convolution padded by kernel // 2 pixels on every side, the geometry of PyTorch.
 
     `mode` is a word of `MODES`, or an integer as `pad` takes it. XLA's SAME padding differs: it
-    puts the odd row of a strided convolution on the other side. Where the mode is
-    the word `zeros` or `partial`, XLA's convolution pads. Under `partial` the response before the bias is scaled by
+    puts the odd row of a strided convolution on the other side. Where the mode is the word `zeros`
+    or `partial`, XLA's convolution pads. Under `partial` the response before the bias is scaled by
     (taps of the kernel) / (taps inside the map): Liu et al. 2018 (arXiv 1811.11718), equation 4.
 
     Raises:

@@ -102,7 +102,7 @@ def test_head_is_there_with_classes_only(name, head):
         ("resnet18", {"padding": "lowest"}, "'lowest' is unknown"),
         ("vgg16", {"num_classes": 0}, "1 or more, not 0"),
         ("vgg16", {"num_classes": -1}, "1 or more, not -1"),
-        ("pixels", {"num_classes": 2}, "pixels have no classifier head"),
+        ("pixels", {"num_classes": 2}, "pixels has no classifier head"),
         ("vgg11", {"padding": "zeros+each=reflect"}, "names each; layers of vgg11 that pad"),
         ("vgg11", {"padding": "zeros+features.1=reflect"}, "names features.1; .*features.0, fea"),
         ("pixels", {"padding": "zeros+conv1=reflect"}, "names conv1; layers .* are none"),
