@@ -44,7 +44,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     store.check()
     # Devices and folders may differ between hosts.
     common = {
-        "precision": runtime.matmul_precision(),
+        **runtime.arithmetic(),
         "weight_digests": plan.weights.digests,
         "image_digests": plan.sets.digests,
         "statistics": plan.weights.statistics,

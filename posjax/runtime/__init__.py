@@ -28,7 +28,8 @@ from posjax.runtime.multihost import (
     local_indices,
     local_range,
 )
-from posjax.runtime.precision import matmul_precision, rounding_step
+from posjax.runtime.precision import arithmetic, check_jax, matmul_precision, rounding_step
+from posjax.runtime.randomness import drawing, random_key
 from posjax.runtime.stopping import stop_requests
 from posjax.runtime.waits import Waits
 
@@ -37,10 +38,13 @@ __all__ = [
     "Checkpoints",
     "Waits",
     "all_gather_object",
+    "arithmetic",
     "broadcast_object",
+    "check_jax",
     "check_same",
     "describe_devices",
     "distributed",
+    "drawing",
     "gather_rows",
     "global_devices",
     "global_indices",
@@ -53,6 +57,7 @@ __all__ = [
     "locked",
     "matmul_precision",
     "pmap",
+    "random_key",
     "replicate",
     "rounding_step",
     "shard_batch",

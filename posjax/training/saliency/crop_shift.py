@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax import encoders, runtime
 from posjax.images import Kept, Source, batches, open_source, select
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, plain_path, result_fields, setting
 from posjax.runs.image_sets import ImagePlan
 from posjax.runs.workdir import Workdir
 from posjax.runtime import write_atomically, write_rows
@@ -30,7 +30,7 @@ class ShiftSettings:
     networks: tuple[str, ...] = setting(
         help="Files network.safetensors that train_dense left; * stands for any.", result=False
     )
-    images: str = setting(help="Folder of images, or tfds:NAME[:SPLIT].")
+    images: str = setting(help="Folder of images, or tfds:NAME[:SPLIT].", parse=plain_path)
     num_train: int = setting(
         0,
         "Images to leave out: the first by name, which the networks were trained on.",

@@ -35,18 +35,22 @@ class SaliencySettings(TrainingSettings):
     their names.
     """
 
-    images: str = setting(help="Folder of images to train on, or tfds:NAME[:SPLIT].")
+    images: str = setting(
+        help="Folder of images to train on, or tfds:NAME[:SPLIT].", parse=plain_path
+    )
     masks: str | None = setting(
         None,
         "Folder of the masks of images, of the same names except for their ending. tfds: brings "
         "its masks.",
+        parse=plain_path,
     )
     test_images: str | None = setting(
         None,
         "Folder of images to test on, or tfds:NAME[:SPLIT].",
+        parse=plain_path,
         default_text="those of images behind the first num_train, in the order of their names",
     )
-    test_masks: str | None = setting(None, "Folder of the masks of test_images.")
+    test_masks: str | None = setting(None, "Folder of the masks of test_images.", parse=plain_path)
 
     with_head: ClassVar[bool] = False
 
