@@ -86,11 +86,12 @@ def check_fields(settings: Any) -> None:
 def _parsed_axis(field: dataclasses.Field, values: Any) -> tuple[Any, ...]:
     if not isinstance(values, tuple):
         raise ValueError(f"{field.name} needs a tuple of values, found {values!r}")
+    parsed = tuple(_parsed(field, value) for value in values)
     is_empty = not values and field.metadata.get("needs_values", True)
-    if is_empty or len(set(values)) < len(values):
+    if is_empty or len(set(parsed)) < len(parsed):
         shown = ", ".join(map(str, values))
         raise ValueError(f"{field.name} needs one or more different values, found ({shown})")
-    return tuple(_parsed(field, value) for value in values)
+    return parsed
 
 
 def _parsed(field: dataclasses.Field, value: Any) -> Any:

@@ -15,7 +15,7 @@ from posjax.encoders import Padding
 from posjax.encoders.weights.export import to_safetensors
 from posjax.images import HALF, Masked, open_masked
 from posjax.probes.trainer import Variables
-from posjax.runs.fields import setting
+from posjax.runs.fields import plain_path, setting
 from posjax.training.augment import central
 from posjax.training.dataset import Dataset
 from posjax.training.saliency.measures import saliency_measures
