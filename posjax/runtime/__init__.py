@@ -15,6 +15,7 @@ from posjax.runtime.devices import (
 )
 from posjax.runtime.files import write_atomically, write_rows
 from posjax.runtime.locks import locked
+from posjax.runtime.memory import Need, check_memory, memory_bytes
 from posjax.runtime.multihost import (
     all_gather_object,
     broadcast_object,
@@ -36,11 +37,13 @@ from posjax.runtime.waits import Waits
 __all__ = [
     "BATCH_AXIS",
     "Checkpoints",
+    "Need",
     "Waits",
     "all_gather_object",
     "arithmetic",
     "broadcast_object",
     "check_jax",
+    "check_memory",
     "check_same",
     "describe_devices",
     "distributed",
@@ -56,6 +59,7 @@ __all__ = [
     "local_range",
     "locked",
     "matmul_precision",
+    "memory_bytes",
     "pmap",
     "random_key",
     "replicate",
