@@ -17,7 +17,7 @@ _NEEDED = {
     "jax_no_tracing": (False,),
     "jax_numpy_rank_promotion": ("allow", "warn"),
     **{
-        f"jax_transfer_guard{way}": (None, "allow", "log", "log_explicit")
+        f"jax_transfer_guard{way}": ("allow", None, "log", "log_explicit")
         for way in ("", "_host_to_device", "_device_to_host", "_device_to_device")
     },
 }

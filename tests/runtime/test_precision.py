@@ -44,7 +44,7 @@ def test_the_coarsest_arithmetic_counts(dtype, platform, precision, bits):
     [
         (jax.debug_nans(True), "jax_debug_nans=True.*expected False: unset JAX_DEBUG_NANS"),
         (jax.numpy_rank_promotion("raise"), "jax_numpy_rank_promotion=raise.*expected allow"),
-        (jax.transfer_guard("disallow"), "jax_transfer_guard.*=disallow.*expected None"),
+        (jax.transfer_guard("disallow"), "jax_transfer_guard.*=disallow.*expected allow"),
     ],
 )
 def test_what_lets_no_run_get_to_its_end_is_refused_before_it_begins(setting, said):
