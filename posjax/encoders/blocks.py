@@ -53,10 +53,11 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Arrays, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Convolves in `dtype`; the parameters stay in float32."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
+        kernel = self.param("kernel", he_normal, shape, jnp.float32).astype(self.dtype)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            bias = bias.astype(self.dtype)
         return conv(x.astype(self.dtype), kernel, bias, stride=self.stride, mode=self.mode)
 
 

@@ -23,6 +23,7 @@ from posjax.encoders.weights import Loaded, load_with_info, weights_path
 from posjax.encoders.weights.torch_names import HEAD_LAYERS
 from posjax.layers import Arrays, InputTooSmall
 from posjax.layers.network_padding import VALID, Padding
+from posjax.runtime import drawing, random_key
 
 RANDOM = "random"
 NONE = "none"  # the weights of the pixels
@@ -169,7 +170,8 @@ def read_weights(name: str, weights: str, padding: Padding, seed: int) -> Loaded
 # Cached, because all padding modes of a run share the weights.
 @functools.lru_cache(maxsize=4)
 def _random_weights(name: str, seed: int) -> Loaded:
-    variables = jax.device_get(_init(name)(jax.random.key(seed)))
+    with drawing():
+        variables = jax.device_get(_init(name)(random_key(seed)))
     return Loaded(variables, _digest(variables), "none")
 
 
@@ -187,7 +189,8 @@ def _file_weights(name: str, path: str, stamp: tuple[int, int] | None) -> Loaded
 def _init(name: str) -> Callable[[jax.Array], Any]:
     encoder = create(name)  # zero padding fits every image
     quick = {"xla_backend_optimization_level": 1}  # it runs once
-    return jax.jit(lambda key: encoder.init(key, jnp.zeros((1, 32, 32, 3))), compiler_options=quick)
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    return jax.jit(lambda key: encoder.init(key, image), compiler_options=quick)
 
 
 def _digest(variables: Any) -> str:

@@ -159,5 +159,7 @@ def _address(encoder: Encoder, images: Source, options: EncodingOptions) -> str:
         # A CPU may not take what a TPU multiplied in bfloat16 for its own float32.
         "rounding": runtime.rounding_step(encoder.dtype, platform, precision),
         **encoder.fingerprint(),
+        # As files were named before it counted.
+        **({"x64": True} if runtime.arithmetic()["x64"] else {}),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]

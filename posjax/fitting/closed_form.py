@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -100,13 +99,11 @@ def check_room(columns: int, devices: Sequence[jax.Device]) -> int:
     """
     on_devices = sum(device.platform == "cpu" for device in devices) * 3 * gram_bytes(columns) // 2
     needed = max(4 * gram_bytes(columns), gram_bytes(columns) + on_devices)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise ValueError(
-            f"solver=ridge needs {needed / 1e9:,.1f} GB of memory for the Gram matrix of "
-            f"{columns:,} columns (kernel size² × channels), and this machine has "
-            f"{there / 1e9:,.1f} GB: choose fewer stages or smaller kernel_sizes"
-        )
+    what = f"solver=ridge, for the Gram matrix of {columns:,} columns (kernel size² × channels),"
+    smaller = "choose fewer stages or smaller kernel_sizes"
+    on_each = 3 * gram_bytes(columns) // 2
+    runtime.check_memory([runtime.Need(what, smaller, needed)], devices[:1])
+    runtime.check_memory([runtime.Need(what, smaller, device=on_each)], devices)
     return needed
 
 

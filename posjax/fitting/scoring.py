@@ -105,7 +105,11 @@ def score_step(
             if _has_profile(readout):
                 return *whole, ring_spc(prediction, goal, rounding), error_cells(prediction, goal)
             n = len(prediction)
-            return *whole, jnp.zeros((n, RINGS)), jnp.zeros((n, CELLS, CELLS))
+            return (
+                *whole,
+                jnp.zeros((n, RINGS), jnp.float32),
+                jnp.zeros((n, CELLS, CELLS), jnp.float32),
+            )
 
         responses = _respond(readout, variables, readout.align(stages))
         shuffled = jnp.isin(jnp.arange(len(goals)), jnp.array(per_image, int))

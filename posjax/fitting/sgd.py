@@ -122,10 +122,11 @@ def batch_rows(count: int, batch_size: int, epoch: int) -> list[np.ndarray]:
 def _initial_variables(readouts: Readouts, features: Features) -> Any:
     row = np.arange(min(1, len(features)))  # only sizes matter
     keys = [
-        jax.random.fold_in(jax.random.key(cast(int, seed)), MAPS.index(task.map))
+        jax.random.fold_in(runtime.random_key(cast(int, seed)), MAPS.index(task.map))
         for task, seed in zip(readouts.tasks, readouts.seeds, strict=True)
     ]
-    return _init(readouts.readout, jnp.stack(keys), features.rows(row, readouts.stages))
+    with runtime.drawing():
+        return _init(readouts.readout, jnp.stack(keys), features.rows(row, readouts.stages))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -30,10 +30,10 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """Normalises each channel by its running (or, in training, its batch) statistics."""
         channels = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        var = self.variable("batch_stats", "var", jnp.ones, channels)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if train:
             used_mean, used_var, count = _batch_statistics(x, mask, axis_name)
             if not self.is_initializing():

@@ -1,21 +1,23 @@
 """A run of PPP: patterns of every encoder and padding mode, beside the scores of readouts."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from posjax import encoders, runtime
 from posjax.encoders import PIXELS, VALID
 from posjax.images import Kept
 from posjax.ppp.measure import Geometry, check_count, crop_geometry, patterns
 from posjax.ppp.pattern import SCORES, Patterns, score_interval
 from posjax.runs.conditions import conditions, load_encoder
 from posjax.runs.image_sets import ImagePlan, open_training
+from posjax.runs.memory import images_need
 from posjax.runs.plan import Plan, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir
-from posjax.runtime import write_rows
+from posjax.runtime import Need, write_rows
 
 
 def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> Patterns:
@@ -35,6 +37,7 @@ def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -
     check_count(len(plan.sets.train))
     names = [name for name in settings.encoder if name != PIXELS]
     places = {name: crop_geometry(name, settings.image_size) for name in names}
+    runtime.check_memory(_needs(settings, places.items(), len(plan.devices)), plan.devices)
     Workdir(settings.workdir).claim(settings.identity(), plan.about)
     for name, place in places.items():
         say(
@@ -82,18 +85,32 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"weights: PPP takes one, not {', '.join(settings.weights)}")
 
 
+def _needs(
+    settings: Settings, places: Iterable[tuple[str, Geometry]], devices: int
+) -> Iterator[Need]:
+    """What the encoders take for whole images."""
+    images = -(-_batch_size(settings) // devices)
+    for name, place in places:
+        shapes = encoders.stage_shapes(name, None, place.image_size)
+        yield images_need(shapes, place.image_size, images, settings.dtype)
+
+
+def _batch_size(settings: Settings) -> int:
+    return min(settings.batch_size, 4)
+
+
 def _measure(
     settings: Settings, places: Mapping[str, Geometry], images: ImagePlan, plan: Plan
 ) -> Patterns:
     kept = {side: Kept(open_training(settings, side), side, images.place) for side in images}
-    batch_size = min(settings.batch_size, 4)
+    batch_size = _batch_size(settings)
     measured: Patterns = {}
     for name, place in places.items():
         chosen = [c for c in conditions(settings) if c.encoder == name and not c.control]
-        encoders = [load_encoder(settings, condition) for condition in chosen]
+        loaded = [load_encoder(settings, condition) for condition in chosen]
         # Encoders that share their weights share what they see within the true surroundings.
-        for digest in dict.fromkeys(encoder.digest for encoder in encoders):
-            alike = [encoder for encoder in encoders if encoder.digest == digest]
+        for digest in dict.fromkeys(encoder.digest for encoder in loaded):
+            alike = [encoder for encoder in loaded if encoder.digest == digest]
             source = kept[place.image_size]
             stages = patterns(alike, source, place, batch_size=batch_size, devices=plan.devices)
             for encoder, by_stage in zip(alike, stages, strict=True):

@@ -45,8 +45,8 @@ def no_sums(readout: Readout, shift: Float[Arrays, " c"]) -> Compensated:
     """The sums over no images of stages with as many channels as `shift` has."""
     columns = readout.kernel_size**2 * len(shift)
     rows = [len(r) for _, r in readout.upsampling_factors()]
-    gram = tuple(jnp.zeros((b - a, columns - a)) for a, b in _blocks(columns))
-    sums = Sums(gram, jnp.zeros((rows[0] * rows[1], columns)))
+    gram = tuple(jnp.zeros((b - a, columns - a), jnp.float32) for a, b in _blocks(columns))
+    sums = Sums(gram, jnp.zeros((rows[0] * rows[1], columns), jnp.float32))
     return Compensated(sums, jax.tree.map(jnp.zeros_like, sums))
 
 

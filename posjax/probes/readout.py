@@ -151,8 +151,8 @@ class ReadoutConv(nn.Module):
         """The response [n, h2, w2, features]."""
         inputs = sum(x.shape[-1] for x in maps)
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         if self.features == 1:
             return conv_as_matmul(maps, kernel, size=self.size, padding=self.padding) + bias
         (x,) = maps

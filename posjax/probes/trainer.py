@@ -132,7 +132,7 @@ def train_step(
     are those of the batch of all devices. `jax.vmap` over `state` and `target` trains many
     readouts on one batch of features.
     """
-    mask = jnp.ones(features[0].shape[0]) if mask is None else mask
+    mask = jnp.ones(features[0].shape[0], jnp.float32) if mask is None else mask
 
     def total(tree: Any) -> Any:
         return tree if axis_name is None else lax.psum(tree, axis_name)

@@ -3,11 +3,17 @@
 import dataclasses
 import json
 import math
+import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 NOT_GIVEN = object()
+# A `Path` has one of the two slashes.
+_ADDRESS = re.compile(r"[a-zA-Z][\w+.-]+:/+")
+# Words that stand for something else than a file or folder of that name.
+_WORDS = ("black", "cifar10", "dead_leaves", "imagenet", "noise", "random", "white")
 
 MANUAL_DIR: dict[str, Any] = {
     "help": "Folder of archives downloaded by hand for tfds: datasets, such as DUTS-TR.zip.",
@@ -22,6 +28,17 @@ DEVICES: dict[str, Any] = {
     "result": False,
 }
 """The arguments of `setting` for the field `devices` of every program."""
+
+
+def plain_path(text: str) -> str:
+    """The same file or folder under one name: `photos` for `photos/`, `./photos` and `.//photos`.
+
+    What is no path stays as it is, and so does `./noise`: `noise` alone is a generator.
+    """
+    if not text or text.startswith("tfds:"):
+        return text
+    plain = str(Path(text).expanduser())
+    return text if plain in _WORDS else plain
 
 
 def setting(
@@ -51,8 +68,11 @@ def setting(
 def check_fields(settings: Any) -> None:
     """Parses and checks every field of a settings object, in its `__post_init__`.
 
+    Paths become absolute.
+
     Raises:
-        ValueError: a value is unknown or out of range; the message begins with the field's name.
+        ValueError: a value is unknown, out of range, or an address such as gs://BUCKET; the message
+            begins with the field's name.
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -66,15 +86,24 @@ def check_fields(settings: Any) -> None:
 def _parsed_axis(field: dataclasses.Field, values: Any) -> tuple[Any, ...]:
     if not isinstance(values, tuple):
         raise ValueError(f"{field.name} needs a tuple of values, found {values!r}")
+    parsed = tuple(_parsed(field, value) for value in values)
     is_empty = not values and field.metadata.get("needs_values", True)
-    if is_empty or len(set(values)) < len(values):
+    if is_empty or len(set(parsed)) < len(parsed):
         shown = ", ".join(map(str, values))
         raise ValueError(f"{field.name} needs one or more different values, found ({shown})")
-    return tuple(_parsed(field, value) for value in values)
+    return parsed
 
 
 def _parsed(field: dataclasses.Field, value: Any) -> Any:
     name, about = field.name, field.metadata
+    if isinstance(value, str | Path) and (scheme := _ADDRESS.match(str(value))):
+        address = f"{scheme[0].rstrip('/')}//{str(value)[scheme.end() :]}"
+        raise ValueError(
+            f"{name}: {address} is an address, expected a file or folder of this machine: copy it, "
+            "or mount it and name the folder"
+        )
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
     if parse := about.get("parse"):
         try:
             return parse(value)

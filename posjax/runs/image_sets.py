@@ -1,12 +1,12 @@
 """The images of a run: the training images and the sets of test images, each made once."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from posjax.images import Kept, Rolled, Source, open_source
 from posjax.runs.settings import Settings
+from posjax.runtime import memory_bytes
 
 ENDLESS = ("dead_leaves", "noise")
 TRAIN_SEED, TEST_SEED = 0, 1
@@ -125,17 +125,6 @@ class ImagePlan:
     @property
     def _bytes(self) -> int:
         return sum(3 * side**2 * count for side, count in self.counts.items())
-
-
-def memory_bytes() -> int:
-    """The memory of this machine, or what its container may take."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    # Where Linux says how much a container may take.
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        path = Path("/sys/fs/cgroup") / name
-        text = path.read_text().strip() if path.is_file() else ""
-        limits += [int(text)] if text.isdecimal() else []
-    return min(limits)
 
 
 def _identities(name: str, source: Source) -> set[str]:

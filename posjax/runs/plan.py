@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import jax
@@ -20,9 +20,8 @@ from posjax.runs.conditions import (
     tasks,
 )
 from posjax.runs.image_sets import ImagePlan, ImageSets, open_sets
+from posjax.runs.memory import Shapes, needs
 from posjax.runs.settings import Settings
-
-Shapes = Mapping[str, tuple[int, int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +70,8 @@ class Plan:
     def images(self) -> ImagePlan:
         """The images that the run makes."""
         settings = self.settings
-        margins = (
-            (0, 0) if c.padding is None else encoders.margins(c.encoder, c.padding)
-            for c in self.conditions
-        )
-        sides = [settings.image_size + sum(margin) for margin in margins]
         folder = settings.cache_dir or settings.workdir
-        return ImagePlan(dict.fromkeys(sides, len(self.sets)), folder)
+        return ImagePlan(dict.fromkeys(self._sides, len(self.sets)), folder)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -129,6 +123,15 @@ class Plan:
                 f"{closed_form.check_room(columns, self.devices) / 1e6:,.0f} MB of memory in all"
             )
         return "\n".join(f"{name + ':':<18}{text}" for name, text in lines.items()) + "\n"
+
+    @cached_property
+    def _sides(self) -> list[int]:
+        """Of each condition, the side of the images that its encoder sees, pixels."""
+        margins = (
+            (0, 0) if c.padding is None else encoders.margins(c.encoder, c.padding)
+            for c in self.conditions
+        )
+        return [self.settings.image_size + sum(margin) for margin in margins]
 
     @cached_property
     def _shapes(self) -> list[Shapes]:
@@ -202,7 +205,7 @@ def prepare(settings: Settings) -> Plan:
 
     Raises:
         ValueError, FileNotFoundError: images, weights, stages, readouts or a Gram matrix that
-            cannot be, or do not fit together.
+            cannot be, do not fit into the memory, or do not fit together.
     """
     devices, sets = runtime.local_devices(settings.devices), open_sets(settings)
     chosen = conditions(settings)
@@ -213,6 +216,8 @@ def prepare(settings: Settings) -> Plan:
             raise ValueError(f"stages names the same stages twice: {stages}")
         for spec in specs:
             spec.readout(settings.image_size)
+    parts = zip(plan.conditions, plan._sides, plan._shapes, plan._specs, strict=True)
+    runtime.check_memory(needs(settings, parts, devices), devices)
     if settings.solver == "ridge":
         closed_form.check_room(plan._columns, devices)
         closed_form.check_images(len(sets.train))

@@ -8,7 +8,7 @@ from posjax import runtime
 from posjax.features import Store
 from posjax.results import Record, Result, to_records
 from posjax.runs.conditions import ROLL, load_encoder, tasks
-from posjax.runs.image_sets import ImageSets, memory_bytes, open_sets
+from posjax.runs.image_sets import ImageSets, open_sets
 from posjax.runs.measure import Probe, Resources, measure
 from posjax.runs.plan import Plan, prepare
 from posjax.runs.settings import Settings
@@ -44,7 +44,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     store.check()
     # Devices and folders may differ between hosts.
     common = {
-        "precision": runtime.matmul_precision(),
+        **runtime.arithmetic(),
         "weight_digests": plan.weights.digests,
         "image_digests": plan.sets.digests,
         "statistics": plan.weights.statistics,
@@ -72,7 +72,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
 def _store(plan: Plan) -> Store:
     settings, limit = plan.settings, plan.settings.cache_limit_gb
     # All image sets of an encoder are kept at the same time.
-    in_memory = limit is None and plan.feature_bytes <= memory_bytes() // 4
+    in_memory = limit is None and plan.feature_bytes <= runtime.memory_bytes() // 4
     return Store(
         settings.cache_dir,
         Workdir(settings.workdir).scratch(runtime.host()),

@@ -8,7 +8,7 @@ from typing import Any
 from posjax import encoders, layers
 from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
 from posjax.encoders.resnet import IMAGENET_BLOCKS
-from posjax.runs.fields import DEVICES, MANUAL_DIR, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, plain_path, result_fields, setting
 from posjax.runs.readout_settings import ReadoutSettings
 
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
@@ -47,6 +47,7 @@ class Settings(ReadoutSettings):
         "trained under that very padding mode), cifar10:MODE (under MODE), or a .safetensors, "
         ".npz, .pth, .th or .pt file; {padding} and {encoder} in its path stand for the mode and "
         "the encoder. Each of a comma list is probed.",
+        parse=plain_path,
     )
     paddings: tuple[Any, ...] = setting(
         ("zeros", "reflect", "replicate", "circular", "valid"),
@@ -72,9 +73,12 @@ class Settings(ReadoutSettings):
         needs_values=False,
         default_text="all that apply, in the demonstration without roll",
     )
-    images: str = setting("dead_leaves", f"Training images: {_SOURCES}.")
+    images: str = setting("dead_leaves", f"Training images: {_SOURCES}.", parse=plain_path)
     test_images: tuple[str, ...] = setting(
-        ("dead_leaves",), f"Test images, may be given several times: {_SOURCES}.", repeated=True
+        ("dead_leaves",),
+        f"Test images, may be given several times: {_SOURCES}.",
+        repeated=True,
+        parse=plain_path,
     )
     num_train: int | None = setting(
         None, "Number of training images.", at_least=1, default_text=_ALL.format("train")

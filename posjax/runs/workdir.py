@@ -14,7 +14,7 @@ import numpy as np
 
 from posjax.fitting import Readouts
 from posjax.results import Record, Result, load_result, save_result, write_csv
-from posjax.runtime import matmul_precision, write_atomically
+from posjax.runtime import arithmetic, write_atomically
 
 PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
@@ -28,7 +28,7 @@ class Workdir:
     def claim(self, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Writes config.json, or makes sure that the one that is there is of the same run.
 
-        `identity` are the settings that determine the results; JAX's precision joins them. `about`
+        `identity` are the settings that determine the results; JAX's arithmetic joins them. `about`
         has the digests of weights and images, and what else the file should say.
 
         Raises:
@@ -36,7 +36,7 @@ class Workdir:
                 are named; it holds files but no run, or cannot be made.
         """
         path = self.path / "config.json"
-        flags = {**identity, "precision": matmul_precision()}
+        flags = {**identity, **arithmetic()}
         flags = json.loads(json.dumps(flags, default=str))
         try:
             if path.exists():
@@ -60,7 +60,7 @@ class Workdir:
     def _check_same(self, path: Path, flags: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         try:
             config = json.loads(path.read_text())
-            before = dict(config["flags"])
+            before = {"x64": False} | config["flags"]
             digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no configuration of a run ({error!r})") from error

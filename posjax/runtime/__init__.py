@@ -15,6 +15,7 @@ from posjax.runtime.devices import (
 )
 from posjax.runtime.files import write_atomically, write_rows
 from posjax.runtime.locks import locked
+from posjax.runtime.memory import Need, check_memory, memory_bytes
 from posjax.runtime.multihost import (
     all_gather_object,
     broadcast_object,
@@ -28,19 +29,25 @@ from posjax.runtime.multihost import (
     local_indices,
     local_range,
 )
-from posjax.runtime.precision import matmul_precision, rounding_step
+from posjax.runtime.precision import arithmetic, check_jax, matmul_precision, rounding_step
+from posjax.runtime.randomness import drawing, random_key
 from posjax.runtime.stopping import stop_requests
 from posjax.runtime.waits import Waits
 
 __all__ = [
     "BATCH_AXIS",
     "Checkpoints",
+    "Need",
     "Waits",
     "all_gather_object",
+    "arithmetic",
     "broadcast_object",
+    "check_jax",
+    "check_memory",
     "check_same",
     "describe_devices",
     "distributed",
+    "drawing",
     "gather_rows",
     "global_devices",
     "global_indices",
@@ -52,7 +59,9 @@ __all__ = [
     "local_range",
     "locked",
     "matmul_precision",
+    "memory_bytes",
     "pmap",
+    "random_key",
     "replicate",
     "rounding_step",
     "shard_batch",

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from posjax.runtime.compiler import compiler_options
 from posjax.runtime.multihost import all_gather_object, check_same, hosts
+from posjax.runtime.precision import check_jax
 
 BATCH_AXIS = "devices"
 """The name of the mapped axis, for collectives."""
@@ -23,8 +24,9 @@ def local_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` local devices, or all of them for 0.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer; or as `check_jax`.
     """
+    check_jax()
     devices = jax.local_devices()
     if count > len(devices):
         raise ValueError(

@@ -28,16 +28,16 @@ def random_windows(
     count = n * lax.axis_size(axis_name)
     row_key, column_key, flip_key = jax.random.split(key, 3)
     drawn = (
-        jax.random.randint(row_key, (count,), 0, margin + 1),
-        jax.random.randint(column_key, (count,), 0, margin + 1),
-        jax.random.bernoulli(flip_key, shape=(count,)),
+        jax.random.randint(row_key, (count,), 0, margin + 1, jnp.int32),
+        jax.random.randint(column_key, (count,), 0, margin + 1, jnp.int32),
+        jax.random.bernoulli(flip_key, jnp.float32(0.5), (count,)),
     )
     first = n * lax.axis_index(axis_name)
     local = [lax.dynamic_slice_in_dim(part, first, n) for part in drawn]
 
     def window(image: Array, row: Array, column: Array, flip: Array) -> Array:
         height, width, *channels = image.shape
-        start = (row, column, *(0 for _ in channels))
+        start = (row, column, *(jnp.int32(0) for _ in channels))
         part = lax.dynamic_slice(image, start, (height - margin, width - margin, *channels))
         return jnp.where(flip, part[:, ::-1], part)
 

@@ -8,14 +8,15 @@ from posjax import encoders
 from posjax.encoders import RANDOM, Loaded, weights_path
 from posjax.encoders.weights.export import HEADS
 from posjax.probes.trainer import Variables
-from posjax.runtime import progress, write_atomically
+from posjax.runtime import drawing, progress, random_key, write_atomically
 from posjax.training.task import Job, naming
 
 
 def initial_variables(job: Job) -> Variables:
     """The variables that the network begins with; raises what `check_initial` raises."""
     # No padding mode has parameters: all draw the same.
-    random = jax.jit(job.objective.module.init)(jax.random.key(job.seed), _image(job))
+    with drawing():
+        random = jax.jit(job.objective.module.init)(random_key(job.seed), _image(job))
     loaded = load_initial(job)
     return with_encoder(random, loaded.variables) if loaded else random
 
@@ -114,4 +115,4 @@ def _path(job: Job) -> str:
 
 
 def _image(job: Job) -> jax.Array:
-    return jnp.zeros((1, job.settings.image_size, job.settings.image_size, 3))
+    return jnp.zeros((1, job.settings.image_size, job.settings.image_size, 3), jnp.float32)

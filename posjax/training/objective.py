@@ -113,11 +113,13 @@ def network_step(
         seed: UInt[Array, ""],
         number: UInt[Array, ""],
     ) -> tuple[State, dict[str, Array]]:
-        crops, dropout = jax.random.split(jax.random.fold_in(jax.random.key(seed), number))
-        dropout = jax.random.fold_in(dropout, lax.axis_index(axis))
-        images, targets = random_windows(images, targets, crops, margin, axis)
-        seen = normalised(images, normalize)
-        state, more = train_step(objective, tx, state, seen, targets, dropout, axis)
+        with runtime.drawing():
+            key = jax.random.fold_in(runtime.random_key(seed), number)
+            crops, dropout = jax.random.split(key)
+            dropout = jax.random.fold_in(dropout, lax.axis_index(axis))
+            images, targets = random_windows(images, targets, crops, margin, axis)
+            seen = normalised(images, normalize)
+            state, more = train_step(objective, tx, state, seen, targets, dropout, axis)
         return state, jax.tree.map(jnp.add, sums, more)
 
     return train_network

@@ -1,13 +1,17 @@
 """A run of training: one network for each padding mode and seed, and the files it leaves."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from posjax import runtime
+import jax
+
+from posjax import encoders, runtime
+from posjax.runs.memory import images_need
 from posjax.runs.workdir import Workdir
 from posjax.runtime import locked, progress, stop_requests, write_atomically
 from posjax.training.initial import check_initial, record
 from posjax.training.optimizer import schedule
+from posjax.training.settings import TrainingSettings
 from posjax.training.task import WEIGHTS, Job, Task
 from posjax.training.train import check_stop, train
 
@@ -27,6 +31,7 @@ def run(task: Task, *, say: Callable[[str], None] = print) -> bool:
     settings = task.settings
     devices = tuple(runtime.local_devices(settings.devices))
     _check_batches(task, len(devices))
+    _check_memory(settings, devices)
     jobs = [Job(task, p, seed, devices) for seed in settings.seeds for p in settings.paddings]
     rest = _checked([job for job in jobs if not job.finished])
     about = {
@@ -65,6 +70,21 @@ def _checked(jobs: list[Job]) -> list[Job]:
     one_of_each = {job.padding: job for job in jobs}
     digests = {padding: check_initial(job) for padding, job in one_of_each.items()}
     return [dataclasses.replace(job, initial_weights=digests[job.padding]) for job in jobs]
+
+
+def _check_memory(settings: TrainingSettings, devices: Sequence[jax.Device]) -> None:
+    images = settings.optimizer.batch_size // len(devices)
+    needs = (
+        images_need(
+            encoders.stage_shapes(settings.encoder, padding, settings.image_size),
+            settings.image_size,
+            images,
+            settings.optimizer.dtype,
+            backward=True,
+        )
+        for padding in settings.paddings
+    )
+    runtime.check_memory(needs, devices)
 
 
 def _plan(task: Task, devices: str) -> str:

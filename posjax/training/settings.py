@@ -9,7 +9,7 @@ import numpy as np
 
 from posjax import encoders
 from posjax.encoders import DTYPES, RANDOM, STATISTICS, Padding
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, plain_path, result_fields, setting
 
 SCHEDULES = ("one_cycle", "cosine")
 _ENCODERS = tuple(name for name in encoders.names() if encoders.has_head(name))
@@ -81,6 +81,7 @@ class TrainingSettings:
         "Weights to begin with, as other programs take them: random, imagenet, cifar10, or a file; "
         "{padding} and {encoder} in the path stand for both. normalize has to be that of the "
         "weights.",
+        parse=plain_path,
     )
     # Any: texts become `Padding`.
     paddings: tuple[Any, ...] = setting(
@@ -100,8 +101,10 @@ class TrainingSettings:
     optimizer: OptimizerSettings = dataclasses.field(
         default_factory=OptimizerSettings, metadata={"result": False}
     )
-    images: str = setting(help="Training images: a folder of class folders, or tfds:NAME[:SPLIT].")
-    test_images: str = setting(help="Test images, of the same classes.")
+    images: str = setting(
+        help="Training images: a folder of class folders, or tfds:NAME[:SPLIT].", parse=plain_path
+    )
+    test_images: str = setting(help="Test images, of the same classes.", parse=plain_path)
     num_train: int | None = setting(
         None, "Number of training images.", at_least=1, default_text="all"
     )

@@ -124,3 +124,8 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     keep_compiled(None)
     assert config.jax_compilation_cache_dir is None
+
+
+def test_compiled_programs_are_not_kept_at_an_address():
+    with pytest.raises(ValueError, match="compile_cache: gs://bucket/programs is an address"):
+        Machine(compile_cache="gs://bucket/programs")

@@ -199,3 +199,32 @@ def test_the_default_number_of_images_counts_only_where_no_number_is_given():
     given = Settings(**GOOD, num_train=5, default_num_train=7).identity()
     assert given == Settings(**GOOD, num_train=5, default_num_train=9).identity()
     assert "default_num_test" in given
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/run", "file:///run", "s3://a", "https://b.c/d"])
+@pytest.mark.parametrize(
+    "name", ["workdir", "cache_dir", "manual_dir", "images", "test_images", "weights"]
+)
+def test_addresses_are_refused_wherever_a_file_or_folder_is_meant(name, address):
+    in_tuple = name in ("test_images", "weights")
+    value = (address,) if in_tuple else Path(address) if name.endswith("dir") else address
+    shown = address.replace(":///", "://")
+    with pytest.raises(ValueError, match=f"{name}: {shown} is an address, expected a file or"):
+        Settings(**GOOD | {name: value})
+
+
+def test_a_folder_is_one_whatever_its_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        Settings(workdir=Path(f"{a}runs{b}"), images=f"{a}photos{b}", test_images=(f"{a}t{b}",))
+        for a in ("", "./", ".//")
+        for b in ("", "/", "//")
+    ]
+    assert len(set(settings)) == 1
+    assert settings[0].workdir == tmp_path / "runs"
+    assert settings[0].identity()["images"] == "photos"
+    # Alone, these words stand for generators.
+    assert Settings(images="./noise").images == "./noise"
+    assert Settings(images="tfds:a/b//").images == "tfds:a/b//"
+    with pytest.raises(ValueError, match=r"test_images needs one or more different values"):
+        Settings(test_images=("photos", "./photos/"))

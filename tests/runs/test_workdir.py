@@ -223,3 +223,14 @@ def test_the_revision_is_the_commit_and_whether_it_was_changed(checkout, tmp_pat
 def test_without_git_there_is_no_revision(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_revision() is None
+
+
+def test_what_64_bits_change_is_recorded_and_stays_that_of_the_run(tmp_path):
+    claim(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["flags"]["x64"] is False
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with pytest.raises(ValueError, match="x64 was False and is True"):
+            claim(tmp_path)
+    finally:
+        jax.config.update("jax_enable_x64", False)

@@ -4,6 +4,7 @@ import jax
 import pytest
 from ml_dtypes import finfo
 
+from posjax.runtime import local_devices
 from posjax.runtime.precision import matmul_precision, rounding_step
 
 
@@ -36,3 +37,17 @@ def test_the_precision_in_force_has_one_name(name, in_force):
 def test_the_coarsest_arithmetic_counts(dtype, platform, precision, bits):
     assert rounding_step(dtype, platform, precision) == 2.0**-bits
     assert rounding_step(dtype, "cpu", "default") == finfo(dtype).eps
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (jax.debug_nans(True), "jax_debug_nans=True.*expected False: unset JAX_DEBUG_NANS"),
+        (jax.numpy_rank_promotion("raise"), "jax_numpy_rank_promotion=raise.*expected allow"),
+        (jax.transfer_guard("disallow"), "jax_transfer_guard.*=disallow.*expected allow"),
+    ],
+)
+def test_what_lets_no_run_get_to_its_end_is_refused_before_it_begins(setting, said):
+    local_devices()
+    with setting, pytest.raises(ValueError, match=said):
+        local_devices()

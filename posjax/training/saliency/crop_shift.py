@@ -11,8 +11,9 @@ import numpy as np
 
 from posjax import encoders, runtime
 from posjax.images import Kept, Source, batches, open_source, select
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
+from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, plain_path, result_fields, setting
 from posjax.runs.image_sets import ImagePlan
+from posjax.runs.memory import images_need
 from posjax.runs.workdir import Workdir
 from posjax.runtime import write_atomically, write_rows
 from posjax.training.saliency.saved import SavedNetwork, load_network
@@ -30,7 +31,7 @@ class ShiftSettings:
     networks: tuple[str, ...] = setting(
         help="Files network.safetensors that train_dense left; * stands for any.", result=False
     )
-    images: str = setting(help="Folder of images, or tfds:NAME[:SPLIT].")
+    images: str = setting(help="Folder of images, or tfds:NAME[:SPLIT].", parse=plain_path)
     num_train: int = setting(
         0,
         "Images to leave out: the first by name, which the networks were trained on.",
@@ -72,12 +73,16 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
     networks = _load_networks(settings)
     size = int(networks[0].about["image_size"])
     side = size + 2 * settings.step
+    devices = runtime.local_devices(settings.devices)
+    images = -(-settings.batch_size // len(devices))
+    shapes = (encoders.stage_shapes(n.about["encoder"], None, size) for n in networks)
+    runtime.check_memory((images_need(each, size, images) for each in shapes), devices)
     source = _images(settings, side)
     digests = {str(n.path): hashlib.sha256(n.path.read_bytes()).hexdigest() for n in networks}
     about = {
         "weight_digests": digests,
         "image_digests": {"images": source.digest()},
-        "devices": runtime.describe_devices(runtime.local_devices(settings.devices)),
+        "devices": runtime.describe_devices(devices),
     }
     Workdir(settings.workdir).claim(result_fields(settings), about)
     source = Kept(source, side, ImagePlan({side: len(source)}, settings.workdir).place)

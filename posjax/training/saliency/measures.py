@@ -42,7 +42,7 @@ def saliency_measures(
     rows = jnp.arange(n)[:, None]
 
     def at_or_above(weight: Array | float) -> Array:
-        counts = jnp.zeros((n, LEVELS)).at[rows, level].add(weight)
+        counts = jnp.zeros((n, LEVELS), jnp.float32).at[rows, level].add(weight)
         return jnp.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
 
     hits, chosen = at_or_above(truth), at_or_above(1.0)

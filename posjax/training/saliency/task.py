@@ -15,7 +15,7 @@ from posjax.encoders import Padding
 from posjax.encoders.weights.export import to_safetensors
 from posjax.images import HALF, Masked, open_masked
 from posjax.probes.trainer import Variables
-from posjax.runs.fields import setting
+from posjax.runs.fields import plain_path, setting
 from posjax.training.augment import central
 from posjax.training.dataset import Dataset
 from posjax.training.saliency.measures import saliency_measures
@@ -35,18 +35,22 @@ class SaliencySettings(TrainingSettings):
     their names.
     """
 
-    images: str = setting(help="Folder of images to train on, or tfds:NAME[:SPLIT].")
+    images: str = setting(
+        help="Folder of images to train on, or tfds:NAME[:SPLIT].", parse=plain_path
+    )
     masks: str | None = setting(
         None,
         "Folder of the masks of images, of the same names except for their ending. tfds: brings "
         "its masks.",
+        parse=plain_path,
     )
     test_images: str | None = setting(
         None,
         "Folder of images to test on, or tfds:NAME[:SPLIT].",
+        parse=plain_path,
         default_text="those of images behind the first num_train, in the order of their names",
     )
-    test_masks: str | None = setting(None, "Folder of the masks of test_images.")
+    test_masks: str | None = setting(None, "Folder of the masks of test_images.", parse=plain_path)
 
     with_head: ClassVar[bool] = False
 
