@@ -9,7 +9,14 @@ import numpy as np
 
 from posjax import encoders
 from posjax.encoders import DTYPES, PIXELS, RANDOM, STATISTICS, Padding
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, result_fields, setting
+from posjax.runs.fields import (
+    DEVICES,
+    MANUAL_DIR,
+    SKIP_BAD_IMAGES,
+    check_fields,
+    result_fields,
+    setting,
+)
 
 SCHEDULES = ("one_cycle", "cosine")
 _ENCODERS = tuple(name for name in encoders.names() if name != PIXELS)
@@ -134,6 +141,7 @@ class TrainingSettings:
         result=False,
         default_text="runs/PROGRAM",
     )
+    skip_bad_images: bool = setting(False, **SKIP_BAD_IMAGES)
     manual_dir: Path | None = setting(None, **MANUAL_DIR)
     devices: int = setting(0, **DEVICES)
 
