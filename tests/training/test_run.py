@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import levels  # noqa: F401 (makes its datasets known)
 import pytest
 from colours import write_images
 
@@ -54,6 +55,13 @@ def test_the_plan_says_the_classes_and_what_was_left_out(settings, tmp_path):
     assert plan["classes"] == "2: blue, red"
     assert plan["left out of images"].startswith("1: red/001.png (truncated or damaged PNG")
     assert "left out of test images" not in plan
+
+
+def test_classes_that_a_split_has_no_image_of_are_said(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    sets = {"images": "tfds:posjax_levels", "test_images": "tfds:posjax_levels:test"}
+    facts = Classification.open(dataclasses.replace(settings, **sets)).facts
+    assert facts == {"classes": "2: dark, bright", "no test images of": "1: bright"}
 
 
 @pytest.mark.parametrize(
