@@ -183,6 +183,7 @@ def _damaged(path: Path, reason: str) -> ValueError:
 
 def _no_room(folder: Path, size: int, free: int) -> str:
     return (
-        f"no room for features in {folder}: {size:,} bytes needed, {free:,} free. Choose another "
-        "cache_dir, or cache_limit_gb=0, which keeps nothing and encodes each batch again"
+        f"no room for features in {folder}: {size:,} bytes needed, {free:,} free. Choose "
+        "cache_dir=FOLDER on another disk, or cache_limit_gb=0, which keeps nothing and encodes "
+        "each batch again"
     )

@@ -5,7 +5,7 @@ from posjax.images.labelled import Labelled, open_labelled
 from posjax.images.loader import Source, batches, read_bytes, read_pixels
 from posjax.images.mask_values import HALF
 from posjax.images.masks import Masked, open_masked
-from posjax.images.sources import open_source
+from posjax.images.sources import check_stored, open_source
 from posjax.images.views import Rolled, select
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Rolled",
     "Source",
     "batches",
+    "check_stored",
     "open_labelled",
     "open_masked",
     "open_source",

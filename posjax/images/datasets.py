@@ -1,18 +1,49 @@
 """TensorFlow datasets, read without TensorFlow."""
 
+import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
-    """Opens `tfds:NAME[:SPLIT]` for random access, its images encoded; the records and the split.
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records of a dataset's split by their keys, NAME/VERSION/SPLIT/ROW; images are encoded.
+
+    `rows` is what tfds opened.
+    """
+
+    rows: Any
+    keys: tuple[str, ...]
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """The features of every record, by name."""
+        return dict(self.rows.dataset_info.features.items())
+
+    def __getitem__(self, key: str) -> Mapping[str, Any]:
+        """One record.
+
+        Raises:
+            ValueError: it cannot be read; names it.
+        """
+        try:
+            return self.rows[int(key.rpartition("/")[2])]
+        # array_record raises RuntimeError, and what decodes the features anything.
+        except Exception as error:
+            raise ValueError(f"{key}: cannot be read: {error}") from error
+
+
+def open_records(spec: str, manual_dir: Path | None = None) -> Records:
+    """Opens `tfds:NAME[:SPLIT]` for random access.
 
     Raises:
-        ValueError: there is no such dataset, or it cannot be read; says what failed.
+        ValueError: there is no such dataset, or it cannot be read; says what failed. A file of it
+            is missing, cut or has another number of records; names the file.
     """
     name, _, split = spec.removeprefix("tfds:").partition(":")
     split = split or "train"
@@ -44,9 +75,24 @@ def open_records(spec: str, manual_dir: Path | None = None) -> tuple[Any, str]:
             "(default ~/tensorflow_datasets), prepared in the array_record format; one that is "
             "missing is downloaded and prepared, which some can only with pip install posjax[tf]"
         ) from error
-    features = dict(records.dataset_info.features.items())
-    image = features.get("image")
+    info = records.dataset_info
+    _check_shards(spec, info.splits[split].file_instructions)
+    opened = Records(records, tuple(f"{info.full_name}/{split}/{i}" for i in range(len(records))))
+    image, features = opened.features.get("image"), opened.features
     if not isinstance(image, tfds.features.Image) or image.np_dtype == np.float32:
         known = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
         raise ValueError(f"{spec}: no feature image of 8 or 16 bits; its features are {known}")
-    return records, split
+    return opened
+
+
+def _check_shards(spec: str, shards: Any) -> None:
+    """Refuses a split one of whose files has lost its index, as a file that was cut has."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    for shard in shards:
+        found = ArrayRecordReader(shard.filename, options="readahead_buffer_size:0").num_records()
+        if found != shard.examples_in_shard:
+            raise ValueError(
+                f"{spec}: {shard.filename} is missing, cut or damaged: expected "
+                f"{shard.examples_in_shard} records, found {found}; copy or prepare it again"
+            )

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What desktops, archives and file systems leave in folders.
-_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir"}
+_SYSTEM = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "icon\r", "lost+found", "@eadir"),
+}
 
 
 def is_system(name: str) -> bool:

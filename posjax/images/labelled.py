@@ -10,7 +10,7 @@ from jaxtyping import Int
 from posjax.images.datasets import open_records
 from posjax.images.folders import is_system
 from posjax.images.loader import Source
-from posjax.images.sources import open_source
+from posjax.images.sources import check_stored, open_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ def open_labelled(
     *,
     size: int,
     limit: int | None = None,
+    skip_bad_images: bool = False,
     manual_dir: Path | None = None,
 ) -> Labelled:
     """Opens a folder of class folders, or `tfds:NAME[:SPLIT]` with a feature `label`.
@@ -38,7 +39,10 @@ def open_labelled(
         ValueError: as `open_source`; images that lie in no class folder; class folders without an
             image, as torchvision refuses them; a dataset without labels; fewer than two classes.
     """
-    source = open_source(spec, size=size, limit=limit, manual_dir=manual_dir)
+    check_stored(spec)
+    source = open_source(
+        spec, size=size, limit=limit, skip_bad_images=skip_bad_images, manual_dir=manual_dir
+    )
     if spec.startswith("tfds:"):
         labelled = _dataset(spec, source, manual_dir)
     else:
@@ -51,8 +55,6 @@ def open_labelled(
 
 def _folder(spec: str, source: Source) -> Labelled:
     root = Path(spec).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{spec} has no labels: expected a folder of class folders, or tfds:NAME")
     loose = [key for key in source.keys if "/" not in key]
     if loose:
         raise ValueError(
@@ -74,13 +76,12 @@ def _folder(spec: str, source: Source) -> Labelled:
 
 
 def _dataset(spec: str, source: Source, manual_dir: Path | None) -> Labelled:
-    records, _ = open_records(spec, manual_dir)
-    features = dict(records.dataset_info.features.items())
-    label: Any = features.get("label")
+    records = open_records(spec, manual_dir)
+    label: Any = records.features.get("label")
     if not hasattr(label, "num_classes"):
-        names = ", ".join(features)
+        names = ", ".join(records.features)
         raise ValueError(f"{spec}: no feature label of classes; its features are {names}")
-    labels = np.array([records[int(key.rpartition("/")[2])]["label"] for key in source.keys])
+    labels = np.array([records[key]["label"] for key in source.keys])
     unlabelled = np.flatnonzero((labels < 0) | (labels >= label.num_classes))
     if len(unlabelled):
         raise ValueError(

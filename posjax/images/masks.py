@@ -15,7 +15,7 @@ from posjax.images.datasets import open_records
 from posjax.images.loader import THREADS, Source, open_image, orientation
 from posjax.images.mask_values import Mask, read_mask, settle
 from posjax.images.pairs import match_masks
-from posjax.images.sources import open_source, summary
+from posjax.images.sources import check_stored, open_source, summary
 from posjax.images.views import select
 
 
@@ -63,6 +63,7 @@ def open_masked(
             do not agree with their image (the first ten are listed); masks without a salient pixel;
             a part that holds no image.
     """
+    check_stored(images)
     source = open_source(images, size=size, skip_bad_images=skip_bad_images, manual_dir=manual_dir)
     rows = range(len(source))[part]
     if not rows:
@@ -116,7 +117,8 @@ def _read_all(
         if mask is None
     )
     if bad and not skip:
-        raise ValueError(f"{where}: {summary(bad, 'images and masks cannot be used')}")
+        listed = summary(bad, "images and masks cannot be used")
+        raise ValueError(f"{where}: {listed}skip_bad_images=True leaves such images out")
     good = [
         (row, mask, text)
         for row, (mask, text) in zip(rows, results, strict=True)
@@ -134,27 +136,28 @@ def _read_all(
 def _of_folders(
     root: Path, source: Source, masks: str, skip_bad_images: bool
 ) -> Callable[[int], _Pair]:
+    check_stored(masks)
     drawn = open_source(masks, size=1, skip_bad_images=skip_bad_images)
-    matching = match_masks(source.keys, drawn.keys, f"{root} and {masks}")
+    bad = [[name for name, _ in each.skipped] for each in (source, drawn)]
+    matching = match_masks(source.keys, drawn.keys, f"{root} and {masks}", *bad)
 
     def read(row: int) -> _Pair:
         path = root / source.keys[row]
         with path.open("rb") as file, open_image(file, str(path)) as image:
             size, turned = image.size, orientation(image)
-        name = drawn.keys[matching[row]]
+        name = matching[row]
         return _Pair(size, turned, read_mask((Path(masks).expanduser() / name).read_bytes(), name))
 
     return read
 
 
 def _of_dataset(spec: str, keys: Sequence[str], manual_dir: Path | None) -> Callable[[int], _Pair]:
-    records, _ = open_records(spec, manual_dir)
-    features = tuple(records.dataset_info.features)
-    if "mask" not in features:
-        raise ValueError(f"{spec}: no feature mask; its features are {', '.join(features)}")
+    records = open_records(spec, manual_dir)
+    if "mask" not in records.features:
+        raise ValueError(f"{spec}: no feature mask; its features are {', '.join(records.features)}")
 
     def read(row: int) -> _Pair:
-        record = records[row]
+        record = records[keys[row]]
         with open_image(io.BytesIO(record["image"]), keys[row]) as image:
             size, turned = image.size, orientation(image)
         return _Pair(size, turned, Mask(*settle(record["mask"], keys[row]), turned=1))

@@ -68,11 +68,12 @@ class _Pairs(tfds.core.GeneratorBasedBuilder):
                     raise ValueError(f"{path} is no zip archive, or is cut off")
                 root = zipfile.Path(stack.enter_context(zipfile.ZipFile(path)))
             images, masks = (_files(path, root, folder) for folder in self.FOLDERS[split])
-            matching = match_masks([f.name for f in images], [f.name for f in masks], str(path))
-            for image, row in zip(images, matching, strict=True):
+            by_name = {file.name: file for file in masks}
+            matching = match_masks([file.name for file in images], list(by_name), str(path))
+            for image, mask in zip(images, matching, strict=True):
                 name = Path(image.name).stem
                 data = io.BytesIO(image.read_bytes())
-                yield name, {"image": data, "mask": _mask(path, masks[row]), "name": name}
+                yield name, {"image": data, "mask": _mask(path, by_name[mask]), "name": name}
 
 
 def _files(path: Path, root: Folder, folder: str) -> list[Folder]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import SupportsIndex
@@ -46,8 +46,9 @@ def open_source(
             random sample is taken and kept in order, because the first images may be of one class.
         seed: of the sample and of the generators. Image i of a generator depends on (seed, i)
             alone, so two seeds share no image, and a larger limit only appends.
-        skip_bad_images: decode all files of a folder, leave out those that are no images, and list
-            them in `skipped`. Otherwise only headers are read now, and damage shows on reading.
+        skip_bad_images: decode all files of a folder or records of a dataset, leave out those that
+            are no images, and list them in `skipped`. Otherwise only headers of files are read now,
+            and damage shows on reading.
         manual_dir: of archives of a `tfds:` dataset that were downloaded by hand; by default
             downloads/manual under TFDS_DATA_DIR.
 
@@ -64,7 +65,7 @@ def open_source(
     if spec in _GENERATORS:
         return _generated(spec, size, limit, seed)
     if spec.startswith("tfds:"):
-        return _dataset(spec, size, limit, seed, manual_dir)
+        return _dataset(spec, size, limit, seed, skip_bad_images, manual_dir)
     return _folder(spec, size, limit, seed, skip_bad_images)
 
 
@@ -98,6 +99,20 @@ class _Images(EightBit):
         return total.hexdigest()
 
 
+def check_stored(spec: str, expected: str = "a folder, or tfds:NAME[:SPLIT]") -> None:
+    """Raises ValueError where a spec names neither a folder that is there nor a dataset."""
+    if spec.startswith("tfds:"):
+        return
+    path = Path(spec).expanduser()
+    if spec in _CONSTANTS or spec in _GENERATORS:
+        problem = f"{spec} is generated, without labels or masks"
+    elif not spec or not path.is_dir():
+        problem = f"{spec} is a file" if spec and path.exists() else f"no folder {spec!r}"
+    else:
+        return
+    raise ValueError(f"{problem}; expected {expected}")
+
+
 def _constant(spec: str, size: int) -> Source:
     image = np.full((size, size, 3), _CONSTANTS[spec], np.uint8)
     return _Images(spec, (spec,), size, lambda _: image.copy(), lambda: [spec.encode()])
@@ -128,40 +143,48 @@ _GENERATORS = {
 }
 
 
-def _dataset(spec: str, size: int, limit: int | None, seed: int, manual_dir: Path | None) -> Source:
+def _dataset(
+    spec: str,
+    size: int,
+    limit: int | None,
+    seed: int,
+    skip_bad_images: bool,
+    manual_dir: Path | None,
+) -> Source:
     """The digest rests on the dataset's name, version, split and recorded sizes of its shards.
 
     Image bytes that were exchanged for others inside a shard of the same recorded size escape it.
     """
-    records, split = open_records(spec, manual_dir)
-    info = records.dataset_info
-    rows = _sample(spec, len(records), limit, seed)
-    keys = tuple(f"{info.full_name}/{split}/{row}" for row in rows)
+    records = open_records(spec, manual_dir)
+
+    def check(key: str) -> None:
+        decode(records[key]["image"], key)
+
+    good, bad = list(records.keys), ()
+    if skip_bad_images:
+        good, bad = _sound(spec, good, check, skip=True)
+    keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
-        return load(records[rows[index]]["image"], keys[index], size)
+        return load(records[keys[index]]["image"], keys[index], size)
 
-    return _Images(spec, keys, size, read, lambda: map(str.encode, (info.as_json, *keys)))
+    facts = (records.rows.dataset_info.as_json, *keys)
+    return _Images(spec, keys, size, read, lambda: map(str.encode, facts), skipped=bad)
 
 
 def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images: bool) -> Source:
+    check_stored(spec, SPECS)
     root = Path(spec).expanduser()
-    if not spec or not root.is_dir():
-        problem = f"{spec} is a file" if spec and root.exists() else f"no folder {spec!r}"
-        raise ValueError(f"{problem}; a source of images is one of {SPECS}")
     names = sorted(path.relative_to(root).as_posix() for path in files_of(root))
     if not names:
         raise ValueError(f"{spec} is a folder without files")
-    with ThreadPool(_THREADS) as pool:
-        problems = pool.map(partial(_problem, root, whole=skip_bad_images), names, chunksize=64)
-    bad = tuple((name, problem) for name, problem in zip(names, problems, strict=True) if problem)
-    if bad and not skip_bad_images:
-        raise ValueError(
-            f"{spec}: {summary(bad, _UNREADABLE)}skip_bad_images=True leaves such files out"
-        )
-    good = [name for name, problem in zip(names, problems, strict=True) if not problem]
-    if not good:
-        raise ValueError(f"{spec}: no image is left, {summary(bad, _UNREADABLE)}")
+
+    def check(name: str) -> None:
+        check_header(root / name, name)
+        if skip_bad_images:
+            decode((root / name).read_bytes(), name)
+
+    good, bad = _sound(spec, names, check, skip=skip_bad_images)
     keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
@@ -176,15 +199,29 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
     return _Images(spec, keys, size, read, content, skipped=bad)
 
 
-def _problem(root: Path, name: str, *, whole: bool) -> str | None:
-    """What is wrong with a file, or None; damage behind the header shows only if read `whole`."""
-    try:
-        check_header(root / name, name)
-        if whole:
-            decode((root / name).read_bytes(), name)
-    except (ValueError, OSError) as error:
-        return str(error).removeprefix(f"{name}: ")
-    return None
+def _sound(
+    spec: str, names: Sequence[str], check: Callable[[str], None], *, skip: bool
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """The names that `check` does not refuse; and the others with the reason, if `skip`."""
+
+    def problem(name: str) -> str:
+        try:
+            check(name)
+        except (ValueError, OSError) as error:
+            return str(error).removeprefix(f"{name}: ")
+        return ""
+
+    with ThreadPool(_THREADS) as pool:
+        problems = dict(zip(names, pool.map(problem, names, chunksize=64), strict=True))
+    bad = tuple((name, text) for name, text in problems.items() if text)
+    if bad and not skip:
+        raise ValueError(
+            f"{spec}: {summary(bad, _UNREADABLE)}skip_bad_images=True leaves such files out"
+        )
+    good = [name for name, text in problems.items() if not text]
+    if not good:
+        raise ValueError(f"{spec}: no image is left, {summary(bad, _UNREADABLE)}")
+    return good, bad
 
 
 def summary(bad: Sequence[tuple[str, str]], what: str) -> str:

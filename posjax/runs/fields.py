@@ -22,6 +22,11 @@ MANUAL_DIR: dict[str, Any] = {
 }
 """The arguments of `setting` for the field `manual_dir` of every program that reads datasets."""
 
+SKIP_BAD_IMAGES: dict[str, Any] = {
+    "help": "Leave out and list images that cannot be read, and masks that do not fit theirs.",
+}
+"""The arguments of `setting` for the field `skip_bad_images` of every program that reads images."""
+
 DEVICES: dict[str, Any] = {
     "help": "Number of local devices, 0 for all; on a CPU, of virtual devices.",
     "at_least": 0,

@@ -8,7 +8,14 @@ from typing import Any
 from posjax import encoders, layers
 from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
 from posjax.encoders.resnet import IMAGENET_BLOCKS
-from posjax.runs.fields import DEVICES, MANUAL_DIR, plain_path, result_fields, setting
+from posjax.runs.fields import (
+    DEVICES,
+    MANUAL_DIR,
+    SKIP_BAD_IMAGES,
+    plain_path,
+    result_fields,
+    setting,
+)
 from posjax.runs.readout_settings import ReadoutSettings
 
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
@@ -106,7 +113,7 @@ class Settings(ReadoutSettings):
         "Type of the encoder's convolutions; bfloat16 is faster on TPUs and GPUs, not on a CPU.",
         choices=DTYPES,
     )
-    skip_bad_images: bool = setting(False, "Leave out and list files that are no images.")
+    skip_bad_images: bool = setting(False, **SKIP_BAD_IMAGES)
     manual_dir: Path | None = setting(None, **MANUAL_DIR)
     workdir: Path = setting(
         Path("runs/posjax"),

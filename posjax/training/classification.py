@@ -15,7 +15,7 @@ from posjax.training.accuracy import write_table
 from posjax.training.dataset import Dataset
 from posjax.training.objective import Measures, Objective
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Job, Task, naming
+from posjax.training.task import WEIGHTS, Job, Task, left_out, naming, shorten
 from posjax.training.train import evaluate
 
 
@@ -59,17 +59,20 @@ class Classification(Task):
         """
         train = _open_labelled(settings, "images", settings.images, settings.num_train)
         test = _open_labelled(settings, "test_images", settings.test_images, settings.num_test)
-        if train.classes != test.classes:
-            raise ValueError(
-                f"test_images has the classes {', '.join(test.classes)}; those of images are "
-                f"{', '.join(train.classes)}"
-            )
+        _check_classes(train.classes, test.classes)
+        parts = {"images": train, "test images": test}
+        facts = {"classes": shorten(train.classes)}
+        for name, part in parts.items():
+            present = {part.classes[label] for label in part.labels}
+            if absent := [each for each in part.classes if each not in present]:
+                facts[f"no {name} of"] = shorten(absent)
         return cls(
             settings,
             Dataset(train.source, train.labels),
             Dataset(test.source, test.labels),
             {"images": train.source.digest(), "test_images": test.source.digest()},
             {"classes": list(train.classes)},
+            facts | left_out({name: part.source.skipped for name, part in parts.items()}),
         )
 
     def objective(self, padding: Padding) -> CrossEntropy:
@@ -100,6 +103,24 @@ class Classification(Task):
 def _open_labelled(
     settings: TrainingSettings, argument: str, spec: str, limit: int | None
 ) -> Labelled:
-    size = settings.opened_size
     with naming(argument):
-        return open_labelled(spec, size=size, limit=limit, manual_dir=settings.manual_dir)
+        return open_labelled(
+            spec,
+            size=settings.opened_size,
+            limit=limit,
+            skip_bad_images=settings.skip_bad_images,
+            manual_dir=settings.manual_dir,
+        )
+
+
+def _check_classes(train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    if train == test:
+        return
+    lacking = [name for name in train if name not in test]
+    more = [name for name in test if name not in train]
+    problems = [f"lacks {shorten(lacking)}"] if lacking else []
+    problems += [f"has {shorten(more)} beside them"] if more else []
+    raise ValueError(
+        f"test_images: expected the {len(train)} classes of images; it "
+        f"{' and '.join(problems) or 'has them in another order'}"
+    )

@@ -67,11 +67,11 @@ def load_initial(job: Job) -> Loaded | None:
 def with_encoder(network: Variables, encoder: Variables) -> Variables:
     """The variables of a network in which the layers of `encoder` replace those of the same name.
 
-    A dense network has its own under `encoder`. Layers that the network lacks are left out, and so
-    is a head of other classes, with a note.
+    A dense network has its own under `encoder`, without a head: that of the weights is left out. A
+    head of other classes is left out with a note, and one that they lack stays.
 
     Raises:
-        ValueError: a layer has another shape.
+        ValueError: another layer is missing on either side, or has another shape.
     """
     if "encoder" in network["params"]:
         inner = with_encoder({kind: tree["encoder"] for kind, tree in network.items()}, encoder)
@@ -79,7 +79,7 @@ def with_encoder(network: Variables, encoder: Variables) -> Variables:
     old, new = (jax.tree.map(np.shape, tree["params"]) for tree in (network, encoder))
     common = old.keys() & new.keys()
     differing = {name for name in common if old[name] != new[name]}
-    if other := sorted(differing - HEADS):
+    if other := sorted((differing | (old.keys() ^ new.keys())) - HEADS):
         raise ValueError(f"weights have other layers than what is trained: {', '.join(other)}")
     for head in differing:
         progress.note(

@@ -98,11 +98,13 @@ def _plan(task: Task, devices: str) -> str:
         "images": f"{len(train)} of {train.name}, {settings.image_size} pixels a side out of "
         f"{settings.opened_size}",
         "test images": f"{len(test)} of {test.name}",
+        **task.facts,
         "trainings": f"{count} of {optimizer.epochs} epochs, batches of {optimizer.batch_size}",
         "devices": devices,
         "workdir": str(settings.workdir),
     }
-    return "\n".join(f"{name + ':':14}{text}" for name, text in lines.items()) + "\n"
+    width = max(map(len, lines)) + 2
+    return "\n".join(f"{name + ':':{width}}{text}" for name, text in lines.items()) + "\n"
 
 
 def _train(job: Job, should_stop: Callable[[], bool]) -> None:

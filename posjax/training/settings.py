@@ -9,7 +9,15 @@ import numpy as np
 
 from posjax import encoders
 from posjax.encoders import DTYPES, RANDOM, STATISTICS, Padding
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, plain_path, result_fields, setting
+from posjax.runs.fields import (
+    DEVICES,
+    MANUAL_DIR,
+    SKIP_BAD_IMAGES,
+    check_fields,
+    plain_path,
+    result_fields,
+    setting,
+)
 
 SCHEDULES = ("one_cycle", "cosine")
 _ENCODERS = tuple(name for name in encoders.names() if encoders.has_head(name))
@@ -137,6 +145,7 @@ class TrainingSettings:
         result=False,
         default_text="runs/PROGRAM",
     )
+    skip_bad_images: bool = setting(False, **SKIP_BAD_IMAGES)
     manual_dir: Path | None = setting(None, **MANUAL_DIR)
     devices: int = setting(0, **DEVICES)
 

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Task(abc.ABC):
     """What networks learn, and from which images.
 
     `digests` of images and `about` join config.json: a run goes on only where the former are the
-    same.
+    same. `facts` are lines of the plan, by name.
     """
 
     settings: TrainingSettings
@@ -33,6 +33,7 @@ class Task(abc.ABC):
     test: Dataset
     digests: Mapping[str, str]
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     @abc.abstractmethod
@@ -122,3 +123,17 @@ def naming(argument: str) -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{argument}: {error}") from error
+
+
+def left_out(skipped: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, str]:
+    """Lines of a plan: how many images of each set were left out, and the first ones with why."""
+    return {
+        f"left out of {name}": shorten([f"{file} ({problem})" for file, problem in bad], 5)
+        for name, bad in skipped.items()
+        if bad
+    }
+
+
+def shorten(names: Sequence[str], most: int = 10) -> str:
+    """How many they are, and the first of them."""
+    return f"{len(names)}: {', '.join(names[:most])}{', …' if len(names) > most else ''}"

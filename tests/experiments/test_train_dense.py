@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from unittest import mock
@@ -115,6 +116,11 @@ def test_crops_do_not_move_what_is_salient_by_its_colour(coloured):
     assert max(abs(ways[padding, "peak"][0]) for padding in ("zeros", "circular")) < 0.1
 
 
+def test_crops_of_generated_images_are_refused_by_name(coloured):
+    with pytest.raises(ValueError, match=r"^images: noise is generated, .*expected a folder"):
+        crop_shift.run(shift_settings(coloured, images="noise"))
+
+
 def test_a_network_that_predicts_no_number_is_refused(coloured):
     path = coloured / "run" / "vgg8_bn_quarter-zeros-seed0" / "network.safetensors"
     with safe_open(path, "numpy") as file:
@@ -138,16 +144,20 @@ def program(name, *flags, code=0):
 
 def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     shapes = write_shapes(tmp_path / "shapes", 12, by_place=True)
-    flags = (f"--images={shapes}/images", f"--masks={shapes}/masks", f"--workdir={tmp_path}/run")
+    (shapes / "images" / "bad.png").write_bytes(b"nothing")
+    where = (f"--images={shapes}/images", "--skip_bad_images")
+    flags = (*where, f"--masks={shapes}/masks", f"--workdir={tmp_path}/run")
     short = ("--paddings=valid", "--epochs=1", "--num_train=8", "--num_test=4", "--batch_size=4")
     out = program("train_dense", *flags, "--image_size=80", *short)
     assert "8 of " in out
     assert "4 of " in out
+    assert re.search(r"\nmasks of images: +8 of 0 and 255\n", out)
+    assert re.search(r"\nleft out of images: +1: bad\.png \(no image", out)
     weights = tmp_path / "run" / "vgg8_bn_quarter-valid-seed0" / "weights.safetensors"
     assert encoders.load_with_info("vgg8_bn_quarter", weights).normalize == "imagenet"
     networks = f"--networks={tmp_path}/run/*/network.safetensors"
-    where = (f"--images={shapes}/images", f"--workdir={tmp_path}/crops")
-    program("crop_shift", networks, *where, "--num_train=8", "--num_test=3")
+    shift = (networks, f"--workdir={tmp_path}/crops", "--num_train=8", "--num_test=3")
+    assert "left out of images: 1: bad.png" in program("crop_shift", *shift, *where)
     assert set(shifts(tmp_path)) == {("valid", "peak"), ("valid", "mass")}
 
 

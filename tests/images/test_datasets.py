@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from posjax.images import Source, batches, open_source
+from posjax.images import Source, batches, open_labelled, open_source
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 
@@ -58,6 +58,76 @@ def test_datasets_that_cannot_be_read_are_refused_by_their_spec(spec, message):
     with pytest.raises(ValueError, match=message) as error:
         open_source(spec, size=4)
     assert str(error.value).startswith(spec)
+
+
+def test_records_that_are_no_images_are_left_out_and_listed():
+    spec = "tfds:posjax_levels:test+broken"
+    source = open_source(spec, size=4, skip_bad_images=True)
+    assert source.keys == tuple(f"posjax_levels/1.0.0/test+broken/{i}" for i in range(3))
+    assert [name for name, _ in source.skipped] == ["posjax_levels/1.0.0/test+broken/3"]
+    assert {round(float(image.mean()) * 255) for image in source} == {7, 8, 9}
+
+
+def flipped(data):
+    """One bit of the first records is another; the index at the end is whole."""
+    middle = data[:60_000].rstrip(b"\0")
+    at = len(middle) * 3 // 4
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.fixture
+def damage(data_dir, tmp_path, monkeypatch):
+    """Changes the bytes of the file of a split in a copy of a dataset, or removes it."""
+
+    def damage(change, name="posjax_levels", split="train"):
+        open_source(f"tfds:{name}", size=4)
+        shutil.copytree(data_dir / name, tmp_path / name)
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+        (path,) = (tmp_path / name / "1.0.0").glob(f"*-{split}.array_record*")
+        if change is None:
+            path.unlink()
+        else:
+            path.write_bytes(change(path.read_bytes()))
+        return path
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        lambda _: b"",
+        lambda data: data[:65536],
+        lambda data: data[:-1],
+        lambda data: bytes(len(data)),
+    ],
+    ids=["missing", "empty", "half", "a byte less", "zeros"],
+)
+def test_a_file_of_a_dataset_that_is_missing_cut_or_blank_is_named_at_once(damage, change):
+    path = damage(change)
+    message = rf"^tfds:posjax_levels: {path} is missing, cut or damaged: expected 10 records, found"
+    for opens in (open_source, open_labelled):
+        with pytest.raises(ValueError, match=message) as error:
+            opens("tfds:posjax_levels", size=4)
+        assert "\n" not in str(error.value)
+    assert len(open_source("tfds:posjax_levels:test", size=4)) == 3
+
+
+def test_records_that_were_changed_are_named_when_they_are_read(damage):
+    damage(flipped)
+    source = open_source("tfds:posjax_levels", size=4)
+    message = r"^posjax_levels/1\.0\.0/train/\d: cannot be read: Corrupted"
+    with pytest.raises(ValueError, match=message):
+        [source.pixels(i) for i in range(10)]
+    with pytest.raises(ValueError, match=message):
+        list(batches(source, 4))  # in threads of grain
+    with pytest.raises(ValueError, match=message):
+        open_labelled("tfds:posjax_levels", size=4)
+    rest = open_source("tfds:posjax_levels", size=4, skip_bad_images=True)
+    ((name, reason),) = rest.skipped
+    assert {name, *rest.keys} == set(source.keys)
+    assert reason.startswith("cannot be read: Corrupted")
 
 
 @pytest.fixture

@@ -51,8 +51,25 @@ def test_images_in_no_class_single_classes_and_generators_are_refused(tmp_path):
     write(tmp_path / "loose.png")
     with pytest.raises(ValueError, match=r"1 images lie in no class folder, such as loose\.png"):
         open_labelled(str(tmp_path), size=4)
-    with pytest.raises(ValueError, match="noise has no labels"):
-        open_labelled("noise", size=4, limit=3)
+    for spec in ("noise", "black"):
+        with pytest.raises(
+            ValueError, match=f"^{spec} is generated, .*expected a folder, or tfds:"
+        ):
+            open_labelled(spec, size=4)
+
+
+def test_bad_images_are_left_out_and_a_class_of_nothing_else_is_refused(tmp_path):
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        write(tmp_path / name)
+    (tmp_path / "a" / "1.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"1 of the files .*\n  a/1\.png: no image"):
+        open_labelled(str(tmp_path), size=4)
+    labelled = open_labelled(str(tmp_path), size=4, skip_bad_images=True)
+    assert labelled.source.keys == ("a/2.png", "b/3.png")
+    assert [name for name, _ in labelled.source.skipped] == ["a/1.png"]
+    (tmp_path / "b" / "3.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"have no image among .*: b"):
+        open_labelled(str(tmp_path), size=4, skip_bad_images=True)
 
 
 @pytest.mark.usefixtures("data_dir")

@@ -2,6 +2,7 @@
 
 import functools
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,9 @@ def test_images_and_masks_that_do_not_fit_together_are_refused(pair, tmp_path):
         open_masked(images, size=4)
     with pytest.raises(ValueError, match="no folder 'nowhere'"):
         open_masked(images, "nowhere", size=4)
+    for generated in (("noise", masks), (images, "noise")):
+        with pytest.raises(ValueError, match=r"^noise is generated, without labels or masks"):
+            open_masked(*generated, size=4)
     (tmp_path / "masks" / "220.png").unlink()
     with pytest.raises(ValueError, match=r"images and .*: 1 images or masks .* such as 220"):
         open_masked(images, masks, size=4)
@@ -151,6 +155,22 @@ def test_pairs_that_do_not_show_the_same_view_are_refused_or_left_out(
     masked = open_masked(*folders, size=4, skip_bad_images=True)
     assert masked.source.keys == ("a.jpg",)
     assert [name for name, _ in masked.skipped] == ["b.jpg"]
+
+
+def test_files_that_cannot_be_read_are_left_out_with_their_counterparts(pair, tmp_path):
+    (tmp_path / "images" / "210.jpg").write_bytes(b"nothing")
+    (tmp_path / "masks" / "220.png").write_bytes(b"nothing")
+    for folder in pair:
+        (Path(folder) / "readme.txt").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"2 of the files .*\n  210\.jpg: no image"):
+        open_masked(*pair, size=4)
+    masked = open_masked(*pair, size=4, skip_bad_images=True)
+    assert masked.source.keys == ("230.jpg",)
+    assert [name for name, _ in masked.skipped] == ["210.jpg", "readme.txt", "220.jpg"]
+    assert masked.skipped[-1][1].startswith("220.png: no image")
+    (tmp_path / "masks" / "240.png").write_bytes((tmp_path / "masks" / "230.png").read_bytes())
+    with pytest.raises(ValueError, match=r"1 images or masks have no counterpart .* such as 240"):
+        open_masked(*pair, size=4, skip_bad_images=True)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,13 @@ TRAIN = [("DUTS-TR/DUTS-TR-Image", "jpg", "RGB"), ("DUTS-TR/DUTS-TR-Mask", "png"
 TEST = [("DUTS-TE/DUTS-TE-Image", "jpg", "RGB"), ("DUTS-TE/DUTS-TE-Mask", "png", "RGB")]
 PASCAL = [("datasets/imgs/pascal", "jpg", "RGB"), ("datasets/masks/pascal", "png", "L")]
 
+SYSTEMS = {
+    f"{before}{folder}/{name}": b"no image"
+    for before in ("", "__MACOSX/")
+    for folder, _, _ in TRAIN
+    for name in ("._20.jpg", ".DS_Store", "Thumbs.db", "desktop.ini")
+}
+
 
 def picture(ending, mode, level):
     buffer = io.BytesIO()
@@ -56,7 +63,7 @@ def levels(spec, manual_dir=None):
 
 
 def test_archives_downloaded_by_hand_are_read_without_tensorflow(tmp_path, manual):
-    archive(manual / "DUTS-TR.zip", contents(TRAIN, ["20", "40", "60"]) | {"__MACOSX/x": b""})
+    archive(manual / "DUTS-TR.zip", contents(TRAIN, ["20", "40", "60"]) | SYSTEMS)
     archive(manual / "DUTS-TE.zip", contents(TEST, ["100", "120"]))
     assert levels("tfds:duts", manual) == [20, 40, 60]
     assert levels("tfds:duts:test") == [100, 120]  # prepared before

@@ -20,17 +20,21 @@ def _write(path, seed=0, size=(12, 10), **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    names = ["b/z.bmp", "b/a.jpg", "a.png", "c/d/e.webp", "B.png", "b/.hidden.txt", ".git/x.txt"]
+    names = ["b/z.bmp", "b/a.jpg", "a.png", "c/d/e.webp", "B.png", *SYSTEMS]
     for seed, name in enumerate(names[:5]):
         _write(tmp_path / "photos" / name, seed)
     for name in names[5:]:
         path = tmp_path / "photos" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("no image")
     return tmp_path / "photos"
 
 
 NAMES = ("B.png", "a.png", "b/a.jpg", "b/z.bmp", "c/d/e.webp")
+SYSTEMS = (
+    *("b/.hidden.txt", ".git/x.txt", "b/._a.jpg", ".DS_Store", "c/Thumbs.db", "c/desktop.ini"),
+    *("__MACOSX/b/._a.jpg", "lost+found/1.jpg", "$RECYCLE.BIN/1.jpg", "b/@eaDir/a.jpg"),
+)
 
 
 def test_a_folder_is_read_recursively_in_the_order_of_its_paths(folder):
@@ -39,6 +43,7 @@ def test_a_folder_is_read_recursively_in_the_order_of_its_paths(folder):
     assert source.keys == NAMES
     assert source.name == str(folder)
     assert source.skipped == ()
+    assert open_source(str(folder), size=8, skip_bad_images=True).skipped == ()
     for index, name in enumerate(NAMES):
         expected = load((folder / name).read_bytes(), name, 8)
         np.testing.assert_array_equal(source[index], expected.astype(np.float32) / np.float32(255))

@@ -114,6 +114,14 @@ def test_layers_of_other_shapes_are_refused(resnet20_variables):
         with_encoder(fresh, {**other, "params": params})
 
 
+def test_layers_that_only_one_side_has_are_refused(resnet20_variables):
+    fresh, other = resnet20_variables(0), resnet20_variables(1)
+    more = {**other, "params": other["params"] | {"conv9": other["params"]["conv1"]}}
+    for network, weights in ((fresh, more), (more, fresh)):
+        with pytest.raises(ValueError, match="other layers than what is trained: conv9"):
+            with_encoder(network, weights)
+
+
 def test_a_training_that_began_with_other_weights_is_refused(job_of):
     job = job_of("random")
     for _ in range(2):

@@ -2,17 +2,20 @@
 
 import functools
 from pathlib import Path
+from unittest import mock
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from posjax import encoders
+from posjax import encoders, runtime
 from posjax.encoders.weights.export import to_torch
+from posjax.runtime.compiler import compiler_options
 from posjax.training import OptimizerSettings, State, optimizer, train_step
 from posjax.training.classification import CrossEntropy
-from posjax.training.objective import evaluation_step
+from posjax.training.objective import evaluation_step, network_step
 
 RECORDED = np.load(Path(__file__).parent / "data" / "steps.npz")
 # Two steps up to the peak, four down: data/make_steps.py.
@@ -23,9 +26,9 @@ SETTINGS = OptimizerSettings(
 QUICK = {"xla_backend_optimization_level": 0}
 
 
-def begin(numbered, **changes):
-    """The step of a ResNet-20 under reflection, and the state before it."""
-    encoder = encoders.create("resnet20", "reflect", num_classes=10).clone(**changes)
+def begin(numbered, mode="reflect", **changes):
+    """The step of a ResNet-20 under a padding mode, and the state before it."""
+    encoder = encoders.create("resnet20", mode, num_classes=10).clone(**changes)
     tx, variables = optimizer(SETTINGS, 1), numbered(encoder)
     objective = CrossEntropy(encoder, SETTINGS.label_smoothing)
     state = State(variables, tx.init(variables["params"]))
@@ -38,23 +41,46 @@ def batch(seed):
     return images, np.random.default_rng(seed).integers(0, 10, 4).astype(np.int32)
 
 
-def test_steps_are_those_of_pytorch(numbered):
-    step, state = begin(numbered)
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_steps_are_those_of_pytorch(mode, numbered):
+    step, state = begin(numbered, mode)
     step = jax.jit(step, compiler_options=QUICK)
     # In none of these batches rounding decides what passes a ReLU: data/make_steps.py.
     for number, seed in enumerate(RECORDED["seeds"]):
         state, sums = step(state, *batch(seed), jax.random.key(0))
         # What rounding has changed grows from step to step.
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * 5**number)
-        close(sums["loss"] / sums["count"], RECORDED[f"reflect.{number}.loss"])
+        close(sums["loss"] / sums["count"], RECORDED[f"{mode}.{number}.loss"])
         arrays = [array for _, array in sorted(to_torch("resnet20", state.variables).items())]
-        close(np.concatenate([some(array) for array in arrays]), RECORDED[f"reflect.{number}"])
+        close(np.concatenate([some(array) for array in arrays]), RECORDED[f"{mode}.{number}"])
 
 
 def some(array):
     """As in data/make_steps.py."""
     flat = array.ravel()
     return flat[:: max(len(flat) // 16, 1)][:16]
+
+
+def test_eight_devices_train_as_one_does(numbered):
+    encoder = encoders.create("resnet20", "zeros", num_classes=10).clone(blocks=(1,))
+    quick = QUICK if compiler_options("cpu") else {}
+    tx, variables = optimizer(SETTINGS, 1), numbered(encoder)
+    rng, ends = np.random.default_rng(0), []
+    images = rng.integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    labels = rng.integers(0, 10, 8).astype(np.int32)
+    step = network_step(CrossEntropy(encoder, 0.1), tx, 4, "none")
+    for count in (1, 8):
+        devices = jax.devices()[:count]
+        with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
+            take_step = runtime.pmap(step, devices)
+        shards, _ = runtime.shard_batch((images, labels), 8, devices)
+        sums = {name: np.float32(0) for name in ("loss", "accuracy", "count")}
+        state = runtime.replicate((State(variables, tx.init(variables["params"])), sums), devices)
+        for number in range(2):
+            drawn = runtime.replicate((np.uint32(3), np.uint32(number)), devices)
+            state = take_step(*state, *shards, *drawn)
+        ends.append(runtime.unreplicate((state[0].variables, state[1])))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5), *ends)
 
 
 def test_a_step_in_bfloat16_keeps_parameters_and_statistics_in_float32(numbered):

@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from posjax import encoders, runtime
-from posjax.images import Kept, Source, batches, open_source, select
-from posjax.runs.fields import DEVICES, MANUAL_DIR, check_fields, plain_path, result_fields, setting
+from posjax.images import Kept, Source, batches, check_stored, open_source, select
+from posjax.runs.fields import (
+    DEVICES,
+    MANUAL_DIR,
+    SKIP_BAD_IMAGES,
+    check_fields,
+    plain_path,
+    result_fields,
+    setting,
+)
 from posjax.runs.image_sets import ImagePlan
 from posjax.runs.memory import images_need
 from posjax.runs.workdir import Workdir
@@ -19,6 +27,7 @@ from posjax.runtime import write_atomically, write_rows
 from posjax.training.saliency.saved import SavedNetwork, load_network
 from posjax.training.saliency.shift import FIGURES, shift_step
 from posjax.training.saliency.shift_report import COLUMNS, as_text, picture, table_rows
+from posjax.training.task import left_out, naming
 
 SHOWN = 4  # images in the picture
 TABLE, PICTURE = "crop_shift.csv", "crop_shift.png"
@@ -53,6 +62,7 @@ class ShiftSettings:
         result=False,
         default_text="runs/PROGRAM",
     )
+    skip_bad_images: bool = setting(False, **SKIP_BAD_IMAGES)
     manual_dir: Path | None = setting(None, **MANUAL_DIR)
     devices: int = setting(0, **DEVICES)
 
@@ -85,6 +95,8 @@ def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
         "devices": runtime.describe_devices(devices),
     }
     Workdir(settings.workdir).claim(result_fields(settings), about)
+    for name, text in left_out({"images": source.skipped}).items():
+        say(f"{name}: {text}")
     source = Kept(source, side, ImagePlan({side: len(source)}, settings.workdir).place)
     rows, pictures = [], {}
     for (encoder, padding), seeds in itertools.groupby(networks, _mode):
@@ -139,7 +151,14 @@ def _files(patterns: Sequence[str]) -> list[Path]:
 
 
 def _images(settings: ShiftSettings, side: int) -> Source:
-    source = open_source(settings.images, size=side, manual_dir=settings.manual_dir)
+    with naming("images"):
+        check_stored(settings.images)
+        source = open_source(
+            settings.images,
+            size=side,
+            skip_bad_images=settings.skip_bad_images,
+            manual_dir=settings.manual_dir,
+        )
     last = None if settings.num_test is None else settings.num_train + settings.num_test
     chosen = range(len(source))[settings.num_train : last]
     if not chosen:

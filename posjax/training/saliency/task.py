@@ -23,7 +23,7 @@ from posjax.training.saliency.network import SaliencyNetwork, SaliencyObjective
 from posjax.training.saliency.saved import NETWORK, network_bytes
 from posjax.training.saliency.table import MEASURES, write_table
 from posjax.training.settings import TrainingSettings
-from posjax.training.task import WEIGHTS, Job, Task, naming
+from posjax.training.task import WEIGHTS, Job, Task, left_out, naming
 from posjax.training.train import evaluate
 
 
@@ -85,7 +85,13 @@ class Saliency(Task):
         for name, masked in (("masks", train), ("test_masks", test)):
             digests[name] = hashlib.sha256(masked.masks.tobytes()).hexdigest()
         train_set, test_set = (Dataset(masked.source, masked.masks) for masked in (train, test))
-        return cls(settings, train_set, test_set, digests)
+        parts = {"images": train, "test images": test}
+        facts = {
+            f"masks of {name}": ", ".join(f"{n} of {text}" for text, n in part.meanings.items())
+            for name, part in parts.items()
+        }
+        facts |= left_out({name: part.skipped for name, part in parts.items()})
+        return cls(settings, train_set, test_set, digests, facts=facts)
 
     def objective(self, padding: Padding) -> SaliencyObjective:
         """An encoder under this padding with its decoder."""
@@ -150,14 +156,22 @@ def _open_test(settings: SaliencySettings) -> Masked:
 def _open(
     settings: SaliencySettings, argument: str, images: str, masks: str | None, part: slice
 ) -> Masked:
-    size, manual_dir = settings.opened_size, settings.manual_dir
     with naming(argument):
-        return open_masked(images, masks, size=size, part=part, manual_dir=manual_dir)
+        return open_masked(
+            images,
+            masks,
+            size=settings.opened_size,
+            part=part,
+            skip_bad_images=settings.skip_bad_images,
+            manual_dir=settings.manual_dir,
+        )
 
 
 def _checked(masked: Masked, argument: str, count: int | None) -> Masked:
-    if count is not None and len(masked.source) < count:
-        raise ValueError(f"{argument}={count}: there are only {len(masked.source)} images")
+    # Images that cannot be read are none of the first so many. Pairs that do not fit are.
+    found = len(masked.source) + len(masked.skipped) - len(masked.source.skipped)
+    if count is not None and found < count:
+        raise ValueError(f"{argument}={count}: there are only {found} images")
     return masked
 
 

@@ -1,9 +1,13 @@
 """Training on masks: what it opens, and what it refuses."""
 
 import dataclasses
+import re
+import shutil
 
+import numpy as np
 import pytest
-from shapes import write_shapes
+from PIL import Image
+from shapes import SIDE, write_shapes
 
 from posjax.training import OptimizerSettings, Saliency, SaliencySettings
 
@@ -43,6 +47,25 @@ def test_test_images_that_are_trained_on_are_refused(settings):
 def test_settings_that_cannot_run_are_refused_by_name(settings, changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(settings, **changes)
+
+
+def test_masks_and_pairs_that_were_left_out_are_said(settings, tmp_path):
+    for name in ("images", "masks"):
+        shutil.copytree(getattr(settings, name), tmp_path / name)
+    (tmp_path / "images" / "000.png").write_bytes(b"nothing")
+    Image.new("L", (SIDE, SIDE), 3).save(tmp_path / "masks" / "002.png")
+    Image.fromarray(np.eye(SIDE, dtype=np.uint8)).save(tmp_path / "masks" / "005.png")
+    folders = {name: str(tmp_path / name) for name in ("images", "masks")}
+    with pytest.raises(ValueError, match=r"^images: .*(.|\n)*skip_bad_images=True leaves such"):
+        Saliency.open(dataclasses.replace(settings, **folders))
+    task = Saliency.open(dataclasses.replace(settings, **folders, skip_bad_images=True))
+    assert task.train.source.keys == ("001.png", "003.png", "004.png")
+    assert task.test.source.keys == ("005.png",)
+    assert task.facts["masks of images"] == "3 of 0 and 255"
+    assert task.facts["masks of test images"] == "1 of 0 and 1"
+    assert re.match(
+        r"2: 000\.png \(no image.*\), 002\.png \(.*values up to 3", task.facts["left out of images"]
+    )
 
 
 @pytest.mark.parametrize(
