@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import platform
+import sys
 from logging import WARNING
 from pathlib import Path
 
@@ -46,11 +47,15 @@ class Machine:
 def start(machine: Machine, *, devices: int, quiet: bool) -> None:
     """Makes so many virtual devices of a CPU, and keeps compiled programs, see `keep_compiled`.
 
-    Libraries report on every checkpoint; `quiet` leaves their warnings only.
+    Libraries report on every checkpoint; `quiet` leaves their warnings only. Figures are drawn to
+    files, whatever MPLBACKEND a notebook hands down.
 
     Raises:
-        ValueError: the folder of compiled programs cannot be written to.
+        ValueError: the folder of compiled programs cannot be written to; the system is Windows.
     """
+    if sys.platform == "win32":
+        raise ValueError("posjax runs on Linux and macOS, found Windows: start it within WSL")
+    os.environ["MPLBACKEND"] = "agg"
     if quiet:
         logging.set_verbosity(logging.WARNING)
         # Grain warns of worker processes when it is imported. None are used here.

@@ -13,7 +13,7 @@ from posjax.runtime.devices import (
     unreplicate,
     unshard,
 )
-from posjax.runtime.files import write_atomically, write_rows
+from posjax.runtime.files import encodable, replacing, write_atomically, write_rows, write_text
 from posjax.runtime.locks import locked
 from posjax.runtime.multihost import (
     all_gather_object,
@@ -41,6 +41,7 @@ __all__ = [
     "check_same",
     "describe_devices",
     "distributed",
+    "encodable",
     "gather_rows",
     "global_devices",
     "global_indices",
@@ -53,6 +54,7 @@ __all__ = [
     "locked",
     "matmul_precision",
     "pmap",
+    "replacing",
     "replicate",
     "rounding_step",
     "shard_batch",
@@ -62,4 +64,5 @@ __all__ = [
     "unshard",
     "write_atomically",
     "write_rows",
+    "write_text",
 ]

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from posjax.encoders.weights.torch_names import entries
 from posjax.layers import Arrays
+from posjax.runtime import encodable
 
 HEADS = frozenset(("fc", "linear", "classifier_6"))
 """The layers that tell classes apart, by their names in the Flax tree."""
@@ -43,7 +44,7 @@ def to_safetensors(
 
 def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """The content of a `.safetensors` file, always the same for the same arrays and metadata."""
-    content = save(dict(arrays), dict(metadata))
+    content = save(dict(arrays), {key: encodable(text) for key, text in metadata.items()})
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     # The library writes metadata in another order each time.
