@@ -12,6 +12,7 @@ import jax
 from absl import logging
 
 from posjax.runs.fields import check_fields, setting
+from posjax.runtime import encodable
 
 # As JAX names them: three, each by two names.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
@@ -92,6 +93,8 @@ def keep_compiled(folder: str | None) -> None:
             # One home may serve several machines, and what was compiled for one processor may use
             # instructions that another lacks.
             path /= _processor()
+        if encodable(str(path)) != str(path):
+            raise OSError("JAX takes a name in UTF-8 alone")
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError("no permission to write")
