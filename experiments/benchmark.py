@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import posjax
 from experiments.benchmarks.sections import SECTIONS, SIDES
 from experiments.benchmarks.sizes import SMALL, Sizes
 from experiments.benchmarks.timing import Case, Row, call, new_process
 
-PACKAGES = ("posjax", "jax", "jaxlib", "flax", "numpy", "torch", "libtpu")
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "libtpu")
 # The name and our extra of what a section may need.
 EXTRAS = {"torch": ("PyTorch", "benchmark"), "libtpu": ("libtpu", "tpu")}
 PAIRS = "a then b in every turn; median [least, most] of the turns"
@@ -104,7 +105,8 @@ def _machine() -> dict[str, str]:
         with new_process() as process:
             about = Case(side, SIDES[side], "about", {})
             machine[f"on {side}"] = process.submit(call, about).result()
-    return machine | {name: metadata.version(name) for name in installed}
+    versions = {name: metadata.version(name) for name in installed}
+    return machine | {"posjax": posjax.__version__} | versions
 
 
 def pair_text(row: Row) -> str:
@@ -136,4 +138,5 @@ def program_text(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore
     main()

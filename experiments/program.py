@@ -1,5 +1,6 @@
 """What programs have in common: flags become settings, and settings a run."""
 
+import io
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -83,6 +84,9 @@ def start_program(run: Callable[[], object]) -> None:
 
     Bad input ends it with one line, in which the names of arguments are those of flags.
     """
+    # Help and errors of libraries show escapes for what the terminal lacks.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     flags.define(Machine, {}, {})
 
     def guarded(argv: list[str]) -> None:

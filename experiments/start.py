@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import platform
+import sys
 from logging import WARNING
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import jax
 from absl import logging
 
 from posjax.runs.fields import check_fields, setting
+from posjax.runtime import encodable
 
 # As JAX names them: three, each by two names.
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
@@ -46,11 +48,15 @@ class Machine:
 def start(machine: Machine, *, devices: int, quiet: bool) -> None:
     """Makes so many virtual devices of a CPU, and keeps compiled programs, see `keep_compiled`.
 
-    Libraries report on every checkpoint; `quiet` leaves their warnings only.
+    Libraries report on every checkpoint; `quiet` leaves their warnings only. Figures are drawn to
+    files, whatever MPLBACKEND a notebook hands down.
 
     Raises:
-        ValueError: the folder of compiled programs cannot be written to.
+        ValueError: the folder of compiled programs cannot be written to; the system is Windows.
     """
+    if sys.platform == "win32":
+        raise ValueError("posjax runs on Linux and macOS, found Windows: start it within WSL")
+    os.environ["MPLBACKEND"] = "agg"
     if quiet:
         logging.set_verbosity(logging.WARNING)
         # Grain warns of worker processes when it is imported. None are used here.
@@ -87,6 +93,8 @@ def keep_compiled(folder: str | None) -> None:
             # One home may serve several machines, and what was compiled for one processor may use
             # instructions that another lacks.
             path /= _processor()
+        if encodable(str(path)) != str(path):
+            raise OSError("JAX takes a name in UTF-8 alone")
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError("no permission to write")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from posjax.features.encoding import Batch, layout_bytes
-from posjax.runtime import locked
+from posjax.runtime import locked, replacing
 
 Layout = Mapping[str, jax.ShapeDtypeStruct]
 """Shape [n, h, w, c] and dtype of every stage of n images."""
@@ -126,27 +126,21 @@ def write(path: Path, layout: Layout, batches: Iterable[Batch]) -> None:
     size, free = layout_bytes(layout), shutil.disk_usage(path.parent).free
     if size > free:
         raise OSError(_no_room(path.parent, size, free))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as file:
             for batch in batches:
                 stages = [np.ascontiguousarray(batch[name]).view(np.uint8) for name in layout]
                 images = [stage.reshape(len(stage), -1) for stage in stages]
                 file.write(np.concatenate(images, axis=1).data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         if error.errno in _NO_ROOM:
             free = shutil.disk_usage(path.parent).free
             message = f"{_no_room(path.parent, size, free)} ({error.strerror})"
-        elif error.errno == ENOENT and error.filename == str(temporary):
+        elif error.errno == ENOENT and str(error.filename).endswith(".tmp"):
             message = f"features in {path.parent} were deleted while they were written: start again"
         else:
             raise
         raise OSError(message) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

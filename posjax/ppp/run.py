@@ -17,10 +17,10 @@ from posjax.runs.plan import Plan, prepare
 from posjax.runs.run import run as run_readouts
 from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir
-from posjax.runtime import Need, write_rows
+from posjax.runtime import Need, progress, write_rows
 
 
-def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> Patterns:
+def run(settings: Settings, *, title: str, say: Callable[[str], None] = progress.say) -> Patterns:
     """Measures PPP, and writes ppp.csv and report.html to the workdir.
 
     Readouts are trained on the same encoders and images too, in the workdir's folder `posenet`. The

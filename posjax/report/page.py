@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posjax.runtime import write_atomically
+from posjax.runtime import write_atomically, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Page:
                     (folder / "figures").mkdir(exist_ok=True)
                     write_atomically(folder / "figures" / f"{element.name}.png", element.png)
         html = _template("page").render(page=self)
-        write_atomically(folder / "report.html", html.encode())
+        write_text(folder / "report.html", html)
         return folder / "report.html"
 
 

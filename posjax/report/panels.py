@@ -17,6 +17,7 @@ from PIL import Image
 
 from posjax.report.formatting import label, varying
 from posjax.results import ProbeSpec
+from posjax.runtime import encodable
 
 # Okabe & Ito's colours, which colour-blind readers tell apart, without the yellow.
 COLOURS = {
@@ -94,6 +95,7 @@ def add_legend(figure: Figure, entries: Sequence[tuple[str, Artist]]) -> None:
 
 def plain(text: str) -> str:
     """Text that matplotlib shows as it is: not as a formula, and not hidden by a leading `_`."""
+    text = encodable(text)
     return f" {text}".replace("$", r"\$") if text.startswith("_") else text.replace("$", r"\$")
 
 

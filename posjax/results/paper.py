@@ -61,7 +61,7 @@ def _images(name: str) -> str:
 @cache
 def _tables() -> dict[tuple[str, ...], tuple[str, float, float]]:
     """Table, SPC and MAE. Of a number that stands in several tables, the first one counts."""
-    text = resources.files("posjax.results").joinpath("paper_tables.csv").read_text()
+    text = resources.files("posjax.results").joinpath("paper_tables.csv").read_text("utf-8")
     tables: dict[tuple[str, ...], tuple[str, float, float]] = {}
     for table, *key, spc, mae in list(csv.reader(text.splitlines()))[1:]:
         tables.setdefault(tuple(key), (table, float(spc), float(mae)))

@@ -64,7 +64,8 @@ class Probe:
         """A name for the files of these readouts."""
         encoder, about = self.encoder, self.describe(spec, solver)
         # By their digest, and by what the results call them: two names may be of one file.
-        weights = f"{encoder.digest[:8]}-{zlib.crc32(encoder.weights.encode()):08x}"
+        name = runtime.encodable(encoder.weights)
+        weights = f"{encoder.digest[:8]}-{zlib.crc32(name.encode()):08x}"
         if encoder.weights == RANDOM:
             weights = f"seed{encoder.seed}"
         return (

@@ -13,9 +13,12 @@ from posjax.runs.measure import Probe, Resources, measure
 from posjax.runs.plan import Plan, prepare
 from posjax.runs.settings import Settings
 from posjax.runs.workdir import Workdir
+from posjax.runtime import progress
 
 
-def run(settings: Settings, *, title: str, say: Callable[[str], None] = print) -> list[Result]:
+def run(
+    settings: Settings, *, title: str, say: Callable[[str], None] = progress.say
+) -> list[Result]:
     """Probes the encoders under every padding, and writes table, report and figures.
 
     What is already finished in the workdir is not repeated. Random weights are drawn for each seed.

@@ -6,17 +6,18 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from posjax import __version__
 from posjax.fitting import Readouts
 from posjax.results import Record, Result, load_result, save_result, write_csv
-from posjax.runtime import arithmetic, write_atomically
+from posjax.runtime import arithmetic, write_text
 
-PACKAGES = ("posjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +50,17 @@ class Workdir:
             config = {
                 "flags": flags,
                 "workdir": str(self.path),
-                "versions": {name: version(name) for name in PACKAGES},
+                "versions": {"posjax": __version__} | {name: _version(name) for name in PACKAGES},
                 "git_revision": git_revision(),
                 **about,
             }
-            write_atomically(path, (json.dumps(config, indent=2) + "\n").encode())
+            write_text(path, json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"workdir={self.path} cannot be used: {error}") from error
 
     def _check_same(self, path: Path, flags: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         try:
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_text("utf-8"))
             before = {"x64": False} | config["flags"]
             digests = {what: config[f"{what}_digests"] for what in ("weight", "image")}
         except (ValueError, KeyError, TypeError) as error:
@@ -84,7 +85,7 @@ class Workdir:
     def count_records(self) -> int:
         """The number of rows in results.csv and controls.csv, 0 where there are none."""
         paths = (self.path / name for name in ("results.csv", "controls.csv"))
-        return sum(len(p.read_text().splitlines()) - 1 for p in paths if p.exists())
+        return sum(len(p.read_text("utf-8").splitlines()) - 1 for p in paths if p.exists())
 
     def write_records(self, records: Sequence[Record]) -> None:
         """Writes results.csv, and the controls, if there are any, to controls.csv."""
@@ -133,6 +134,13 @@ class Workdir:
 
     def _result_path(self, key: str) -> Path:
         return self.path / "probes" / f"{key}.npz"
+
+
+def _version(package: str) -> str | None:
+    # Not every installer leaves metadata.
+    with contextlib.suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def git_revision() -> str | None:

@@ -13,7 +13,7 @@ from posjax.runtime.devices import (
     unreplicate,
     unshard,
 )
-from posjax.runtime.files import write_atomically, write_rows
+from posjax.runtime.files import encodable, replacing, write_atomically, write_rows, write_text
 from posjax.runtime.locks import locked
 from posjax.runtime.memory import Need, check_memory, memory_bytes
 from posjax.runtime.multihost import (
@@ -48,6 +48,7 @@ __all__ = [
     "describe_devices",
     "distributed",
     "drawing",
+    "encodable",
     "gather_rows",
     "global_devices",
     "global_indices",
@@ -62,6 +63,7 @@ __all__ = [
     "memory_bytes",
     "pmap",
     "random_key",
+    "replacing",
     "replicate",
     "rounding_step",
     "shard_batch",
@@ -71,4 +73,5 @@ __all__ = [
     "unshard",
     "write_atomically",
     "write_rows",
+    "write_text",
 ]

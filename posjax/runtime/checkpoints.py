@@ -1,5 +1,6 @@
 """Checkpoints of what is in training, so that a killed run does not begin it again."""
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,14 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._args = ocp.args
         self._folder.mkdir(parents=True, exist_ok=True)
+        # By a link: in the names of folders the library takes `[`, `*` and `?` for signs of a
+        # pattern, and nothing but UTF-8.
+        self._temporary = tempfile.TemporaryDirectory(prefix="posjax-")
+        link = Path(self._temporary.name, "checkpoints")
+        link.symlink_to(self._folder)
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         self._manager = ocp.CheckpointManager(
-            self._folder,
+            link,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=1, create=False, multiprocessing_options=alone
             ),
@@ -40,6 +46,7 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+        self._temporary.cleanup()
 
     def restore(self, template: Any) -> tuple[int, Any]:
         """How many steps (or epochs) are done, and the state after them; (0, template) for none.

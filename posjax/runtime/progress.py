@@ -1,9 +1,11 @@
 """Progress bars, of the first host alone, silent where the output is no terminal, and notes."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
+from posjax.runtime.files import encodable
 from posjax.runtime.multihost import is_first
 
 
@@ -11,7 +13,7 @@ def bar(total: int, what: str, unit: str) -> tqdm:
     """A bar with rate and time left on standard error; nothing where that is no terminal."""
     return tqdm(
         total=total,
-        desc=what,
+        desc=_shown(what, sys.stderr),
         unit=f" {unit}",
         disable=None if is_first() else True,
         file=sys.stderr,
@@ -34,9 +36,24 @@ def advance(bar: tqdm, count: int, **figures: str) -> None:
 def log(bar: tqdm, text: str) -> None:
     """Says on standard error how far it is, where no bar does."""
     if bar.disable and is_first():
-        print(text, file=sys.stderr, flush=True)
+        _write(text, sys.stderr)
 
 
 def note(text: str) -> None:
     """Says on standard error, above any bar, what is worth knowing even without a terminal."""
-    tqdm.write(text, file=sys.stderr)
+    _write(text, sys.stderr)
+
+
+def say(text: str) -> None:
+    """Prints what a run was started for, above any bar."""
+    _write(text, sys.stdout)
+
+
+def _shown(text: str, stream: Any) -> str:
+    # Streams of notebooks may have no encoding.
+    return encodable(text, getattr(stream, "encoding", None) or "utf-8")
+
+
+def _write(text: str, stream: Any) -> None:
+    tqdm.write(_shown(text, stream), file=stream)
+    stream.flush()

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
+from posjax.encoders import read_checkpoint
 from posjax.runtime import write_rows
 from posjax.training.task import WEIGHTS
 
@@ -32,8 +31,7 @@ def write_table(workdir: Path) -> str:
 
 
 def _row(path: Path) -> tuple | None:
-    with safe_open(path, framework="numpy") as file:
-        about = file.metadata() or {}
+    about = read_checkpoint(path).metadata
     if "recipe" not in about:
         return None  # from elsewhere
     correct, count, seed = (int(about[key]) for key in ("test_correct", "test_count", "seed"))

@@ -8,7 +8,7 @@ from posjax import encoders
 from posjax.encoders import RANDOM, Loaded, weights_path
 from posjax.encoders.weights.export import HEADS
 from posjax.probes.trainer import Variables
-from posjax.runtime import drawing, progress, random_key, write_atomically
+from posjax.runtime import drawing, progress, random_key, write_text
 from posjax.training.task import Job, naming
 
 
@@ -102,8 +102,8 @@ def record(job: Job) -> None:
     path = job.folder / "initial_weights"
     if not path.exists():
         job.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{job.initial_weights}\n".encode())
-    elif (before := path.read_text().strip()) != job.initial_weights:
+        write_text(path, f"{job.initial_weights}\n")
+    elif (before := path.read_text("utf-8").strip()) != job.initial_weights:
         raise ValueError(
             f"weights: the training in {job.folder} began with {before}, these are "
             f"{job.initial_weights}. Choose another workdir, or delete that folder."

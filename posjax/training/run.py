@@ -16,7 +16,7 @@ from posjax.training.task import WEIGHTS, Job, Task
 from posjax.training.train import check_stop, train
 
 
-def run(task: Task, *, say: Callable[[str], None] = print) -> bool:
+def run(task: Task, *, say: Callable[[str], None] = progress.say) -> bool:
     """Trains what is not yet trained, and writes weights, curves and a table.
 
     Each network has its folder in the workdir: `weights.safetensors` with PyTorch's names, the

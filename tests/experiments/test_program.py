@@ -1,9 +1,16 @@
-"""Every program's own defaults fit together, without flags and with the paper's recipe."""
+"""Every program's own defaults fit together, and a run needs little of its system."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-from programs import run
+from colours import write_images
+from programs import QUICK, ROOT, TINY, run
+
+import posjax
 
 PROGRAMS = (
     *("existence", "layer_ablation", "matched_valid", "padding_ablation", "ppp"),
@@ -48,3 +55,44 @@ def test_defaults_are_refused_for_nothing_but_images_that_are_not_there(program,
     assert "error: --test_images=no such folder" in done.stderr
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# What macOS and some file systems lack, and an installation of posjax, which a checkout lacks.
+SITE = """
+import fcntl, importlib.metadata, os
+find = importlib.metadata.distribution
+def distribution(name):
+    if name == "posjax":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return find(name)
+importlib.metadata.distribution = distribution
+def refuse(*_, **__):
+    raise OSError(95, "Operation not supported")
+fcntl.flock = os.link = os.chmod = refuse
+del os.posix_fallocate
+"""
+
+
+def test_a_run_on_a_poor_system_under_any_names_ends_and_goes_on(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    images = tmp_path / os.fsdecode(b"ph\xffotos [1]*")
+    write_images(images, 8, side=32)
+    command = [sys.executable, "-m", "experiments.padding_ablation", *TINY, "--epochs=1"]
+    command += ["--encoder=pixels", "--maps=H", "--num_train=4"]
+    command += [f"--images={images}", f"--workdir={tmp_path}/run [1]*", f"--cache_dir={tmp_path}/c"]
+    environment = {
+        **(os.environ | QUICK),
+        **{"PYTHONPATH": str(tmp_path / "site"), "MPLBACKEND": "module://no.such_backend"},
+        **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "JAX_PLATFORMS": "cpu"},
+    }
+    for images_encoded in ("encoding: ", ""):
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+        out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
+        assert done.returncode == 0, err
+        assert "ph\\udcffotos [1]*" in out
+        assert images_encoded in out
+        assert "Traceback" not in err
+    assert "ph\\udcffotos" in (tmp_path / "run [1]*" / "report.html").read_text("utf-8")
+    config = json.loads((tmp_path / "run [1]*" / "config.json").read_text())
+    assert config["versions"]["posjax"] == posjax.__version__

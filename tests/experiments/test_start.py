@@ -38,7 +38,7 @@ def python(code, **environment):
     return done.stdout
 
 
-def test_help_waits_for_no_heavy_package_and_import_posjax_gives_every_room():
+def test_help_on_any_terminal_waits_for_no_heavy_package_and_import_posjax_gives_every_room():
     printed = python(
         "import runpy, sys\n"
         "sys.argv = ['padding_ablation', '--help']\n"
@@ -47,7 +47,8 @@ def test_help_waits_for_no_heavy_package_and_import_posjax_gives_every_room():
         "except SystemExit:\n"
         "    print('imported:', *sorted(name for name in sys.modules if '.' not in name))\n"
         "import posjax\n"
-        "print('rooms:', *[getattr(posjax, room).__name__ for room in posjax.ROOMS])\n"
+        "print('rooms:', *[getattr(posjax, room).__name__ for room in posjax.ROOMS])\n",
+        PYTHONIOENCODING="ascii",
     )
     text, _, printed = printed.partition("imported:")
     imported, _, rooms = (part.split() for part in printed.partition("rooms:"))
@@ -129,3 +130,9 @@ def test_a_folder_that_cannot_be_is_refused_by_its_flag(config, monkeypatch, tmp
 def test_compiled_programs_are_not_kept_at_an_address():
     with pytest.raises(ValueError, match="compile_cache: gs://bucket/programs is an address"):
         Machine(compile_cache="gs://bucket/programs")
+
+
+def test_windows_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ValueError, match=r"^posjax runs on Linux and macOS, found Windows: .*WSL$"):
+        start(Machine(), devices=0, quiet=False)

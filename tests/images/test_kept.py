@@ -1,5 +1,6 @@
 """Kept images: made once, in memory or in a file, the same as those that are not kept."""
 
+import errno
 import gc
 import os
 import time
@@ -123,3 +124,17 @@ def test_a_full_disk_is_refused_before_images_are_made(tmp_path):
 
     with pytest.raises(OSError, match=r"no room for images in .* bytes needed, [\d,]+ free"):
         Kept(Many(), 1000, tmp_path)
+
+
+@pytest.mark.parametrize("system", ["macOS", "a network file system"])
+def test_a_system_that_sets_no_room_aside_keeps_images_in_a_file(tmp_path, monkeypatch, system):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    if system == "macOS":
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+    source = Counting()
+    np.testing.assert_array_equal(list(Kept(source, 6, tmp_path)), list(source.source))
+    test_a_full_disk_is_refused_before_images_are_made(tmp_path)

@@ -160,3 +160,11 @@ def test_a_gallery_of_noise_is_small_and_keeps_the_colours_of_its_maps():
     shown = np.abs(saved - colour).max(axis=-1) <= 3
     assert shown.sum() > 0.8 * len(flat) * 112**2
     assert saved[0, 0].min() >= 252
+
+
+def test_figures_take_any_file_name():
+    name = "ph\udcffotos"
+    figure = figures.bars([summary(test_images=name, weights=f"{name}.npz")], "spc")
+    assert png(figure).startswith(b"\x89PNG")
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    assert png(figures.gallery("H", image, {name: image[..., 0]})).startswith(b"\x89PNG")

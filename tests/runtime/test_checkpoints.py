@@ -1,5 +1,7 @@
 """Checkpoints: the newest whole state of a group of readouts, or the start."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,3 +101,14 @@ def test_a_save_is_due_when_the_last_one_is_a_minute_old(tmp_path, monkeypatch):
         assert saved.due()
         saved.save(1, make_state(0.1))
         assert not saved.due()
+
+
+@pytest.mark.parametrize("name", [b"run[1]", b"a**?", b"caf\xc3\xa9", b"ph\xffotos"])
+def test_the_folder_of_checkpoints_may_have_any_name(tmp_path, name):
+    folder = tmp_path / os.fsdecode(name)
+    with Checkpoints(folder) as saved:
+        saved.save(1, make_state(0.1))
+    with Checkpoints(folder) as saved:
+        epoch, state = saved.restore(make_state(0.0))
+    assert epoch == 1
+    assert_same(state, make_state(0.1))

@@ -1,5 +1,6 @@
 """Files are replaced whole or stay as they were, even where the writer is killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from posjax.runtime import files, write_atomically
+from posjax.runtime import files, write_atomically, write_rows, write_text
 
 # Without the package, whose import takes seconds.
 WRITER = """
@@ -51,3 +52,26 @@ def test_a_killed_process_leaves_a_whole_file(tmp_path):
         process.send_signal(signal.SIGKILL)
     left = path.read_bytes()
     assert left == left[:1] * (1 << 20)
+
+
+def test_a_text_with_any_file_name_is_written_as_utf8(tmp_path):
+    name = os.fsdecode(b"caf\xc3\xa9 \xff.png")
+    write_text(tmp_path / "page.html", f"{name} ×")
+    write_rows(tmp_path / "table.csv", ["image"], [[name]])
+    assert (tmp_path / "page.html").read_bytes() == "café \\udcff.png ×".encode()
+    assert (tmp_path / "table.csv").read_bytes() == "image\ncafé \\udcff.png\n".encode()
+
+
+def test_a_file_system_that_renames_to_no_taken_name_gets_the_new_file(tmp_path, monkeypatch):
+    rename = os.replace
+
+    def refuse(source, target):
+        if os.path.exists(target):
+            raise FileExistsError(errno.EEXIST, "File exists", source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    for content in (b"old", b"new"):
+        write_atomically(tmp_path / "results.csv", content)
+    assert (tmp_path / "results.csv").read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]

@@ -1,5 +1,8 @@
 """Locks: one holder at a time, who waits says so and may give up."""
 
+import errno
+import fcntl
+
 import pytest
 
 from posjax.runtime import locked
@@ -26,3 +29,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         locked(tmp_path / "file" / "a.lock", "another holds it"),
     ):
         pytest.fail("it is locked")
+
+
+def test_where_the_file_system_has_no_locks_a_file_stands_for_one_and_that_is_said(
+    tmp_path, monkeypatch, capsys
+):
+    def missing(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    said = f"the file system of {tmp_path} has no locks: the file a.lock stands for one"
+    path = tmp_path / "a.lock"
+    with locked(path, "another holds it"):
+        assert said in capsys.readouterr().err
+        with (
+            pytest.raises(InterruptedError, match=r"waiting for .*a\.lock"),
+            locked(path, "another holds it", give_up=lambda: True),
+        ):
+            pytest.fail("two hold it")
+        assert "another holds it\n" in capsys.readouterr().err
+    assert not path.exists()

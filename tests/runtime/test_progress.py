@@ -52,3 +52,11 @@ def test_a_terminal_shows_what_is_done_and_a_rate_that_leaves_out_compilation(mo
     assert len(rates) > 4
     assert {float(rate) for rate in rates} == {5.0}
     assert "epoch 1 of 2" not in shown
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_terminal_of_ascii_shows_any_text(monkeypatch, stream):
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, stream, io.TextIOWrapper(content, "ascii"))
+    {"stdout": progress.say, "stderr": progress.note}[stream]("8 × cpu of ph\udcffotos")
+    assert content.getvalue() == b"8 \\xd7 cpu of ph\\udcffotos\n"

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from posjax.encoders.weights.torch_names import entries
 from posjax.layers import Arrays
+from posjax.runtime import encodable
 
 HEADS = frozenset(("fc", "linear", "classifier_6"))
 """The layers that tell classes apart, by their names in the Flax tree."""
@@ -43,12 +44,13 @@ def to_safetensors(
 
 def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """The content of a `.safetensors` file, always the same for the same arrays and metadata."""
-    content = save(dict(arrays), dict(metadata))
+    about = {key: encodable(text) for key, text in sorted(metadata.items())}
+    content = save(dict(arrays), about)
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     # The library writes metadata in another order each time.
-    if metadata:
-        header["__metadata__"] = dict(sorted(metadata.items()))
+    if about:
+        header["__metadata__"] = about
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)  # arrays are aligned to 8 bytes
     return len(text).to_bytes(8, "little") + text + content[start:]

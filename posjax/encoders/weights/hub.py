@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from posjax.encoders.weights.files import Checkpoint, read_checkpoint
-from posjax.runtime.files import write_atomically
+from posjax.runtime.files import write_text
 
 FILE = "model.safetensors"
 _TIMEOUT = 10.0
@@ -130,13 +130,13 @@ def _pin_of(commit: str | None, etag: str | None, url: str) -> Pin:
 
 def _recorded(name: str) -> Pin | None:
     path = _record_path(name)
-    return Pin(**json.loads(path.read_text())) if path.exists() else None
+    return Pin(**json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
 def _record(name: str, pin: Pin) -> None:
     path = _record_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(dataclasses.asdict(pin)).encode())
+    write_text(path, json.dumps(dataclasses.asdict(pin)))
 
 
 def _record_path(name: str) -> Path:

@@ -1,7 +1,6 @@
 """Figure 1 of the paper, measured: does predicted saliency stay with the content or the frame?"""
 
 import dataclasses
-import glob
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from posjax.runs.fields import (
 from posjax.runs.image_sets import ImagePlan
 from posjax.runs.memory import images_need
 from posjax.runs.workdir import Workdir
-from posjax.runtime import write_atomically, write_rows
+from posjax.runtime import progress, write_atomically, write_rows
 from posjax.training.saliency.saved import SavedNetwork, load_network
 from posjax.training.saliency.shift import FIGURES, shift_step
 from posjax.training.saliency.shift_report import COLUMNS, as_text, picture, table_rows
@@ -71,7 +70,7 @@ class ShiftSettings:
         check_fields(self)
 
 
-def run(settings: ShiftSettings, *, say: Callable[[str], None] = print) -> None:
+def run(settings: ShiftSettings, *, say: Callable[[str], None] = progress.say) -> None:
     """Measures all networks and writes crop_shift.csv and crop_shift.png into the workdir.
 
     Raises:
@@ -141,13 +140,25 @@ def _load_networks(settings: ShiftSettings) -> list[SavedNetwork]:
 
 
 def _files(patterns: Sequence[str]) -> list[Path]:
-    files: list[str] = []
+    files: list[Path] = []
     for pattern in patterns:
-        names = sorted(glob.glob(str(Path(pattern).expanduser())))
-        if not names:
+        found = _matching(Path(pattern).expanduser())
+        if not found:
             raise ValueError(f"networks={pattern}: no such file")
-        files += names
-    return [Path(name) for name in dict.fromkeys(files)]
+        files += sorted(found)
+    return list(dict.fromkeys(files))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that match; signs in the name of a file or folder that is there are letters."""
+    found = [Path(pattern.anchor)]
+    for part in pattern.relative_to(pattern.anchor).parts:
+        found = [
+            path
+            for folder in found
+            for path in ([folder / part] if (folder / part).exists() else folder.glob(part))
+        ]
+    return found
 
 
 def _images(settings: ShiftSettings, side: int) -> Source:

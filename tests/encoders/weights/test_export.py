@@ -56,3 +56,9 @@ def test_the_same_content_makes_the_same_file(tmp_path):
             stored = file.get_tensor(name)
             assert stored.dtype == array.dtype
             np.testing.assert_array_equal(stored, array)
+
+
+def test_metadata_may_hold_any_file_name(tmp_path):
+    (tmp_path / "file").write_bytes(safetensors_bytes({"a": np.eye(2)}, {"from": "ph\udcff"}))
+    with safe_open(tmp_path / "file", "numpy") as file:
+        assert file.metadata() == {"from": "ph\\udcff"}

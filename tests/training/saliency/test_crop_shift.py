@@ -30,3 +30,12 @@ def test_a_file_that_is_no_network_is_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         run(settings)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize("pattern", ["run[1]/a*?/other", "run[1]/*/other"])
+def test_signs_in_names_that_are_there_are_letters_and_others_a_pattern(tmp_path, pattern):
+    for folder in ("run[1]/a*?", "run1/abc"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "other").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"run\[1\]/a\*\?/other is no safetensors file"):
+        run(ShiftSettings(networks=(f"{tmp_path}/{pattern}",), images="nowhere"))
