@@ -184,8 +184,9 @@ def _functions(params: Mapping[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
         yield from (one for one in several if isinstance(one, Jaxpr | ClosedJaxpr))
 
 
-def _opened(function: Jaxpr | ClosedJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
-    return (function, ()) if isinstance(function, Jaxpr) else (function.jaxpr, function.consts)
+def _opened(function: Any) -> tuple[Jaxpr, Sequence[Any]]:
+    # From jax 0.11 on, there is one class for jaxprs with constants and without.
+    return getattr(function, "jaxpr", function), getattr(function, "consts", ())
 
 
 def _plain(value: Any) -> ArrayLike:
