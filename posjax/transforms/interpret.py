@@ -133,7 +133,7 @@ class _Interpreter:
             # The body comes first, because parameters are in the order of their names.
             return _while(evaluate(1), evaluate(0), params, inputs)
         if name == "scan":
-            return _scan(evaluate(0), params, inputs)
+            return _scan(evaluate(0), site.equation, inputs)
         raise NotImplementedError(
             f"{site.scope or 'the function'} computes inside of {name}, which cannot be entered"
         )
@@ -151,16 +151,21 @@ def _while(
     )
 
 
-def _scan(
-    body: Callable, params: Mapping[str, Any], inputs: Sequence[ArrayLike]
-) -> Sequence[ArrayLike]:
-    consts, start, rows = _split(inputs, (params["num_consts"], params["num_carry"]))
+def _scan(body: Callable, equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+    # How the parameters count inputs depends on the version of JAX. Rows have an axis more outside.
+    (inner,) = (_opened(function)[0] for function in _functions(equation.params))
+    rows_in, rows_out = (
+        sum(outside.aval.ndim != inside.aval.ndim for outside, inside in zip(*pair, strict=True))
+        for pair in ((equation.invars, inner.invars), (equation.outvars, inner.outvars))
+    )
+    carried = len(inner.outvars) - rows_out
+    consts, start, rows = _split(inputs, (len(inputs) - rows_in - carried, carried))
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
         results = body(*consts, *carry, *row)
         return tuple(results[: len(carry)]), tuple(results[len(carry) :])
 
-    options = {key: params[key] for key in ("length", "reverse", "unroll")}
+    options = {key: equation.params[key] for key in ("length", "reverse", "unroll")}
     last, stacked = lax.scan(step, tuple(start), tuple(rows), **options)
     return [*last, *stacked]
 
