@@ -101,7 +101,7 @@ def _machine() -> dict[str, str]:
         "python": platform.python_version(),
     }
     installed = [name for name in PACKAGES if importlib.util.find_spec(name)]
-    for side in [side for side in SIDES if side in installed]:
+    for side in filter(importlib.util.find_spec, SIDES):
         with new_process() as process:
             about = Case(side, SIDES[side], "about", {})
             machine[f"on {side}"] = process.submit(call, about).result()
