@@ -36,7 +36,7 @@ def _convolve(site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | 
     )
     if not plain:
         return None
-    height, width = (n + sum(p) - 2 for n, p in zip(x.shape[1:3], widths, strict=True))
+    height, width = (int(n + sum(p)) - 2 for n, p in zip(x.shape[1:3], widths, strict=True))
     if strides == ones and suits_winograd((height, width), kernel.shape):
         return [winograd(x, kernel, widths)]
     if any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True)):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from posjax.images.datasets import open_records
-from posjax.images.folders import is_system
+from posjax.images.folders import files_of, is_system
 from posjax.images.loader import Source
 from posjax.images.sources import check_stored, open_source
 
@@ -63,12 +63,13 @@ def _folder(spec: str, source: Source) -> Labelled:
         )
     folders = [path.name for path in root.iterdir() if path.is_dir() and not is_system(path.name)]
     classes = sorted(folders)
-    labels_of = {key.split("/")[0] for key in source.keys}
-    empty = [name for name in classes if name not in labels_of]
+    bad = {name for name, _ in source.skipped}
+    names = {path.relative_to(root).as_posix() for path in files_of(root)} - bad
+    empty = [name for name in classes if name not in {file.split("/")[0] for file in names}]
     if empty:
         raise ValueError(
-            f"{spec}: {len(empty)} of the {len(classes)} class folders have no image among the "
-            f"{len(source)} that were taken: {', '.join(empty[:10])}"
+            f"{spec}: {len(empty)} of the {len(classes)} class folders have no image: "
+            f"{', '.join(empty[:10])}"
         )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[key.split("/")[0]] for key in source.keys], np.int32)

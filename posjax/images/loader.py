@@ -1,7 +1,9 @@
 """Loading: the bytes of an image file become a square image, images become batches."""
 
+import contextlib
 import functools
 import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, SupportsIndex, runtime_checkable
@@ -99,7 +101,8 @@ def batches(source: Source, batch_size: int) -> Iterator[UInt8[np.ndarray, "n si
     """
     if batch_size < 1:
         raise ValueError(f"batch_size starts at 1, got {batch_size}")
-    import grain  # It takes a while, for which a program's help need not wait.
+    with _quiet_imports():
+        import grain  # It takes a while, for which a program's help need not wait.
 
     options = grain.ReadOptions(
         num_threads=THREADS, prefetch_buffer_size=max(batch_size, 2 * THREADS)
@@ -107,6 +110,18 @@ def batches(source: Source, batch_size: int) -> Iterator[UInt8[np.ndarray, "n si
     read = functools.partial(read_pixels, source)
     images = grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)
     return iter(images.batch(batch_size, drop_remainder=False))
+
+
+@contextlib.contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Without the warnings of packages that are imported, such as Grain's of an older JAX."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def read_bytes(source: Source) -> UInt8[np.ndarray, "n size size 3"]:

@@ -101,7 +101,8 @@ def _parsed_axis(field: dataclasses.Field, values: Any) -> tuple[Any, ...]:
 
 def _parsed(field: dataclasses.Field, value: Any) -> Any:
     name, about = field.name, field.metadata
-    if isinstance(value, str | Path) and (scheme := _ADDRESS.match(str(value))):
+    is_path = about.get("is_path", True)
+    if is_path and isinstance(value, str | Path) and (scheme := _ADDRESS.match(str(value))):
         address = f"{scheme[0].rstrip('/')}//{str(value)[scheme.end() :]}"
         raise ValueError(
             f"{name}: {address} is an address, expected a file or folder of this machine: copy it, "

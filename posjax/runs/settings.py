@@ -142,6 +142,7 @@ class Settings(ReadoutSettings):
         "knows it (SLURM, Cloud TPU, Open MPI). Every host gets the same flags.",
         result=False,
         default_text="one host",
+        is_path=False,
     )
     num_processes: int | None = setting(
         None, "Number of hosts.", result=False, default_text="what the cluster says"

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
+from jax.extend.core.primitives import convert_element_type_p
 from jax.typing import ArrayLike
 
 
@@ -104,7 +105,7 @@ class _Interpreter:
             return self.evaluate(function, inputs, site.path, site.scope)
         if primitive not in self.rules and _contains(site.equation, self.rules):
             return self._enter(site, inputs)
-        if inputs and all(map(_is_known_scalar, inputs)):
+        if primitive is convert_element_type_p and _is_known_scalar(inputs[0]):
             # Rules then see the values of constants.
             with jax.ensure_compile_time_eval():
                 return _bind(site.equation, inputs)
@@ -155,7 +156,7 @@ def _scan(body: Callable, equation: JaxprEqn, inputs: Sequence[ArrayLike]) -> Se
     # How the parameters count inputs depends on the version of JAX. Rows have an axis more outside.
     (inner,) = (_opened(function)[0] for function in _functions(equation.params))
     rows_in, rows_out = (
-        sum(outside.aval.ndim != inside.aval.ndim for outside, inside in zip(*pair, strict=True))
+        sum(_ndim(outside) != _ndim(inside) for outside, inside in zip(*pair, strict=True))
         for pair in ((equation.invars, inner.invars), (equation.outvars, inner.outvars))
     )
     carried = len(inner.outvars) - rows_out
@@ -187,6 +188,10 @@ def _functions(params: Mapping[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
     for _, value in sorted(params.items()):
         several = value if isinstance(value, tuple | list) else (value,)
         yield from (one for one in several if isinstance(one, Jaxpr | ClosedJaxpr))
+
+
+def _ndim(variable: Any) -> int:
+    return variable.aval.ndim
 
 
 def _opened(function: Any) -> tuple[Jaxpr, Sequence[Any]]:

@@ -1,6 +1,7 @@
 """`repad`: any JAX function under another padding mode."""
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,13 @@ class PaddedLayer(str):
             setattr(layer, field, getattr(window, field))
         return layer
 
+    def counted_by(self, window: Window) -> bool:
+        """Whether a window counts the pixels that this average pool averages."""
+        alike = (self.kernel, self.strides, self.widths, self.size) == (
+            *(window.kernel, window.strides, window.widths, window.size),
+        )
+        return window.counts and self.kind == window.kind == "avg_pool" and alike
+
     @property
     def name(self) -> str:
         """The name."""
@@ -64,7 +72,9 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     `jax.grad(repad(f, …))`. A gradient cannot be repadded:
     repad the function first, then differentiate. Compile it by `jax.jit`, because
     uncompiled it is traced anew in each call. A convolution that is written as a matrix product is
-    no convolution to it, and padding that is computed before another operation is not seen.
+    no convolution to it. Padding that is computed before another operation is not seen, and
+    `jax.vmap` puts one in between: map the repadded function instead. Under `zeros`, a max-pool
+    sees zeros, not −inf.
 
     Args:
         fn: a function of pytrees of arrays. Bind other arguments by `functools.partial`.
@@ -87,10 +97,12 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     def repadded(*args: Any, **kwargs: Any) -> Any:
         call = _of_arrays(fn)
         layers = _layers(call, args, kwargs)
-        modes = dict(zip(layers, _modes(padding, list(layers.values())), strict=True))
+        unique = list(dict.fromkeys(layers.values()))
+        modes = dict(zip(unique, _modes(padding, unique), strict=True))
 
         def respond(site: Site, window: Window) -> jax.Array | None:
-            mode, layer = modes[site.path], layers[site.path]
+            layer = layers[site.path]
+            mode = modes[layer]
             if isinstance(mode, str) and mode == layer.mode:
                 return None
             return window.padded_by(mode)
@@ -111,7 +123,7 @@ def padded_layers(fn: Callable, *args: Any, **kwargs: Any) -> list[PaddedLayer]:
         ValueError: `fn` is a gradient.
         NotImplementedError: a layer stands inside of a primitive that cannot be entered.
     """
-    return list(_layers(_of_arrays(fn), args, kwargs).values())
+    return list(dict.fromkeys(_layers(_of_arrays(fn), args, kwargs).values()))
 
 
 def _of_arrays(fn: Callable) -> Callable:
@@ -132,17 +144,22 @@ def _layers(
         places[site.path] = (_scope(site, window), window)
 
     jax.eval_shape(interpret(call, Windows(listen).rules), args, kwargs)
-    scopes = [scope for scope, _ in places.values()]
-    shared = {scope for scope, count in Counter(scopes).items() if count > 1}
-    numbers = Counter()
-    layers = {}
-    for path, (scope, window) in sorted(places.items()):
+    shared = {s for s, n in Counter(s for s, w in places.values() if not w.counts).items() if n > 1}
+    used = {scope for scope, _ in places.values()}
+    layers: dict[tuple[int, ...], PaddedLayer] = {}
+    # What counts pixels has the name of what it counts for.
+    for path in sorted(places, key=lambda path: (places[path][1].counts, path)):
+        scope, window = places[path]
+        alike = [layer for layer in layers.values() if layer.counted_by(window)]
+        if alike:
+            layers[path] = alike[-1]
+            continue
         name = scope
         if scope in shared or scope == window.kind:
-            name = f"{scope}_{numbers[scope]}"
-            numbers[scope] += 1
+            name = next(n for n in (f"{scope}_{i}" for i in itertools.count()) if n not in used)
+        used.add(name)
         layers[path] = PaddedLayer(name, window)
-    return layers
+    return dict(sorted(layers.items()))
 
 
 def _scope(site: Site, window: Window) -> str:
@@ -159,7 +176,7 @@ def _modes(padding: PaddingOfLayers, layers: Sequence[PaddedLayer]) -> list[Mode
         ValueError: as `repad`.
     """
     modes: list[Mode]
-    if isinstance(padding, int | np.integer):
+    if isinstance(padding, int | np.integer) and not isinstance(padding, bool):
         modes = [padding] * len(layers)
     elif isinstance(padding, jax.Array | np.ndarray):
         if padding.shape not in ((), (len(layers),)):
@@ -170,8 +187,10 @@ def _modes(padding: PaddingOfLayers, layers: Sequence[PaddedLayer]) -> list[Mode
         modes = [padding if padding.ndim == 0 else padding[i] for i in range(len(layers))]
     elif isinstance(padding, str | Padding):
         modes = _modes_of_text(Padding.parse(padding), layers)
-    else:
+    elif callable(padding):
         modes = [padding(layer) for layer in layers]
+    else:
+        raise ValueError(f"padding: expected a mode, a function or integers, found {padding!r}")
     for layer, mode in zip(layers, modes, strict=True):
         _check(layer, mode)
     return modes
@@ -198,11 +217,14 @@ def _check(layer: PaddedLayer, mode: Mode) -> None:
     """Raises ValueError where a mode, in words or as a known integer, cannot pad a layer."""
     word = _word(mode)
     if layer.transposed and word != layer.mode:
-        raise ValueError(f"layer {layer} is a transposed convolution: it can only pad zeros")
+        raise ValueError(
+            f"layer {layer} is a transposed convolution, or crops its map: it can only pad zeros"
+        )
     if word is None or (word == LOWEST and layer.kind == "max_pool"):
         return
     if word not in MODES:
-        known = ", ".join((*MODES, LOWEST) if layer.kind == "max_pool" else MODES)
+        sized = [mode for mode in MODES if mode != "valid"]
+        known = ", ".join([*sized, LOWEST] if layer.kind == "max_pool" else sized)
         raise ValueError(f"padding mode {word!r} of layer {layer} is unknown; expected {known}")
     if word == "valid":
         raise ValueError(
@@ -217,6 +239,7 @@ def _check(layer: PaddedLayer, mode: Mode) -> None:
 
 def _word(mode: Mode) -> str | None:
     """The mode in words, or None where it is traced."""
-    if isinstance(mode, str | Tracer):
-        return mode if isinstance(mode, str) else None
-    return MODES[int(mode)] if 0 <= int(mode) < len(MODES) else str(mode)
+    if isinstance(mode, Tracer):
+        return None
+    is_integer = isinstance(mode, int | np.integer | jax.Array | np.ndarray)
+    return MODES[int(mode)] if is_integer and 0 <= int(mode) < len(MODES) else str(mode)

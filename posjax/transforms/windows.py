@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.extend.core.primitives import (
+    broadcast_in_dim_p,
     conv_general_dilated_p,
     convert_element_type_p,
     pad_p,
@@ -39,6 +40,8 @@ class Window:
 
     `mode` is how it pads: `zeros`, or `lowest`. `compute(map)` gives its response to a map that is
     padded already. `out_axes` are the axes of the response that belong to `axes` of the map.
+    `transposed`: it has zeros between its pixels, or crops the map, and can only pad zeros.
+    `counts`: its map is one number everywhere, as where an average leaves the border out.
     """
 
     kind: str
@@ -52,6 +55,7 @@ class Window:
     mode: str
     transposed: bool
     compute: Callable[[ArrayLike], jax.Array]
+    counts: bool = False
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -108,15 +112,32 @@ class Windows:
         self._padded: dict[int, tuple[ArrayLike, ArrayLike, Widths, float]] = {}
         self.rules = {primitive: self._window for primitive in KINDS}
         self.rules |= {pad_p: self._pad, convert_element_type_p: self._convert}
+        # Arrays of one number, by their identity.
+        self._constant: dict[int, Any] = {}
+        self.rules[broadcast_in_dim_p] = self._broadcast
 
     def _pad(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
         x, constant = inputs
         config = site.equation.params["padding_config"]
         result = pad_p.bind(x, constant, padding_config=config)
         plain = all(low >= 0 and high >= 0 and not inner for low, high, inner in config)
-        if plain and not isinstance(constant, Tracer):
+        if plain and not isinstance(constant, Tracer) and np.isrealobj(constant):
             widths = tuple((int(low), int(high)) for low, high, _ in config)
-            self._padded[id(result)] = (result, x, widths, float(np.asarray(constant)))
+            value = float(np.asarray(constant))
+            before = self._padded.get(id(x))
+            if before is not None and before[3] == value:
+                # One pad behind another, such as rows and then columns.
+                x, inner = before[1:3]
+                pairs = zip(inner, widths, strict=True)
+                widths = tuple((a + c, b + d) for (a, b), (c, d) in pairs)
+            self._padded[id(result)] = (result, x, widths, value)
+        return [result]
+
+    def _broadcast(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
+        if len(inputs) != 1 or isinstance(inputs[0], Tracer) or np.ndim(inputs[0]):
+            return None
+        result = broadcast_in_dim_p.bind(*inputs, **site.equation.params)
+        self._constant[id(result)] = result
         return [result]
 
     def _convert(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
@@ -130,6 +151,8 @@ class Windows:
 
     def _window(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike] | None:
         window = _read(site, inputs, self._padded.get(id(inputs[0])))
+        if window is not None and id(inputs[0]) in self._constant:
+            window = dataclasses.replace(window, counts=True)
         response = None if window is None else self._respond(site, window)
         return None if response is None else [response]
 
@@ -159,6 +182,8 @@ def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None
     chosen = [
         i for i, length in enumerate(geometry.kernel) if is_conv or length > 1 or any(outside[i])
     ]
+    if not is_conv and len(geometry.axes) > 3 and chosen == [len(geometry.axes) - 1]:
+        return None  # over channels, as local response normalisation
     axes, out_axes, kernel, strides, dilation, base = (
         tuple(values[i] for i in chosen) for values in geometry
     )
@@ -172,7 +197,7 @@ def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None
         dilation=dilation,
         out_axes=out_axes,
         mode=present,
-        transposed=any(step > 1 for step in base),
+        transposed=any(step > 1 for step in base) or any(map(any, rest)),
         compute=compute,
     )
 

@@ -27,11 +27,10 @@ def test_class_folders_without_an_image_are_refused_by_name_and_systems_folders_
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"none")
     assert open_labelled(str(tmp_path), size=4).classes == ("a", "b")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"1 of the 3 class folders have no image among .*: empty"):
+    with pytest.raises(ValueError, match=r"1 of the 3 class folders have no image: empty"):
         open_labelled(str(tmp_path), size=4)
     (tmp_path / "empty").rmdir()
-    with pytest.raises(ValueError, match=r"1 of the 2 class folders have no image among the 1"):
-        open_labelled(str(tmp_path), size=4, limit=1)
+    assert open_labelled(str(tmp_path), size=4, limit=1).classes == ("a", "b")
 
 
 def test_a_sample_keeps_its_labels(tmp_path):
@@ -68,7 +67,7 @@ def test_bad_images_are_left_out_and_a_class_of_nothing_else_is_refused(tmp_path
     assert labelled.source.keys == ("a/2.png", "b/3.png")
     assert [name for name, _ in labelled.source.skipped] == ["a/1.png"]
     (tmp_path / "b" / "3.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"have no image among .*: b"):
+    with pytest.raises(ValueError, match=r"have no image: b"):
         open_labelled(str(tmp_path), size=4, skip_bad_images=True)
 
 

@@ -192,6 +192,65 @@ def test_pools_pad_by_the_mode_and_lowest_keeps_infinity():
     np.testing.assert_allclose(posjax.repad(mean_pool, "partial")(X), inside, atol=1e-6)
 
 
+def test_an_average_that_leaves_the_border_out_is_one_layer():
+    def mean(x):
+        counts = mean_pool(jnp.ones((1, 8, 8, 1)))
+        return mean_pool(x) / counts
+
+    assert posjax.padded_layers(mean, X) == ["avg_pool_0"]
+    ones = np.ones_like(X)
+    np.testing.assert_allclose(posjax.repad(mean, "replicate")(ones), ones, rtol=1e-6)
+
+
+def test_what_is_no_layer_that_pads_is_left_alone():
+    def channels(x):  # as local response normalisation sums
+        return lax.reduce_window(x, 0.0, lax.add, (1, 1, 1, 3), (1,) * 4, "SAME")
+
+    def spectrum(x):
+        return jnp.pad(jnp.fft.fft(x, axis=1), ((0, 0), (1, 1), (0, 0), (0, 0))).real
+
+    for fn in (channels, spectrum):
+        assert posjax.padded_layers(fn, X) == []
+        np.testing.assert_allclose(posjax.repad(fn, "reflect")(X), fn(X), atol=1e-5)
+
+
+def test_pads_behind_each_other_are_one():
+    def fn(x):
+        rows = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+        return conv(jnp.pad(rows, ((0, 0), (0, 0), (1, 1), (0, 0))), padding="VALID")
+
+    np.testing.assert_allclose(posjax.repad(fn, "circular")(X), circular(X), atol=1e-5)
+
+
+def test_names_that_repeat_are_told_apart():
+    class Shared(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            shared = nn.Conv(3, (3, 3), name="conv")
+            return nn.Conv(3, (3, 3), name="conv_0")(shared(shared(x)))
+
+    fn = functools.partial(Shared().apply, Shared().init(jax.random.key(0), X))
+    layers = posjax.padded_layers(fn, X)
+    assert sorted(layers) == ["Shared/conv_0", "Shared/conv_1", "Shared/conv_2"]
+    alone = posjax.repad(fn, lambda layer: "reflect" if layer == layers[0] else "zeros")(X)
+    assert not np.allclose(alone, fn(X), atol=1e-3)
+
+
+def test_side_effects_happen_in_each_call():
+    numbers = iter(range(100))
+
+    def fn(x):
+        shape = jax.ShapeDtypeStruct((), np.float32)
+        drawn = jax.experimental.io_callback(
+            lambda _: np.float32(next(numbers)), shape, np.float32(1)
+        )
+        return conv(x) + drawn
+
+    repadded = jax.jit(posjax.repad(fn, "circular"))
+    first, second = (float(repadded(X)[0, 0, 0, 0]) for _ in range(2))
+    assert (round(first - second), next(numbers)) == (-1, 2)
+
+
 @jax.custom_vjp
 def tripled(x):
     return 3 * x

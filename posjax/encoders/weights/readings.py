@@ -1,9 +1,10 @@
 """Which arrays of a checkpoint are the weights of an encoder."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
-from posjax.encoders.weights.files import NESTS, Checkpoint, StateDict
+from posjax.encoders.weights.files import Checkpoint, StateDict
 from posjax.encoders.weights.torch_names import entries, from_torch, problems, torchvision_names
 
 
@@ -53,14 +54,17 @@ def read_as(name: str, checkpoint: Checkpoint, chosen: bool) -> Reading:
     fitting = [reading for reading in readings if not any(_problems(name, reading).values())]
     raw = [reading for reading in fitting if not _is_averaged(reading)]
     if len(raw or fitting) > 1:
-        listed = ", ".join(f"#{r.nest} {r.prefix}" if r.nest else r.prefix for r in fitting)
-        raise ValueError(f"several of its parts fit {name}: {listed}; name one, as in FILE#NEST")
+        listed = "; ".join(f"those {reading}" for reading in fitting)
+        raise ValueError(
+            f"several of its parts fit {name}: {listed}. Choose a dict by FILE#DICT, or save the "
+            "part that is meant as a file of its own"
+        )
     if fitting:
         return (raw or fitting)[0]
     # The error of the likeliest reading.
     best = min(
         readings or [Reading(checkpoint.arrays, checkpoint.nest, "", ())],
-        key=lambda reading: sum(map(len, _problems(name, reading).values())),
+        key=lambda r: sum(map(len, _problems(name, r).values())) + len(r.left_out),
     )
     from_torch(name, best.arrays)
     raise AssertionError("a reading that does not fit was converted")
@@ -77,9 +81,8 @@ def _readings(name: str, nest: str, arrays: StateDict) -> Iterator[Reading]:
 
 
 def _is_averaged(reading: Reading) -> bool:
-    words = f"{reading.nest}.{reading.prefix}".lower()
-    known = any(key in words for key in ("ema", "average", "swa", "shadow"))
-    return known and reading.nest not in NESTS
+    words = set(re.split(r"[._]", f"{reading.nest}.{reading.prefix}".lower()))
+    return bool(words & {"ema", "swa", "average", "averaged", "shadow"})
 
 
 def _problems(name: str, reading: Reading) -> dict[str, list[str]]:
