@@ -41,12 +41,17 @@ _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _REMAT = ("remat2", "checkpoint", "remat")
 
 
-def interpret(fn: Callable, rules: Rules, watch: Watch | None = None) -> Callable:
+def interpret(
+    fn: Callable, rules: Rules, *, follow: Rules | None = None, watch: Watch | None = None
+) -> Callable:
     """Returns `fn` with each operation computed by the rule of its primitive, if there is one.
 
     Rules reach into functions that `fn` calls under `jax.jit`, `jax.checkpoint` or with custom
     derivatives, and into loops and branches. A function with custom derivatives loses them where a
     rule may apply inside of it, and keeps them elsewhere. `fn` takes and returns pytrees of arrays.
+
+    `follow` are more rules, which apply where they are met: for their sake no function is entered,
+    so that none loses its derivatives.
 
     `watch(site, results)` sees the results of every operation outside of loops and branches. All
     functions with custom derivatives lose them then.
@@ -55,7 +60,7 @@ def interpret(fn: Callable, rules: Rules, watch: Watch | None = None) -> Callabl
         NotImplementedError: an operation with a rule stands inside of a primitive that the
             interpreter cannot enter, such as `shard_map`.
     """
-    interpreter = _Interpreter(rules, watch)
+    interpreter = _Interpreter(rules, {**rules, **(follow or {})}, watch)
 
     def interpreted(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
@@ -67,6 +72,9 @@ def interpret(fn: Callable, rules: Rules, watch: Watch | None = None) -> Callabl
 
 @dataclasses.dataclass(frozen=True)
 class _Interpreter:
+    """`entered` are the rules for whose sake functions are entered, `rules` all of them."""
+
+    entered: Rules
     rules: Rules
     watch: Watch | None
 
@@ -103,7 +111,7 @@ class _Interpreter:
         if primitive.name in (*_CALLS, *_CUSTOM, *_REMAT) and self.watch:
             (function,) = _functions(site.equation.params)
             return self.evaluate(function, inputs, site.path, site.scope)
-        if primitive not in self.rules and _contains(site.equation, self.rules):
+        if _contains(site.equation, self.entered):
             return self._enter(site, inputs)
         if primitive is convert_element_type_p and _is_known_scalar(inputs[0]):
             # Rules then see the values of constants.

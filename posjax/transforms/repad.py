@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from posjax.layers import MODES, Arrays, InputTooSmall, Mode, check_fits
 from posjax.layers.network_padding import LOWEST, Padding
-from posjax.transforms.interpret import Site, interpret
+from posjax.transforms.interpret import Site
 from posjax.transforms.windows import Window, Windows
 
 
@@ -107,7 +107,7 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
                 return None
             return window.padded_by(mode)
 
-        return interpret(call, Windows(respond).rules)(args, kwargs)
+        return Windows(respond).interpret(call)(args, kwargs)
 
     return repadded
 
@@ -143,7 +143,7 @@ def _layers(
             )
         places[site.path] = (_scope(site, window), window)
 
-    jax.eval_shape(interpret(call, Windows(listen).rules), args, kwargs)
+    jax.eval_shape(Windows(listen).interpret(call), args, kwargs)
     shared = {s for s, n in Counter(s for s, w in places.values() if not w.counts).items() if n > 1}
     used = {scope for scope, _ in places.values()}
     layers: dict[tuple[int, ...], PaddedLayer] = {}

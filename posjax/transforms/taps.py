@@ -39,7 +39,7 @@ def layers_of(fn: Callable, *args: Any) -> list[NamedLayer]:
                 if np.ndim(result) == 4:
                     names[name] = (site.path, np.shape(result))
 
-    jax.eval_shape(interpret(fn, {}, watch), *args)
+    jax.eval_shape(interpret(fn, {}, watch=watch), *args)
     ordered = sorted(names.items(), key=lambda item: item[1][0])
     return [NamedLayer(name, shape) for name, (_, shape) in ordered]
 
@@ -66,7 +66,7 @@ def maps_of(fn: Callable, layers: Sequence[str]) -> Callable[..., dict[str, Floa
                 if np.ndim(result) == 4:
                     maps.update(dict.fromkeys(_scopes(site.scope), result))
 
-        interpret(fn, {}, watch)(*args)
+        interpret(fn, {}, watch=watch)(*args)
         return {f"f{number}": maps[name] for number, name in enumerate(chosen, 1)}
 
     return stages

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from posjax.layers import Mode
 from posjax.layers.network_padding import LOWEST
 from posjax.layers.padding import mode_index, pad_axes
-from posjax.transforms.interpret import Site
+from posjax.transforms.interpret import Site, interpret
 
 KINDS = {
     conv_general_dilated_p: "conv",
@@ -100,7 +100,7 @@ class Window:
 
 
 class Windows:
-    """Rules of an interpreter that hand each window over the border to `respond`.
+    """Hands each window over the border to `respond`, by the rules of an interpreter.
 
     `respond(site, window)` gives the response, or None where it is to stay as it is. A `jnp.pad`
     directly in front of a convolution or pool counts as its padding.
@@ -110,11 +110,17 @@ class Windows:
         self._respond = respond
         # What `jnp.pad` gave, by the identity of the array: map, widths of its axes, constant.
         self._padded: dict[int, tuple[ArrayLike, ArrayLike, Widths, float]] = {}
-        self.rules = {primitive: self._window for primitive in KINDS}
-        self.rules |= {pad_p: self._pad, convert_element_type_p: self._convert}
         # Arrays of one number, by their identity.
         self._constant: dict[int, Any] = {}
-        self.rules[broadcast_in_dim_p] = self._broadcast
+        self._rules = {**dict.fromkeys(KINDS, self._window), pad_p: self._pad}
+        self._follow = {
+            convert_element_type_p: self._convert,
+            broadcast_in_dim_p: self._broadcast,
+        }
+
+    def interpret(self, fn: Callable) -> Callable:
+        """Returns `fn` with the responses that `respond` gives."""
+        return interpret(fn, self._rules, follow=self._follow)
 
     def _pad(self, site: Site, inputs: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
         x, constant = inputs
