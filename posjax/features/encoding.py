@@ -58,6 +58,12 @@ def layout_bytes(layout: Mapping[str, jax.ShapeDtypeStruct]) -> int:
     return sum(int(np.prod(stage.shape)) * stage.dtype.itemsize for stage in layout.values())
 
 
+def encoded_at_once(batch_size: int, devices: Sequence[jax.Device]) -> int:
+    """How many images the devices encode in a step."""
+    on_cpu = devices[0].platform == "cpu"
+    return min(batch_size, CPU_IMAGES * len(devices)) if on_cpu else batch_size
+
+
 def encode_batches(
     encoder: Encoder, source: Source, options: EncodingOptions, waits: Waits
 ) -> Iterator[Batch]:
@@ -69,9 +75,7 @@ def encode_batches(
     if not len(source):
         return
     devices = tuple(options.devices)
-    size = options.batch_size
-    if devices[0].platform == "cpu":
-        size = min(size, CPU_IMAGES * len(devices))
+    size = encoded_at_once(options.batch_size, devices)
     step = _compiled(
         encoder.network, encoder.normalize, options.feature_size, options.dtype, devices
     )

@@ -90,9 +90,9 @@ def _check_shards(spec: str, shards: Any) -> None:
     from array_record.python.array_record_module import ArrayRecordReader
 
     for shard in shards:
-        found = ArrayRecordReader(shard.filename, options="readahead_buffer_size:0").num_records()
-        if found != shard.examples_in_shard:
+        count = ArrayRecordReader(shard.filename, options="readahead_buffer_size:0").num_records()
+        if count != shard.examples_in_shard:
             raise ValueError(
                 f"{spec}: {shard.filename} is missing, cut or damaged: expected "
-                f"{shard.examples_in_shard} records, found {found}; copy or prepare it again"
+                f"{shard.examples_in_shard} records, found {count}; copy or prepare it again"
             )

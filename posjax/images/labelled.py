@@ -64,8 +64,10 @@ def _folder(spec: str, source: Source) -> Labelled:
     folders = [path.name for path in root.iterdir() if path.is_dir() and not is_system(path.name)]
     classes = sorted(folders)
     bad = {name for name, _ in source.skipped}
+    # All files, of which the source may be a sample.
     names = {path.relative_to(root).as_posix() for path in files_of(root)} - bad
-    empty = [name for name in classes if name not in {file.split("/")[0] for file in names}]
+    filled = {name.split("/")[0] for name in names}
+    empty = [name for name in classes if name not in filled]
     if empty:
         raise ValueError(
             f"{spec}: {len(empty)} of the {len(classes)} class folders have no image: "

@@ -15,12 +15,20 @@ from jaxtyping import Float, Int, UInt8
 from posjax.images import dead_leaves
 from posjax.images.datasets import open_records
 from posjax.images.folders import files_of
-from posjax.images.loader import RECIPE, EightBit, Source, check_header, decode, load, to_bytes
+from posjax.images.loader import (
+    RECIPE,
+    THREADS,
+    EightBit,
+    Source,
+    check_header,
+    decode,
+    load,
+    to_bytes,
+)
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
 
 _CONSTANTS = {"black": 0, "white": 255}
-_THREADS = 8
 _LISTED = 10
 _UNREADABLE = "files cannot be read as images"
 
@@ -193,7 +201,7 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
 
     def content() -> Iterator[bytes]:
         yield from map(os.fsencode, keys)
-        with ThreadPool(_THREADS) as pool:
+        with ThreadPool(THREADS) as pool:
             yield from pool.imap(lambda key: _file_digest(root / key), keys, chunksize=64)
 
     return _Images(spec, keys, size, read, content, skipped=bad)
@@ -211,7 +219,7 @@ def _sound(
             return str(error).removeprefix(f"{name}: ")
         return ""
 
-    with ThreadPool(_THREADS) as pool:
+    with ThreadPool(THREADS) as pool:
         problems = dict(zip(names, pool.map(problem, names, chunksize=64), strict=True))
     bad = tuple((name, text) for name, text in problems.items() if text)
     if bad and not skip:

@@ -41,10 +41,10 @@ def conv(
         widths if pads_zeros else "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    if not isinstance(mode, str) or mode == "partial":
-        scale = jnp.asarray(_partial_scale(size, kernel_size, stride), y.dtype)
-        is_partial = isinstance(mode, str) or mode == mode_index("partial")
-        y = y * jnp.where(is_partial, scale, 1)
+    if may_be_partial(mode):
+        sides = zip(size, widths, kernel_size, strict=True)
+        along_rows, along_columns = (partial_scale(*side, stride) for side in sides)
+        y = scaled_if_partial(y, np.outer(along_rows, along_columns)[..., None], mode)
     return y if bias is None else y + bias
 
 
@@ -86,11 +86,24 @@ def _check_window(padded: tuple[int, int], window: tuple[int, int]) -> None:
         )
 
 
-def _partial_scale(
-    size: tuple[int, int], kernel_size: tuple[int, int], stride: int
-) -> Float[np.ndarray, "h w 1"]:
-    def scale(length: int, k: int) -> np.ndarray:
-        inside = np.pad(np.ones(length), k // 2)
-        return k / np.convolve(inside, np.ones(k), "valid")[::stride]
+def partial_scale(
+    length: int, widths: tuple[int, int], kernel: int, stride: int, dilation: int = 1
+) -> Float[np.ndarray, " n"]:
+    """Along one axis: the taps of the kernel over those inside of the map, for each response."""
+    taps = np.zeros((kernel - 1) * dilation + 1)
+    taps[::dilation] = 1
+    inside = np.convolve(np.pad(np.ones(length), widths), taps, "valid")[::stride]
+    return kernel / np.maximum(inside, 1)
 
-    return np.outer(*map(scale, size, kernel_size))[..., None]
+
+def may_be_partial(mode: Mode) -> bool:
+    """Whether a mode is `partial`, or an integer, which may be traced."""
+    return not isinstance(mode, str) or mode == "partial"
+
+
+def scaled_if_partial(
+    response: Float[Array, "..."], scale: Float[np.ndarray, "..."], mode: Mode
+) -> Float[Array, "..."]:
+    """The response times `scale` where the mode, in words or as an integer, is `partial`."""
+    is_partial = mode == ("partial" if isinstance(mode, str) else mode_index("partial"))
+    return response * jnp.where(is_partial, jnp.asarray(scale, response.dtype), 1)

@@ -64,7 +64,8 @@ def setting(
         metadata: `at_least=`, `above=` and `below=`, bounds; `parse=`, a function of each value;
             `needs_values=False` for a tuple that may be empty; `repeated=True`, a flag that may be
             given several times in place of a comma list; `default_text=`, the default in words;
-            `result=False` where the field does not determine the results.
+            `result=False` where the field does not determine the results; `is_path=False` for a
+            text that may look like an address.
     """
     about = {"help": help, "demo": demo, "choices": tuple(choices), **metadata}
     return dataclasses.field(default=default, metadata=about)

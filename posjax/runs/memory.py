@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax import runtime
-from posjax.features import CPU_IMAGES
+from posjax.features import encoded_at_once
 from posjax.fitting import FEATURE_SIZE, ReadoutSpec
 from posjax.runs.conditions import Condition, tasks
 from posjax.runs.settings import Settings
@@ -40,21 +40,15 @@ def needs(
     devices: Sequence[jax.Device],
 ) -> Iterator[Need]:
     """What a run takes for each condition, the side of its images, its stages and its readouts."""
-    batch = -(-settings.batch_size // runtime.hosts())
-    encoded = encoded_at_once(batch, len(devices), devices[0].platform)
-    trained = -(-batch // len(devices))
+    batch = math.ceil(settings.batch_size / runtime.hosts())
+    encoded = math.ceil(encoded_at_once(batch, devices) / len(devices))
+    trained = math.ceil(batch / len(devices))
     for condition, side, shapes, specs in parts:
         yield images_need(shapes, side, encoded, settings.dtype)
         count = len(tasks(settings, condition.control))
         count *= len(settings.seeds_of(condition.seed))
         for spec in specs if settings.solver == "sgd" else ():
             yield from readouts_needs(spec, shapes, count, settings.image_size, trained)
-
-
-def encoded_at_once(batch_size: int, devices: int, platform: str) -> int:
-    """The images that one of so many devices encodes at once."""
-    per_device = -(-batch_size // devices)
-    return min(per_device, CPU_IMAGES) if platform == "cpu" else per_device
 
 
 def readouts_needs(

@@ -59,9 +59,9 @@ class Checkpoints:
             return 0, template
         try:
             state = self._manager.restore(done, args=self._args.StandardRestore(template))
-            found, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
-            if found != expected:
-                raise ValueError(f"arrays of the shapes {found}, expected {expected}")
+            shapes, expected = (jax.tree.map(np.shape, tree) for tree in (state, template))
+            if shapes != expected:
+                raise ValueError(f"arrays of the shapes {shapes}, expected {expected}")
             return done, state
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ValueError(

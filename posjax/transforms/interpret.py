@@ -5,8 +5,9 @@ See "Writing custom interpreters in JAX" in JAX's documentation.
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -29,11 +30,18 @@ class Site(NamedTuple):
     path: tuple[int, ...]
     scope: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the scopes, without the transformations around them."""
+        return tuple(filter(None, re.sub(r"\w+\(|\)", "", self.scope).split("/")))
+
 
 Rule = Callable[[Site, Sequence[ArrayLike]], Sequence[ArrayLike] | None]
 """Gives an equation's results from its inputs, or None where the equation is to stay as it is."""
 Rules = Mapping[Primitive, Rule]
 Watch = Callable[[Site, Sequence[ArrayLike]], None]
+
+Layer = TypeVar("Layer", bound=str)
 
 # Primitives that call a function, which is evaluated in their place.
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
@@ -146,6 +154,13 @@ class _Interpreter:
         raise NotImplementedError(
             f"{site.scope or 'the function'} computes inside of {name}, which cannot be entered"
         )
+
+
+def layers_named(name: str, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers of this name, or else those whose names end in it, behind a slash."""
+    return [layer for layer in layers if layer == name] or [
+        layer for layer in layers if layer.endswith(f"/{name}")
+    ]
 
 
 def _while(

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from jaxtyping import Int
 
 from posjax.layers import MODES, Arrays, InputTooSmall, Mode, check_fits
 from posjax.layers.network_padding import LOWEST, Padding
-from posjax.transforms.interpret import Site
+from posjax.transforms.interpret import Site, layers_named
 from posjax.transforms.windows import Window, Windows
 
 
@@ -69,12 +68,11 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     with custom derivatives, which lose those where something inside pads.
 
     The result is a function of the same arguments and can be compiled, mapped and differentiated:
-    `jax.grad(repad(f, …))`. A gradient cannot be repadded:
-    repad the function first, then differentiate. Compile it by `jax.jit`, because
-    uncompiled it is traced anew in each call. A convolution that is written as a matrix product is
-    no convolution to it. Padding that is computed before another operation is not seen, and
-    `jax.vmap` puts one in between: map the repadded function instead. Under `zeros`, a max-pool
-    sees zeros, not −inf.
+    `jax.grad(repad(f, …))`. A gradient cannot be repadded: repad the function first, then
+    differentiate. Compile it by `jax.jit`, because uncompiled it is traced again in each call. A
+    convolution that is written as a matrix product is no convolution to it. Padding that is
+    computed before another operation is not seen, and `jax.vmap` puts one in between: map the
+    repadded function instead. Under `zeros`, a max-pool sees zeros, not −inf.
 
     Args:
         fn: a function of pytrees of arrays. Bind other arguments by `functools.partial`.
@@ -163,10 +161,8 @@ def _layers(
 
 
 def _scope(site: Site, window: Window) -> str:
-    # Transformations stand around names: `vmap(jvp(Net))/stem`.
-    names = re.sub(r"\w+\(|\)", "", site.scope)
-    parts = [part for part in names.split("/") if part]
-    return "/".join(parts if parts and window.kind == "conv" else [*parts, window.kind])
+    names = site.names
+    return "/".join(names if names and window.kind == "conv" else (*names, window.kind))
 
 
 def _modes(padding: PaddingOfLayers, layers: Sequence[PaddedLayer]) -> list[Mode]:
@@ -201,9 +197,7 @@ def _modes_of_text(padding: Padding, layers: Sequence[PaddedLayer]) -> list[Mode
         raise ValueError(f"padding: {padding} has an alignment, which only encoders have")
     modes: dict[PaddedLayer, Mode] = dict.fromkeys(layers, padding.mode)
     for name, mode in padding.overrides:
-        named = [layer for layer in layers if layer == name] or [
-            layer for layer in layers if layer.endswith(f"/{name}")
-        ]
+        named = layers_named(name, layers)
         if len(named) != 1:
             raise ValueError(
                 f"padding: {name!r} names {len(named)} layers; those that pad are "

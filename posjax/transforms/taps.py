@@ -1,6 +1,6 @@
 """Maps from inside of a network: what its named layers compute."""
 
-import re
+import itertools
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posjax.transforms.interpret import Site, interpret
+from posjax.transforms.interpret import Site, interpret, layers_named
 
 
 class NamedLayer(str):
@@ -34,7 +34,7 @@ def layers_of(fn: Callable, *args: Any) -> list[NamedLayer]:
     names: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def watch(site: Site, results: Sequence[ArrayLike]) -> None:
-        for name in _scopes(site.scope):
+        for name in _scopes(site):
             for result in results:
                 if np.ndim(result) == 4:
                     names[name] = (site.path, np.shape(result))
@@ -64,7 +64,7 @@ def maps_of(fn: Callable, layers: Sequence[str]) -> Callable[..., dict[str, Floa
         def watch(site: Site, results: Sequence[ArrayLike]) -> None:
             for result in results:
                 if np.ndim(result) == 4:
-                    maps.update(dict.fromkeys(_scopes(site.scope), result))
+                    maps.update(dict.fromkeys(_scopes(site), result))
 
         interpret(fn, {}, watch=watch)(*args)
         return {f"f{number}": maps[name] for number, name in enumerate(chosen, 1)}
@@ -75,9 +75,10 @@ def maps_of(fn: Callable, layers: Sequence[str]) -> Callable[..., dict[str, Floa
 def _choose(layers: Sequence[NamedLayer], names: Sequence[str]) -> list[str]:
     chosen = set()
     for name in names:
-        fitting = [layer for layer in layers if layer == name or fnmatchcase(layer, name)]
-        fitting = fitting or [layer for layer in layers if layer.endswith(f"/{name}")]
-        is_pattern = any(sign in name for sign in "*?[")
+        fitting = layers_named(name, layers)
+        is_pattern = not fitting and any(sign in name for sign in "*?[")
+        if is_pattern:
+            fitting = [layer for layer in layers if fnmatchcase(layer, name)]
         if not fitting or (len(fitting) > 1 and not is_pattern):
             listed = ", ".join(layers) or "none: the function has no named scopes"
             raise ValueError(f"stages: {name!r} names {len(fitting)} layers; there are {listed}")
@@ -85,7 +86,6 @@ def _choose(layers: Sequence[NamedLayer], names: Sequence[str]) -> list[str]:
     return [str(layer) for layer in layers if layer in chosen]
 
 
-def _scopes(scope: str) -> list[str]:
-    """A scope and all that enclose it, without the transformations around their names."""
-    parts = [part for part in re.sub(r"\w+\(|\)", "", scope).split("/") if part]
-    return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+def _scopes(site: Site) -> list[str]:
+    """The scope of a site and all that enclose it."""
+    return list(itertools.accumulate(site.names, "{}/{}".format))

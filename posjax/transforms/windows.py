@@ -21,8 +21,9 @@ from jax.extend.core.primitives import (
 from jax.typing import ArrayLike
 
 from posjax.layers import Mode
+from posjax.layers.conv import may_be_partial, partial_scale, scaled_if_partial
 from posjax.layers.network_padding import LOWEST
-from posjax.layers.padding import mode_index, pad_axes
+from posjax.layers.padding import pad_axes
 from posjax.transforms.interpret import Site, interpret
 
 KINDS = {
@@ -70,11 +71,9 @@ class Window:
         else:
             padded = pad_axes(x, dict(zip(self.axes, self.widths, strict=True)), mode)
         response = self.compute(padded)
-        if self.kind == "max_pool" or (isinstance(mode, str) and mode != "partial"):
+        if self.kind == "max_pool" or not may_be_partial(mode):
             return response
-        scale = jnp.asarray(self._partial_scale(response.ndim), response.dtype)
-        is_partial = isinstance(mode, str) or mode == mode_index("partial")
-        return response * jnp.where(is_partial, scale, 1)
+        return scaled_if_partial(response, self._partial_scale(response.ndim), mode)
 
     def _filled(self, x: jax.Array, value: float) -> jax.Array:
         widths = [(0, 0, 0)] * x.ndim
@@ -86,16 +85,12 @@ class Window:
         """For each response, the taps of the kernel over those inside of the map."""
         scale = np.ones((1,) * ndim)
         geometry = zip(
-            *(self.size, self.widths, self.kernel, self.strides, self.dilation, self.out_axes),
+            *(self.out_axes, self.size, self.widths, self.kernel, self.strides, self.dilation),
             strict=True,
         )
-        for size, (before, after), kernel, stride, dilation, axis in geometry:
-            taps = np.zeros((kernel - 1) * dilation + 1)
-            taps[::dilation] = 1
-            inside = np.convolve(np.pad(np.ones(size), (before, after)), taps, "valid")[::stride]
-            shape = [1] * ndim
-            shape[axis] = len(inside)
-            scale = scale * (kernel / np.maximum(inside, 1)).reshape(shape)
+        for axis, *side in geometry:
+            along = partial_scale(*side)
+            scale = scale * along.reshape([len(along) if i == axis else 1 for i in range(ndim)])
         return scale
 
 
@@ -166,7 +161,8 @@ class Windows:
 def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None:
     """The window of an equation, or None where it reaches beyond no border."""
     primitive, params = site.equation.primitive, site.equation.params
-    geometry = _of_conv(params, inputs) if primitive is conv_general_dilated_p else _of_pool(params)
+    is_conv = primitive is conv_general_dilated_p
+    geometry = _of_conv(params, inputs) if is_conv else _of_pool(params)
     x, amounts = inputs[0], [(int(low), int(high)) for low, high in params["padding"]]
     outside = [(max(low, 0), max(high, 0)) for low, high in amounts]
     rest = tuple((min(low, 0), min(high, 0)) for low, high in amounts)
@@ -184,7 +180,6 @@ def _read(site: Site, inputs: Sequence[ArrayLike], padded: Any) -> Window | None
         return primitive.bind(value, *inputs[1:], **{**params, "padding": rest})
 
     # Batches and channels are axes of a pool too.
-    is_conv = primitive is conv_general_dilated_p
     chosen = [
         i for i, length in enumerate(geometry.kernel) if is_conv or length > 1 or any(outside[i])
     ]

@@ -29,7 +29,7 @@ class Reading:
             f"with {self.prefix!r} in front of their names": self.prefix,
             f"without {listed}": self.left_out,
         }
-        return ", ".join(text for text, said in parts.items() if said)
+        return ", ".join(text for text, part in parts.items() if part)
 
 
 _LISTED = 10

@@ -142,23 +142,23 @@ def _load_networks(settings: ShiftSettings) -> list[SavedNetwork]:
 def _files(patterns: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for pattern in patterns:
-        found = _matching(Path(pattern).expanduser())
-        if not found:
+        matching = _matching(Path(pattern).expanduser())
+        if not matching:
             raise ValueError(f"networks={pattern}: no such file")
-        files += sorted(found)
+        files += sorted(matching)
     return list(dict.fromkeys(files))
 
 
 def _matching(pattern: Path) -> list[Path]:
     """The files that match; signs in the name of a file or folder that is there are letters."""
-    found = [Path(pattern.anchor)]
+    matching = [Path(pattern.anchor)]
     for part in pattern.relative_to(pattern.anchor).parts:
-        found = [
+        matching = [
             path
-            for folder in found
+            for folder in matching
             for path in ([folder / part] if (folder / part).exists() else folder.glob(part))
         ]
-    return found
+    return matching
 
 
 def _images(settings: ShiftSettings, side: int) -> Source:

@@ -169,9 +169,9 @@ def _open(
 
 def _checked(masked: Masked, argument: str, count: int | None) -> Masked:
     # Images that cannot be read are none of the first so many. Pairs that do not fit are.
-    found = len(masked.source) + len(masked.skipped) - len(masked.source.skipped)
-    if count is not None and found < count:
-        raise ValueError(f"{argument}={count}: there are only {found} images")
+    pairs = len(masked.source) + len(masked.skipped) - len(masked.source.skipped)
+    if count is not None and pairs < count:
+        raise ValueError(f"{argument}={count}: there are only {pairs} images")
     return masked
 
 
