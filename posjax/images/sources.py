@@ -199,10 +199,13 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
         path = root / keys[index]
         return load(path.read_bytes(), str(path), size)
 
+    def digest(key: str) -> bytes:
+        return hashlib.sha256((root / key).read_bytes()).digest()
+
     def content() -> Iterator[bytes]:
         yield from map(os.fsencode, keys)
         with ThreadPool(THREADS) as pool:
-            yield from pool.imap(lambda key: _file_digest(root / key), keys, chunksize=64)
+            yield from pool.imap(digest, keys, chunksize=64)
 
     return _Images(spec, keys, size, read, content, skipped=bad)
 
@@ -237,10 +240,6 @@ def summary(bad: Sequence[tuple[str, str]], what: str) -> str:
     listed = "".join(f"\n  {name}: {problem}" for name, problem in bad[:_LISTED])
     more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     return f"{len(bad)} of the {what}:{listed}{more}\n"
-
-
-def _file_digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarray, "n"]:

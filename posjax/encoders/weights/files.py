@@ -13,9 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from posjax.encoders.weights.torch_files import read_stream, read_zip
-
-StateDict = dict[str, np.ndarray]
+from posjax.encoders.weights.torch_files import Nests, StateDict, read_stream, read_zip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +21,15 @@ class Checkpoint:
     """A file's arrays, its metadata (of safetensors) and its SHA-256 in hexadecimal.
 
     `nests` are all dicts of arrays in the file by the path of their keys, joined by dots; "" is the
-    outermost. `arrays` are those that `nest` names.
+    outermost. `arrays` are those that `nest` names; `chosen` tells whether the path named it.
     """
 
     arrays: StateDict
     metadata: dict[str, str]
     digest: str
-    nests: dict[str, StateDict] = dataclasses.field(default_factory=dict)
+    nests: Nests = dataclasses.field(default_factory=dict)
     nest: str = ""
+    chosen: bool = False
 
 
 def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Checkpoint:
@@ -72,8 +71,8 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     nests = {key: _plain(arrays) for key, arrays in nests.items() if arrays}
     if nest is not None and nest not in nests:
         raise ValueError(f"{path} has no {nest!r}; its dicts of arrays are {_listed(nests)}")
-    nest = _preferred(nests) if nest is None else nest
-    return Checkpoint(nests[nest], metadata, sha256, nests, nest)
+    taken = _preferred(nests) if nest is None else nest
+    return Checkpoint(nests[taken], metadata, sha256, nests, taken, nest is not None)
 
 
 NESTS = (
@@ -89,14 +88,14 @@ def _split(path: Path) -> tuple[Path, str | None]:
     return (path, None) if path.exists() or not sign else (path.with_name(name), nest)
 
 
-def _preferred(nests: dict[str, StateDict]) -> str:
+def _preferred(nests: Nests) -> str:
     for nest in NESTS:
         if nest in nests:
             return nest
     return max(nests, key=lambda nest: len(nests[nest]))
 
 
-def _listed(nests: dict[str, StateDict]) -> str:
+def _listed(nests: Nests) -> str:
     return ", ".join(nest or "the file itself" for nest in list(nests)[:10])
 
 
@@ -108,9 +107,6 @@ def _plain(arrays: StateDict) -> StateDict:
         if names and all(name.startswith(prefix) for name in names):
             arrays = {n.removeprefix(prefix): a for n, a in arrays.items() if n != "n_averaged"}
     return {n: a.astype(np.float32) if a.dtype == jnp.bfloat16 else a for n, a in arrays.items()}
-
-
-Nests = dict[str, StateDict]
 
 
 def _reader(content: bytes) -> Callable[[bytes], tuple[Nests, dict[str, str]]]:
@@ -183,7 +179,7 @@ def _read_zip(content: bytes) -> tuple[Nests, dict[str, str]]:
             )
         if "config.json" in names:
             raise ValueError(_OTHERS[b"\x89HDF"].replace("an HDF5", "a .keras"))
-        return read_zip(content, archive), {}
+        return read_zip(content, archive)
 
 
 def _read_npz(content: bytes) -> tuple[Nests, dict[str, str]]:

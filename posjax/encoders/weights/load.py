@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-from pathlib import Path
 
 from posjax.encoders.statistics import STATISTICS
 from posjax.encoders.weights.files import read_checkpoint
@@ -68,15 +67,13 @@ def load_with_info(name: str, source: str | os.PathLike) -> Loaded:
     checkpoint = read_from_hub(name) if from_hub else read_checkpoint(source)
     is_copy = checkpoint.digest in {pin.sha256 for pin in PINNED.values() if pin}
     normalize = IMAGENET if from_hub or is_copy else checkpoint.metadata.get("normalize")
-    # A file whose whole name has the sign holds no choice.
-    chosen = "#" in str(source) and not Path(source).exists()
     try:
-        reading = read_as(name, checkpoint, chosen)
+        reading = read_as(name, checkpoint)
         variables = from_torch(name, reading.arrays)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     digest = checkpoint.digest
-    if chosen:
+    if checkpoint.chosen:
         digest = hashlib.sha256(f"{digest}#{reading.nest}".encode()).hexdigest()
     return Loaded(variables, digest, normalize, str(reading))
 

@@ -4,7 +4,8 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from posjax.encoders.weights.files import Checkpoint, StateDict
+from posjax.encoders.weights.files import Checkpoint
+from posjax.encoders.weights.torch_files import StateDict
 from posjax.encoders.weights.torch_names import entries, from_torch, problems, torchvision_names
 
 
@@ -35,12 +36,12 @@ class Reading:
 _LISTED = 10
 
 
-def read_as(name: str, checkpoint: Checkpoint, chosen: bool) -> Reading:
+def read_as(name: str, checkpoint: Checkpoint) -> Reading:
     """The one reading of a checkpoint that fits encoder `name`.
 
     Every dict of arrays is tried, and in each every prefix under which the encoder's first layer
-    is there. Where averaged weights (EMA) fit beside raw ones, the raw ones are taken. `chosen`:
-    the dict was chosen by the user, and no other is tried.
+    is there. Where averaged weights (EMA) fit beside raw ones, the raw ones are taken. Where the
+    dict was chosen by its name, no other is tried.
 
     Raises:
         ValueError: no reading fits, or several do; says which.
@@ -48,7 +49,7 @@ def read_as(name: str, checkpoint: Checkpoint, chosen: bool) -> Reading:
     readings = [
         reading
         for nest, arrays in checkpoint.nests.items()
-        if not chosen or nest == checkpoint.nest
+        if not checkpoint.chosen or nest == checkpoint.nest
         for reading in _readings(name, nest, arrays)
     ]
     fitting = [reading for reading in readings if not any(_problems(name, reading).values())]

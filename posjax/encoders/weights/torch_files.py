@@ -7,7 +7,8 @@ import numpy as np
 
 from posjax.encoders.weights.torch_pickle import Tensor, unpickle
 
-Nests = dict[str, dict[str, np.ndarray]]
+StateDict = dict[str, np.ndarray]
+Nests = dict[str, StateDict]
 """Arrays by name, for each dict that holds some: by the path of its keys, joined by dots."""
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -15,7 +16,7 @@ _BIG_ENDIAN = "written on a big-endian machine: load it and save it again on ano
 _DEEPEST = 3  # dicts in dicts
 
 
-def read_zip(content: bytes, archive: zipfile.ZipFile) -> Nests:
+def read_zip(content: bytes, archive: zipfile.ZipFile) -> tuple[Nests, dict[str, str]]:
     """PyTorch 1.6 and later: an archive of a pickle and of one entry for each storage."""
     entries = archive.infolist()
     # PyTorch never compresses; entries that inflate or overlap could fill the memory.
@@ -33,7 +34,7 @@ def read_zip(content: bytes, archive: zipfile.ZipFile) -> Nests:
     checkpoint, _ = unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
     nests = _nests(checkpoint)
     keys = {tensor.storage.key for state in nests.values() for tensor in state.values()}
-    return _arrays(nests, {key: archive.read(f"{root}data/{key}") for key in keys})
+    return _arrays(nests, {key: archive.read(f"{root}data/{key}") for key in keys}), {}
 
 
 def read_stream(content: bytes) -> tuple[Nests, dict[str, str]]:

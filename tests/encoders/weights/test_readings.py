@@ -1,5 +1,6 @@
 """The arrays of a checkpoint that are an encoder's are found in any dict, under any prefix."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -43,7 +44,7 @@ def checkpoint(**nests):
 )
 def test_a_prefix_of_all_names_is_recognised_and_said(prefix, state):
     rest = {"n_averaged": np.zeros(()), "criterion.weight": np.ones(3)}
-    reading = read_as(NAME, checkpoint(root=under(prefix, state) | rest), chosen=False)
+    reading = read_as(NAME, checkpoint(root=under(prefix, state) | rest))
     assert reading.arrays.keys() == state.keys()
     assert str(reading) == (
         f"with '{prefix}' in front of their names, without n_averaged, criterion.weight"
@@ -52,30 +53,30 @@ def test_a_prefix_of_all_names_is_recognised_and_said(prefix, state):
 
 def test_the_one_dict_that_fits_is_taken(state):
     other = checkpoint(root={"loss": np.zeros(())}, optimizer={"x": np.ones(2)}, weights=state)
-    assert str(read_as(NAME, other, chosen=False)) == "of 'weights'"
+    assert str(read_as(NAME, other)) == "of 'weights'"
 
 
 def test_raw_weights_are_taken_before_averaged_ones_unless_these_are_chosen(state):
     lightning = checkpoint(state_dict=under("model.", state) | under("ema_model.", state))
-    assert "with 'model.'" in str(read_as(NAME, lightning, chosen=False))
+    assert "with 'model.'" in str(read_as(NAME, lightning))
     both = checkpoint(model_ema=under("module.", state), model=state)
-    assert str(read_as(NAME, both, chosen=False)) == "of 'model'"
-    assert "of 'model_ema'" in str(read_as(NAME, both, chosen=True))
+    assert str(read_as(NAME, both)) == "of 'model'"
+    assert "of 'model_ema'" in str(read_as(NAME, dataclasses.replace(both, chosen=True)))
 
 
 def test_several_dicts_that_fit_are_refused_with_their_names(state):
     with pytest.raises(ValueError, match="several of its parts"):
-        read_as(NAME, checkpoint(semantic_net=state, schema=state), chosen=False)
+        read_as(NAME, checkpoint(semantic_net=state, schema=state))
     both = checkpoint(first=state, second=state)
     with pytest.raises(ValueError, match=r"several of its parts fit .*of 'first'.*of 'second'"):
-        read_as(NAME, both, chosen=False)
+        read_as(NAME, both)
 
 
 def test_what_does_not_fit_is_refused_with_ten_names_of_each_kind_and_what_is_likely(state):
     with pytest.raises(ValueError, match="these are the weights of vgg8_bn_quarter, not of vgg11"):
-        read_as("vgg11_bn", checkpoint(root=state), chosen=False)
+        read_as("vgg11_bn", checkpoint(root=state))
     with pytest.raises(ValueError, match="no layer of vgg8_bn_quarter is among them") as e:
-        read_as(NAME, checkpoint(root={f"x{i}": np.ones(1) for i in range(99)}), chosen=False)
+        read_as(NAME, checkpoint(root={f"x{i}": np.ones(1) for i in range(99)}))
     assert "99 unknown: x0" in str(e.value)
     assert str(e.value).count("x") < 30
 
