@@ -12,19 +12,10 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from posjax.images import dead_leaves
+from posjax.images import dead_leaves, loader
 from posjax.images.datasets import open_records
 from posjax.images.folders import files_of
-from posjax.images.loader import (
-    RECIPE,
-    THREADS,
-    EightBit,
-    Source,
-    check_header,
-    decode,
-    load,
-    to_bytes,
-)
+from posjax.images.loader import EightBit, Source, check_header, decode, load, to_bytes
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
 
@@ -101,7 +92,7 @@ class _Images(EightBit):
     def _digest(self) -> str:
         # Cached, because it reads every file, and every encoder uses it.
         total = hashlib.sha256()
-        for part in (RECIPE.encode(), str(self.size).encode(), *self.content()):
+        for part in (loader.RECIPE.encode(), str(self.size).encode(), *self.content()):
             # Hashing each part first keeps ("ab", "c") apart from ("a", "bc").
             total.update(hashlib.sha256(part).digest())
         return total.hexdigest()
@@ -204,7 +195,7 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
 
     def content() -> Iterator[bytes]:
         yield from map(os.fsencode, keys)
-        with ThreadPool(THREADS) as pool:
+        with ThreadPool(loader.THREADS) as pool:
             yield from pool.imap(digest, keys, chunksize=64)
 
     return _Images(spec, keys, size, read, content, skipped=bad)
@@ -222,7 +213,7 @@ def _sound(
             return str(error).removeprefix(f"{name}: ")
         return ""
 
-    with ThreadPool(THREADS) as pool:
+    with ThreadPool(loader.THREADS) as pool:
         problems = dict(zip(names, pool.map(problem, names, chunksize=64), strict=True))
     bad = tuple((name, text) for name, text in problems.items() if text)
     if bad and not skip:
