@@ -11,6 +11,7 @@ FILES = sorted([*ROOT.glob("posjax/**/*.py"), *ROOT.glob("experiments/**/*.py")]
 # Public functions whose options are keywords, and a step that JAX transforms.
 WIDE = {
     "posjax.encoders.frozen.frozen",
+    "posjax.encoders.wrap.wrap",
     "posjax.probes.trainer.fit",
     "posjax.runs.fields.setting",
     "posjax.probes.trainer.train_step",

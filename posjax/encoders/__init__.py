@@ -3,12 +3,16 @@
 from posjax.encoders.blocks import ReceptiveField, Stages
 from posjax.encoders.cpu import quick_on_cpu
 from posjax.encoders.factory import (
+    Network,
     check_padding,
     create,
     has_head,
     margins,
     names,
+    network_of,
     padded_layers,
+    pools_that_pad,
+    stage_shapes,
 )
 from posjax.encoders.frozen import (
     DTYPES,
@@ -18,7 +22,6 @@ from posjax.encoders.frozen import (
     Encoder,
     frozen,
     read_weights,
-    stage_shapes,
 )
 from posjax.encoders.modes import layer_modes, with_modes
 from posjax.encoders.pixels import PIXELS
@@ -33,6 +36,8 @@ from posjax.encoders.weights import (
     shipped_modes,
     weights_path,
 )
+from posjax.encoders.wrap import find_network, wrap
+from posjax.encoders.wrapped import OWN, Wrapped
 from posjax.layers.network_padding import EACH, LOWEST, VALID, Padding, PaddingLike
 from posjax.transforms import PaddedLayer, repad
 
@@ -42,6 +47,7 @@ __all__ = [
     "LOWEST",
     "NONE",
     "NORMALIZATIONS",
+    "OWN",
     "PIXELS",
     "RANDOM",
     "STATISTICS",
@@ -49,13 +55,16 @@ __all__ = [
     "Checkpoint",
     "Encoder",
     "Loaded",
+    "Network",
     "PaddedLayer",
     "Padding",
     "PaddingLike",
     "ReceptiveField",
     "Stages",
+    "Wrapped",
     "check_padding",
     "create",
+    "find_network",
     "from_torch",
     "frozen",
     "has_head",
@@ -64,8 +73,10 @@ __all__ = [
     "load_with_info",
     "margins",
     "names",
+    "network_of",
     "normalised",
     "padded_layers",
+    "pools_that_pad",
     "quick_on_cpu",
     "read_checkpoint",
     "read_weights",
@@ -74,4 +85,5 @@ __all__ = [
     "stage_shapes",
     "weights_path",
     "with_modes",
+    "wrap",
 ]

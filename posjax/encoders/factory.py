@@ -1,19 +1,24 @@
 """Encoders by name."""
 
-from functools import partial
+import contextlib
+from functools import cache, partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from posjax.encoders.aligned import AlignedEncoder, aligned_margins
-from posjax.encoders.blocks import Backbone
+from posjax.encoders.blocks import Backbone, abstract_init
 from posjax.encoders.modes import layers_that_pad
 from posjax.encoders.pixels import PIXELS, Pixels
 from posjax.encoders.resnet import CIFAR_DEPTHS, IMAGENET_BLOCKS, ResNet
 from posjax.encoders.vgg import VGG
-from posjax.layers import check_mode
-from posjax.layers.network_padding import Padding, PaddingLike
+from posjax.encoders.wrapped import Wrapped, check_own_padding
+from posjax.layers import InputTooSmall, check_mode
+from posjax.layers.network_padding import LOWEST, VALID, Padding, PaddingLike
+
+Network = nn.Module | Wrapped
+"""What computes an encoder's stages: `apply(variables, images)`."""
 
 _MAKERS = {
     PIXELS: Pixels,
@@ -95,21 +100,54 @@ def create(
     return AlignedEncoder(encoder, alignment) if alignment else encoder
 
 
-def padded_layers(name: str) -> tuple[str, ...]:
+def network_of(
+    name: str | Wrapped,
+    padding: PaddingLike = "zeros",
+    pool_padding: PaddingLike | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Network:
+    """As `create`, by name, or a network of the user's own, which computes in its own dtype.
+
+    Raises:
+        ValueError: as `create`.
+    """
+    if not isinstance(name, Wrapped):
+        return create(name, padding, pool_padding, dtype=dtype)
+    if isinstance(padding, str | Padding):
+        padding = check_own_padding(name, Padding.parse(padding))
+    if isinstance(pool_padding, str) and pool_padding != LOWEST:
+        check_mode(pool_padding)
+    return name.clone(padding=padding, pool_padding=pool_padding)
+
+
+def padded_layers(name: str | Wrapped) -> tuple[str, ...]:
     """The layers of an encoder that pad, by their names in PyTorch, from the image onwards.
 
     Raises:
         ValueError: an unknown name.
     """
-    return layers_that_pad(create(name))
+    return layers_that_pad(network_of(name))
 
 
-def check_padding(name: str, padding: Padding) -> Padding:
-    """Returns `padding`, which an encoder must be able to have.
+def pools_that_pad(name: str | Wrapped) -> tuple[str, ...]:
+    """The max-pools among `padded_layers`, whose mode `pool_padding` sets.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(name, Wrapped):
+        return tuple(layer for layer in name.layers if layer.kind == "max_pool")
+    return tuple(layer for layer in padded_layers(name) if layer == "maxpool")
+
+
+def check_padding(name: str | Wrapped, padding: Padding) -> Padding:
+    """Returns `padding`, which an encoder must be able to have, by the full names of its layers.
 
     Raises:
         ValueError: the encoder lacks one of its layers, or pads nowhere and so has no alignment.
     """
+    if isinstance(name, Wrapped):
+        return check_own_padding(name, padding)
     if not padding.layers and not padding.alignment:
         return padding
     layers = padded_layers(name)
@@ -122,8 +160,40 @@ def check_padding(name: str, padding: Padding) -> Padding:
     return padding
 
 
-def margins(name: str, padding: Padding) -> tuple[int, int]:
+def margins(name: str | Wrapped, padding: Padding) -> tuple[int, int]:
     """Pixels of an image before and behind the part that is probed: (0, 0) but for `enlarged`."""
     if not padding.alignment:
         return 0, 0
-    return aligned_margins(create(name).receptive_fields(), padding.alignment)
+    return aligned_margins(network_of(name).receptive_fields(), padding.alignment)
+
+
+def stage_shapes(
+    name: str | Wrapped, padding: Padding | None, size: int, pool_padding: str | None = None
+) -> dict[str, tuple[int, int, int]]:
+    """Height, width and channels of every stage, without computing any.
+
+    `size` is the side of the part of the images that is probed, without surroundings.
+
+    Raises:
+        InputTooSmall: the images are too small for the encoder under this padding.
+    """
+    padding = padding or Padding("zeros")
+    side = size + sum(margins(name, padding))
+    if padding.overrides and VALID not in padding.modes:
+        # A mixture of modes fits where each of them fits at every layer. These few are traced once
+        # for all mixtures. An ablation of single layers has dozens of mixtures.
+        with contextlib.suppress(InputTooSmall):
+            plain = [network_of(name, Padding(mode), pool_padding) for mode in padding.modes]
+            shapes = [shapes_of(network, side) for network in plain]
+            return shapes[0]
+    return shapes_of(network_of(name, padding, pool_padding), side)
+
+
+# Cached, because the seeds and image sets of a run share the shapes.
+@cache
+def shapes_of(network: Network, side: int) -> dict[str, tuple[int, int, int]]:
+    """As `stage_shapes`, for a network and the side of all that it sees."""
+    if isinstance(network, Wrapped):
+        return network.stage_shapes(side)
+    stages, _ = abstract_init(network, side, side)
+    return {name: tuple(x.shape[1:]) for name, x in stages.items()}

@@ -1,6 +1,5 @@
 """Frozen encoders: a network, its weights, and the statistics that its inputs are normalised by."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,21 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from posjax.encoders.blocks import Stages, abstract_init
-from posjax.encoders.factory import check_padding, create, margins
+from posjax.encoders.blocks import Stages
+from posjax.encoders.factory import (
+    Network,
+    check_padding,
+    create,
+    margins,
+    network_of,
+    shapes_of,
+    stage_shapes,
+)
 from posjax.encoders.modes import layer_modes, with_modes
 from posjax.encoders.pixels import PIXELS
 from posjax.encoders.statistics import STATISTICS, normalised
 from posjax.encoders.weights import Loaded, load_with_info, weights_path
 from posjax.encoders.weights.torch_names import HEAD_LAYERS
-from posjax.layers import Arrays, InputTooSmall
-from posjax.layers.network_padding import VALID, Padding
+from posjax.encoders.wrapped import OWN, Wrapped
+from posjax.layers import Arrays
+from posjax.layers.network_padding import Padding
 from posjax.runtime import drawing, random_key
 
 RANDOM = "random"
@@ -35,10 +42,10 @@ NORMALIZATIONS = ("encoder", *STATISTICS)
 class Encoder:
     """A network with its weights under a padding, as it is probed.
 
-    `network` is the flax module that computes its stages, in `dtype`. `padding` is None for the
-    pixels. `weights` is the text that named them, `seed` that of random weights, else None.
-    `digest` is the SHA-256 of the weights' file, or of random arrays. `normalize` names the
-    statistics of the inputs.
+    `network` is the flax module, or the user's own function, that computes its stages, in `dtype`.
+    `padding` is None for the pixels. `weights` is the text that named them, `seed` that of random
+    weights, else None. `digest` is the SHA-256 of the weights' file, or of arrays. `normalize`
+    names the statistics of the inputs.
 
     Where the padding is data, `modes` are integers, one for each layer that pads, and `network` has
     the padding of all encoders that are compiled together, see `Padding.shared`. Where it is
@@ -46,7 +53,7 @@ class Encoder:
     """
 
     name: str
-    network: nn.Module
+    network: Network
     variables: Any
     padding: Padding | None
     weights: str = RANDOM
@@ -68,7 +75,7 @@ class Encoder:
     @property
     def margins(self) -> tuple[int, int]:
         """Pixels of the images before and behind the part that is probed, along both axes."""
-        return (0, 0) if self.padding is None else margins(self.name, self.padding)
+        return (0, 0) if self.padding is None else margins(self._made_of, self.padding)
 
     @property
     def padding_text(self) -> str:
@@ -78,17 +85,23 @@ class Encoder:
     def stage_shapes(self, size: int) -> dict[str, tuple[int, int, int]]:
         """As the function `stage_shapes`, for this encoder."""
         if self.modes is None:
-            return _shapes(self.network, size + sum(self.margins))
+            return shapes_of(self.network, size + sum(self.margins))
         # The network knows the modes as integers, for which nothing checks what fits.
-        return stage_shapes(self.name, self.padding, size, self.pool_padding)
+        return stage_shapes(self._made_of, self.padding, size, self.pool_padding)
 
     def with_padding_as_data(self) -> "Encoder":
         """The same encoder, as a part of a network that serves other padding modes too."""
         if self.padding is None:
             return self
-        network = _network(self.name, self.padding.shared, self.pool_padding, self.dtype)
+        network = network_of(
+            self._made_of, self.padding.shared, self.pool_padding, getattr(jnp, self.dtype)
+        )
         modes = tuple(layer_modes(network, self.padding).tolist())
         return dataclasses.replace(self, network=network, modes=modes)
+
+    @property
+    def _made_of(self) -> str | Wrapped:
+        return self.network if isinstance(self.network, Wrapped) else self.name
 
     def fingerprint(self) -> dict[str, str | None]:
         """What determines this encoder's stages, given the images."""
@@ -99,11 +112,12 @@ class Encoder:
             "pool_padding": self.pool_padding,
             "normalize": self.normalize,
             "dtype": self.dtype,
+            **({"program": self.network.program} if isinstance(self.network, Wrapped) else {}),
         }
 
 
 def frozen(
-    name: str,
+    name: str | Wrapped,
     weights: str = RANDOM,
     padding: str | Padding = "zeros",
     *,
@@ -117,6 +131,7 @@ def frozen(
     Pixels have neither weights nor a padding, and stay in float32.
 
     Args:
+        name: one of `names()`, or a network of the user's own, whose weights are `own`.
         weights: `random`, drawn by `seed`; `imagenet`; or a file, in whose path `{padding}` and
             `{encoder}` stand for the padding mode and the encoder. `cifar10` comes with posjax,
             trained under the mode of `padding`, and `cifar10:MODE`, trained under MODE.
@@ -136,12 +151,12 @@ def frozen(
             )
     if name == PIXELS:
         statistics = "none" if normalize == "encoder" else normalize
-        return Encoder(name, create(name), {}, None, NONE, normalize=statistics)
+        return Encoder(PIXELS, create(PIXELS), {}, None, NONE, normalize=statistics)
     padding = check_padding(name, Padding.parse(padding))
     loaded = read_weights(name, weights, padding, seed)
     return Encoder(
-        name=name,
-        network=_network(name, padding, pool_padding, dtype),
+        name=str(name),
+        network=network_of(name, padding, pool_padding, getattr(jnp, dtype)),
         variables=loaded.variables,
         padding=padding,
         weights=weights,
@@ -153,12 +168,14 @@ def frozen(
     )
 
 
-def read_weights(name: str, weights: str, padding: Padding, seed: int) -> Loaded:
+def read_weights(name: str | Wrapped, weights: str, padding: Padding, seed: int) -> Loaded:
     """The weights that `frozen` takes, without the classifier head; read or drawn once.
 
     Raises:
         ValueError, FileNotFoundError: as `frozen`.
     """
+    if isinstance(name, Wrapped):
+        return _own_weights(name, weights, seed)
     if weights == RANDOM:
         return _random_weights(name, seed)
     path = weights_path(weights, name, padding.mode)
@@ -173,6 +190,17 @@ def _random_weights(name: str, seed: int) -> Loaded:
     with drawing():
         variables = jax.device_get(_init(name)(random_key(seed)))
     return Loaded(variables, _digest(variables), "none")
+
+
+def _own_weights(network: Wrapped, weights: str, seed: int) -> Loaded:
+    if weights == OWN:
+        return Loaded(network.variables, _digest(network.variables), network.normalize)
+    if weights != RANDOM or network.init is None:
+        has = f"{OWN} or {RANDOM}" if network.init else f"{OWN}: without init there are no others"
+        raise ValueError(f"weights: {network} has {has}; found {weights}")
+    with drawing():
+        variables = jax.device_get(network.init(random_key(seed)))
+    return Loaded(variables, _digest(variables), network.normalize)
 
 
 @functools.lru_cache(maxsize=4)
@@ -199,38 +227,3 @@ def _digest(variables: Any) -> str:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _network(
-    name: str, padding: Padding, pool_padding: str | None, dtype: str = "float32"
-) -> nn.Module:
-    return create(name, padding, pool_padding, dtype=getattr(jnp, dtype))
-
-
-def stage_shapes(
-    name: str, padding: Padding | None, size: int, pool_padding: str | None = None
-) -> dict[str, tuple[int, int, int]]:
-    """Height, width and channels of every stage, without computing any.
-
-    `size` is the side of the part of the images that is probed, without surroundings.
-
-    Raises:
-        InputTooSmall: the images are too small for the encoder under this padding.
-    """
-    padding = padding or Padding("zeros")
-    side = size + sum(margins(name, padding))
-    if padding.overrides and VALID not in padding.modes:
-        # A mixture of modes fits where each of them fits at every layer. These few are traced once
-        # for all mixtures. An ablation of single layers has dozens of mixtures.
-        with contextlib.suppress(InputTooSmall):
-            plain = [_network(name, Padding(mode), pool_padding) for mode in padding.modes]
-            shapes = [_shapes(network, side) for network in plain]
-            return shapes[0]
-    return _shapes(_network(name, padding, pool_padding), side)
-
-
-# Cached, because the seeds and image sets of a run share the shapes.
-@functools.cache
-def _shapes(network: nn.Module, side: int) -> dict[str, tuple[int, int, int]]:
-    stages, _ = abstract_init(network, side, side)
-    return {name: tuple(x.shape[1:]) for name, x in stages.items()}

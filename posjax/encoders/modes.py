@@ -13,11 +13,12 @@ from jaxtyping import Int
 
 from posjax.encoders.aligned import AlignedEncoder
 from posjax.encoders.blocks import abstract_init, mode_at
+from posjax.encoders.wrapped import Wrapped
 from posjax.layers import Arrays, Mode, mode_index
 from posjax.layers.network_padding import VALID, Padding
 
 
-def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers"]:
+def layer_modes(module: nn.Module | Wrapped, padding: Padding) -> Int[np.ndarray, " layers"]:
     """The integer of each layer's mode under `padding`, in the order of `layers_that_pad`.
 
     Layers that are `valid` get a 0 that is never read: they stay `valid` in words.
@@ -26,7 +27,7 @@ def layer_modes(module: nn.Module, padding: Padding) -> Int[np.ndarray, " layers
     return np.array([0 if word == VALID else mode_index(word) for word in words], np.int32)
 
 
-def with_modes(module: nn.Module, modes: Int[Arrays, " layers"]) -> nn.Module:
+def with_modes(module: nn.Module | Wrapped, modes: Int[Arrays, " layers"]) -> nn.Module | Wrapped:
     """An encoder whose layers pad by `modes`, integers as `layer_modes` gives them.
 
     The integers may be tracers. Layers that are `valid` in the encoder's padding stay `valid`, and
@@ -49,8 +50,10 @@ def with_modes(module: nn.Module, modes: Int[Arrays, " layers"]) -> nn.Module:
 
 
 @cache
-def layers_that_pad(module: nn.Module) -> tuple[str, ...]:
+def layers_that_pad(module: nn.Module | Wrapped) -> tuple[str, ...]:
     """The layers of an encoder that pad, by their names in PyTorch, from the image onwards."""
+    if isinstance(module, Wrapped):
+        return module.layers
     if isinstance(module, AlignedEncoder):
         return layers_that_pad(module.encoder)
     layers: dict[str, None] = {}

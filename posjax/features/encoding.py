@@ -5,14 +5,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
 from posjax import runtime
-from posjax.encoders import Encoder, Stages, normalised, quick_on_cpu, with_modes
+from posjax.encoders import Encoder, Network, Stages, normalised, quick_on_cpu, with_modes
 from posjax.images import Source, batches
 from posjax.layers import resize_bilinear
 from posjax.runtime import Waits
@@ -109,7 +108,7 @@ def _collect(
 
 
 def encode_step(
-    network: nn.Module, normalize: str, feature_size: tuple[int, int], dtype: str, platform: str
+    network: Network, normalize: str, feature_size: tuple[int, int], dtype: str, platform: str
 ) -> Callable:
     """The function `encode(variables, images, modes)` that a run compiles for `platform`.
 
@@ -150,7 +149,7 @@ def _stored_size(size: tuple[int, int], feature_size: tuple[int, int]) -> tuple[
 # Cached, because a compiled encoder serves all seeds, modes and sources of images.
 @functools.cache
 def _compiled(
-    network: nn.Module,
+    network: Network,
     normalize: str,
     feature_size: tuple[int, int],
     dtype: str,

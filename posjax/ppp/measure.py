@@ -5,14 +5,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from posjax import encoders, runtime
-from posjax.encoders import VALID, Encoder, Padding, normalised, with_modes
+from posjax.encoders import VALID, Encoder, Network, Padding, Wrapped, normalised, with_modes
 from posjax.images import Source, batches, select
 from posjax.ppp.pattern import ROUNDING, Pattern, Sums, pattern
 from posjax.runtime import progress
@@ -37,9 +36,9 @@ class Geometry:
         return self.crop + 2 * self.margin
 
 
-def crop_geometry(name: str, crop: int) -> Geometry:
+def crop_geometry(name: str | Wrapped, crop: int) -> Geometry:
     """The least margin that puts the border out of sight: the receptive field of the last stage."""
-    fields = encoders.create(name).receptive_fields()
+    fields = encoders.network_of(name).receptive_fields()
     total = max(stage.stride for stage in fields.values())
     size = max(stage.size for stage in fields.values())
     strides = tuple((name, stage.stride) for name, stage in fields.items())
@@ -130,7 +129,7 @@ def _compiled(step: Callable, devices: tuple[jax.Device, ...], *arguments: Any) 
     return runtime.pmap(step(*arguments), devices)
 
 
-def surroundings_step(network: nn.Module, normalize: str) -> Callable:
+def surroundings_step(network: Network, normalize: str) -> Callable:
     """The function that gives the stages of whole images."""
 
     def encode_surroundings(variables: Any, images: UInt8[Array, "n h w 3"]) -> encoders.Stages:
@@ -139,7 +138,7 @@ def surroundings_step(network: nn.Module, normalize: str) -> Callable:
     return encode_surroundings
 
 
-def crops_step(network: nn.Module, normalize: str, geometry: Geometry) -> Callable:
+def crops_step(network: Network, normalize: str, geometry: Geometry) -> Callable:
     """The function that encodes the crops, and sums their differences from whole images' stages.
 
     Its `modes` are those of `features.encode_step`.

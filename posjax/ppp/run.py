@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from posjax import encoders, runtime
-from posjax.encoders import PIXELS, VALID
+from posjax.encoders import PIXELS, VALID, Wrapped
 from posjax.images import Kept
 from posjax.ppp.measure import Geometry, check_count, crop_geometry, patterns
 from posjax.ppp.pattern import SCORES, Patterns, score_interval
@@ -81,12 +81,12 @@ def _check(settings: Settings) -> None:
         )
     if set(settings.encoder) <= {PIXELS}:
         raise ValueError("encoder: PPP needs an encoder that pads, not pixels")
-    if len(settings.weights) > 1:
+    if any(len(settings.weights_of(encoder)) > 1 for encoder in settings.encoder):
         raise ValueError(f"weights: PPP takes one, not {', '.join(settings.weights)}")
 
 
 def _needs(
-    settings: Settings, places: Iterable[tuple[str, Geometry]], devices: int
+    settings: Settings, places: Iterable[tuple[str | Wrapped, Geometry]], devices: int
 ) -> Iterator[Need]:
     """What the encoders take for whole images."""
     images = -(-_batch_size(settings) // devices)
@@ -100,7 +100,7 @@ def _batch_size(settings: Settings) -> int:
 
 
 def _measure(
-    settings: Settings, places: Mapping[str, Geometry], images: ImagePlan, plan: Plan
+    settings: Settings, places: Mapping[str | Wrapped, Geometry], images: ImagePlan, plan: Plan
 ) -> Patterns:
     kept = {side: Kept(open_training(settings, side), side, images.place) for side in images}
     batch_size = _batch_size(settings)
@@ -114,13 +114,14 @@ def _measure(
             source = kept[place.image_size]
             stages = patterns(alike, source, place, batch_size=batch_size, devices=plan.devices)
             for encoder, by_stage in zip(alike, stages, strict=True):
-                measured[name, encoder.padding_text, encoder.seed] = by_stage
+                measured[encoder.name, encoder.padding_text, encoder.seed] = by_stage
     return measured
 
 
 def _rows(settings: Settings, measured: Patterns) -> Iterator[tuple]:
+    weights = {str(name): "".join(settings.weights_of(name)) for name in settings.encoder}
     for (name, padding, seed), stages in measured.items():
         for stage, pattern in stages.items():
             values = [v for score in SCORES for v in score_interval([getattr(pattern, score)])]
             cells = [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
-            yield name, settings.weights[0], padding, seed, stage, *cells
+            yield name, weights[name], padding, seed, stage, *cells

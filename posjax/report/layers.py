@@ -36,7 +36,7 @@ def section(effects: Sequence[LayerEffect]) -> list[Element]:
             f"{probe.encoder} on {test_images}: SPC that padding a layer by {mode} adds to padding"
             f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
         )
-        name = f"layers-{i}-{probe.encoder}-{mode}-{other}-{slug(test_images)}"
+        name = f"layers-{i}-{slug(probe.encoder)}-{mode}-{other}-{slug(test_images)}"
         elements.append(Picture(name, png(figure(rows)), caption))
     return elements
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from posjax import encoders
-from posjax.encoders import PIXELS, RANDOM, Encoder, Padding
+from posjax.encoders import OWN, PIXELS, RANDOM, Encoder, Padding, Wrapped
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY, Task
 from posjax.runs.settings import Settings
 
@@ -20,7 +20,7 @@ class Condition:
     `pixels`, `random` or `roll`.
     """
 
-    encoder: str
+    encoder: str | Wrapped
     weights: str
     padding: Padding | None
     seed: int | None
@@ -31,7 +31,7 @@ def conditions(settings: Settings) -> list[Condition]:
     """What a run probes: every encoder under every padding, then the controls."""
     results: list[Condition] = []
     for name in settings.encoder:
-        results += _conditions(settings, name, settings.weights)
+        results += _conditions(settings, name, settings.weights_of(name))
     controls: list[Condition] = []
     if "pixels" in settings.controls and PIXELS not in settings.encoder:
         controls += _conditions(settings, PIXELS, (), "pixels")
@@ -45,7 +45,7 @@ def conditions(settings: Settings) -> list[Condition]:
 
 
 def _conditions(
-    settings: Settings, name: str, weights: Iterable[str], control: str = ""
+    settings: Settings, name: str | Wrapped, weights: Iterable[str], control: str = ""
 ) -> Iterator[Condition]:
     if name == PIXELS:
         yield Condition(name, encoders.NONE, None, None, control)
@@ -109,7 +109,7 @@ def read_trained_weights(settings: Settings, chosen: Iterable[Condition]) -> Tra
     files = {
         (encoders.weights_path(c.weights, c.encoder, c.padding.mode), c.encoder): c.padding
         for c in chosen
-        if c.padding is not None and c.weights != RANDOM
+        if isinstance(c.encoder, str) and c.padding is not None and c.weights != RANDOM
     }
     paths = [path for path, _ in files]
     digests, statistics, notes = {}, set(), []
@@ -125,6 +125,10 @@ def read_trained_weights(settings: Settings, chosen: Iterable[Condition]) -> Tra
                     f"{path} does not say how its images were normalised: ImageNet's statistics "
                     "are taken"
                 )
+    for network in dict.fromkeys(c.encoder for c in chosen if isinstance(c.encoder, Wrapped)):
+        digests[f"{network}: {OWN}"] = encoders.frozen(network, OWN).digest
+        digests[f"{network}: function"] = network.file or network.program
+        statistics.add(network.normalize)
     if settings.normalize != "encoder":
         statistics = {settings.normalize}
     return TrainedWeights(digests, sorted(statistics) or ["none"], notes)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import re
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from posjax.runs.readout_settings import ReadoutSettings
 from posjax.runs.workdir import Workdir
 from posjax.runtime import Waits
 
+_LONGEST = 180  # characters of a file's name, less its ending
 SHOWN = 4  # test images in a gallery
 
 
@@ -68,11 +70,16 @@ class Probe:
         weights = f"{encoder.digest[:8]}-{zlib.crc32(name.encode()):08x}"
         if encoder.weights == RANDOM:
             weights = f"seed{encoder.seed}"
-        return (
+        key = (
             f"{about.encoder}-{weights}-{about.padding}-{about.stages}-depth{about.depth}"
             f"-kernel{about.kernel_size}-padding{about.readout_padding}"
             f"{'' if solver == 'sgd' else f'-{solver}'}{f'-{self.control}' if self.control else ''}"
         )
+        # A network of the user's own has the name of its file, and long names of layers.
+        name = re.sub(r"[^\w+=.@:-]", "_", key)
+        if name == key and len(name) <= _LONGEST:
+            return key
+        return f"{name[:_LONGEST]}-{zlib.crc32(key.encode()):08x}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,14 +77,15 @@ class Plan:
     def facts(self) -> dict[str, str]:
         """What bears on the results, by name: the settings of a report."""
         settings, sets = self.settings, self.sets
-        drawn = " (other ones for each seed)" if RANDOM in settings.weights else ""
+        weights = dict.fromkeys(w for e in settings.encoder for w in settings.weights_of(e))
+        drawn = " (other ones for each seed)" if RANDOM in weights else ""
         tests = (f"{len(source):,} of {name}" for name, source in sets.tests.items())
         training = f"sgd, {settings.epochs} epochs, learning rate {settings.learning_rate:g}"
         training = training if settings.solver == "sgd" else "ridge, in closed form"
         return {
             "preset": settings.preset,
-            "encoder": f"{_listed(settings.encoder)}, {_listed(settings.weights)} weights{drawn}, "
-            f"in {settings.dtype}",
+            "encoder": f"{_listed(settings.encoder)}, {_listed([*weights] or ['no'])} weights"
+            f"{drawn}, in {settings.dtype}",
             "paddings": _listed(settings.paddings),
             "padding of pools": settings.pool_padding or "as the convolutions",
             "images": f"{len(sets.train):,} of {settings.images}, {settings.image_size} pixels a "

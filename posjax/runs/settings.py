@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from posjax import encoders, layers
-from posjax.encoders import DTYPES, NORMALIZATIONS, PIXELS, RANDOM, Padding
+from posjax.encoders import DTYPES, NORMALIZATIONS, OWN, PIXELS, RANDOM, Padding, Wrapped
 from posjax.encoders.resnet import IMAGENET_BLOCKS
 from posjax.runs.fields import (
-    DEVICES,
     MANUAL_DIR,
     SKIP_BAD_IMAGES,
     plain_path,
     result_fields,
     setting,
 )
+from posjax.runs.host_settings import HostSettings
 from posjax.runs.readout_settings import ReadoutSettings
 
 CONTROLS = ("pixels", "random", "selectivity", "floor", "roll")
@@ -28,7 +28,7 @@ _ALL = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(ReadoutSettings):
+class Settings(ReadoutSettings, HostSettings):
     """A whole run: readouts for every padding of every encoder, and controls.
 
     `paddings` are `Padding`s, or texts that are parsed.
@@ -42,11 +42,13 @@ class Settings(ReadoutSettings):
         result=False,
         default_text="paper where encoder, weights or images is given, else demo",
     )
-    encoder: tuple[str, ...] = setting(
+    encoder: tuple[Any, ...] = setting(
         ("vgg16",),
-        f"Encoders, of {', '.join(encoders.names())}. pixels is the image itself.",
+        f"Encoders, of {', '.join(encoders.names())}. pixels is the image itself. "
+        "FILE.py:FUNCTION is a network of your own: FUNCTION() returns (fn, variables), and "
+        "fn(variables, images) its stages (see posjax.encoders.wrap).",
         demo=("vgg8_bn_quarter",),
-        choices=encoders.names(),
+        parse=encoders.find_network,
     )
     weights: tuple[str, ...] = setting(
         (RANDOM,),
@@ -135,61 +137,53 @@ class Settings(ReadoutSettings):
         result=False,
         default_text="no limit",
     )
-    devices: int = setting(0, **DEVICES)
-    coordinator_address: str | None = setting(
-        None,
-        "HOST:PORT of process 0 where several hosts work on one run, or auto where the cluster "
-        "knows it (SLURM, Cloud TPU, Open MPI). Every host gets the same flags.",
-        result=False,
-        default_text="one host",
-        is_path=False,
-    )
-    num_processes: int | None = setting(
-        None, "Number of hosts.", result=False, default_text="what the cluster says"
-    )
-    process_id: int | None = setting(
-        None,
-        "Index of this host, from 0. The first one's workdir is the run's.",
-        result=False,
-        default_text="what the cluster says",
-    )
 
     def __post_init__(self):
         """Refuses values that cannot run, by the name of the field."""
         super().__post_init__()
         for name in self.encoder:
             self._check_paddings(name)
+            if isinstance(name, Wrapped):
+                self._check_own(name)
+            elif "random" in self.controls and RANDOM in self.weights_of(name):
+                raise ValueError(
+                    "controls=random is a control of trained weights, and weights=random has them"
+                )
         if "floor" in self.controls and self.solver == "ridge":
             raise ValueError(
                 "controls=floor needs solver=sgd: a linear fit to maps that are shuffled for each "
                 "image is the constant, however many images there are"
             )
-        if "random" in self.controls and RANDOM in self.weights:
-            raise ValueError(
-                "controls=random is a control of trained weights, and weights=random has them"
-            )
         if self.pool_padding is not None:
             self._check_pool()
-        self._check_hosts()
+        self.check_hosts()
 
-    def paddings_of(self, encoder: str) -> list[Padding]:
+    def weights_of(self, encoder: str | Wrapped) -> tuple[str, ...]:
+        """The weights of one encoder: a network of the user's own has its own, pixels have none."""
+        if isinstance(encoder, Wrapped):
+            return (OWN,)
+        return () if encoder == PIXELS else self.weights
+
+    def paddings_of(self, encoder: str | Wrapped) -> list[Padding]:
         """The paddings of one encoder: `zeros+each=reflect` stands for one for each of its layers.
 
         The pool of the ImageNet ResNets' stem is one of them, unless `pool_padding` sets its mode.
         """
         if not any(encoders.EACH in padding.layers for padding in self.paddings):
             return list(self.paddings)
-        names = encoders.padded_layers(encoder)
-        layers_of = [n for n in names if n != "maxpool" or self.pool_padding is None]
-        expanded = itertools.chain(*(padding.expand(layers_of) for padding in self.paddings))
+        pools = encoders.pools_that_pad(encoder) if self.pool_padding is not None else ()
+        layers = [layer for layer in encoders.padded_layers(encoder) if layer not in pools]
+        expanded = itertools.chain(*(padding.expand(layers) for padding in self.paddings))
         return list(dict.fromkeys(expanded))
 
     def unused(self) -> tuple[str, ...]:
-        """The names of the settings that mean nothing to the solver."""
+        """The names of the settings that mean nothing to these encoders or to the solver."""
+        drawn = any(RANDOM in self.weights_of(encoder) for encoder in self.encoder)
+        own = () if any(isinstance(encoder, str) for encoder in self.encoder) else ("weights",)
         if self.solver == "sgd":
-            return ()
-        seeded = RANDOM in (*self.weights, *self.controls)
-        return ("epochs", "learning_rate", *(() if seeded else ("seeds",)))
+            return own
+        seeds = () if drawn or RANDOM in self.controls else ("seeds",)
+        return (*own, "epochs", "learning_rate", *seeds)
 
     def identity(self) -> dict[str, object]:
         """What determines the results: a run that goes on must have the same."""
@@ -197,7 +191,7 @@ class Settings(ReadoutSettings):
         given = [n for n in ("num_train", "num_test") if getattr(self, n) is not None]
         return result_fields(self, [*self.unused(), *(f"default_{name}" for name in given)])
 
-    def _check_paddings(self, encoder: str) -> None:
+    def _check_paddings(self, encoder: str | Wrapped) -> None:
         if encoder == PIXELS:
             return
         try:
@@ -206,12 +200,21 @@ class Settings(ReadoutSettings):
         except ValueError as error:
             raise ValueError(f"paddings: {error}") from error
 
-    def _check_pool(self) -> None:
-        padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
-        if not set(self.encoder) & set(padded):
+    def _check_own(self, network: Wrapped) -> None:
+        if self.dtype != "float32":
+            raise ValueError(f"dtype: {network} computes in its own: leave dtype={self.dtype} out")
+        if "random" in self.controls and network.init is None:
             raise ValueError(
-                f"pool_padding: no pool of {', '.join(self.encoder)} reaches over the border; "
-                f"those of {', '.join(padded)} do"
+                f"controls=random needs random weights of {network}: give init to "
+                "posjax.encoders.wrap"
+            )
+
+    def _check_pool(self) -> None:
+        if not any(map(encoders.pools_that_pad, self.encoder)):
+            padded = [f"resnet{depth}" for depth in IMAGENET_BLOCKS]
+            raise ValueError(
+                f"pool_padding: no pool of {', '.join(map(str, self.encoder))} reaches over the "
+                f"border; those of {', '.join(padded)} do"
             )
         for padding in self.paddings:
             if padding.alignment or "maxpool" in padding.layers:
@@ -219,18 +222,3 @@ class Settings(ReadoutSettings):
                     f"pool_padding={self.pool_padding} sets how the pool pads, and so does "
                     f"paddings={padding}: leave one out"
                 )
-
-    def _check_hosts(self) -> None:
-        address, count, index = self.coordinator_address, self.num_processes, self.process_id
-        if address is None and (count is not None or index is not None):
-            raise ValueError("num_processes and process_id need coordinator_address")
-        if address is None or address == "auto":
-            return
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError(f"coordinator_address must be HOST:PORT or auto, found {address!r}")
-        if count is None or index is None or not 0 <= index < count:
-            raise ValueError(
-                f"coordinator_address={address} needs num_processes and a process_id below it, "
-                f"from 0; found {count} and {index}"
-            )

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any
 
 import jax
@@ -49,8 +49,8 @@ def maps_of(fn: Callable, layers: Sequence[str]) -> Callable[..., dict[str, Floa
 
     Args:
         fn: a function of pytrees of arrays.
-        layers: names as `layers_of` lists them, ends of names, or patterns with `*` and `?`. The
-            maps are numbered in the order in which they are computed.
+        layers: names as `layers_of` lists them, ends of names, or patterns of either with `*` and
+            `?`, which stand for no slash. The maps are numbered in the order of their computation.
 
     Raises:
         ValueError: when the result is called: a name or pattern fits no layer, or an end of a name
@@ -78,7 +78,7 @@ def _choose(layers: Sequence[NamedLayer], names: Sequence[str]) -> list[str]:
         fitting = layers_named(name, layers)
         is_pattern = not fitting and any(sign in name for sign in "*?[")
         if is_pattern:
-            fitting = [layer for layer in layers if fnmatchcase(layer, name)]
+            fitting = [layer for layer in layers if PurePosixPath(layer).match(name)]
         if not fitting or (len(fitting) > 1 and not is_pattern):
             listed = ", ".join(layers) or "none: the function has no named scopes"
             raise ValueError(f"stages: {name!r} names {len(fitting)} layers; there are {listed}")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from colours import write_images
-from programs import QUICK, ROOT, TINY, run
+from programs import QUICK, ROOT, TINY, rows, run
 
 import posjax
 
@@ -96,3 +96,26 @@ def test_a_run_on_a_poor_system_under_any_names_ends_and_goes_on(tmp_path):
     assert "ph\\udcffotos" in (tmp_path / "run [1]*" / "report.html").read_text("utf-8")
     config = json.loads((tmp_path / "run [1]*" / "config.json").read_text())
     assert config["versions"]["posjax"] == posjax.__version__
+
+
+def test_a_network_in_a_file_of_the_user_s_own_is_probed(tmp_path):
+    path = tmp_path / "network.py"
+    path.write_text(
+        "import jax, flax.linen as nn\n"
+        "network = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu])\n"
+        "def make():\n"
+        "    return network.apply, network.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 3)))\n"
+    )
+    tiny = [flag for flag in TINY if flag != "--weights=random"]
+    flags = [f"--encoder={path}:make", "--maps=H", "--epochs=1", *tiny]
+    done = run("padding_ablation", tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
+    results = rows(tmp_path / "run" / "results.csv")
+    assert [row["padding"] for row in results] == ["zeros", "reflect", "replicate", "circular"]
+    assert {(row["encoder"], row["weights"]) for row in results} == {(f"{path}:make", "own")}
+    error = run("padding_ablation", tmp_path / "other", *flags, "--weights=random").stderr
+    assert "error: --weights means nothing to --solver=sgd with these encoders" in error
+    path.write_text(path.read_text().replace("nn.relu", "nn.gelu"))
+    error = run("padding_ablation", tmp_path / "run", *flags).stderr
+    assert "belongs to a run with other" in error
+    assert f"{path}:make: function" in error

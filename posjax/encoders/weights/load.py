@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 from posjax.encoders.statistics import STATISTICS
 from posjax.encoders.weights.files import read_checkpoint
@@ -24,7 +25,7 @@ class Loaded:
     arrays of the file were taken, where that is not all of them by their names.
     """
 
-    variables: Variables
+    variables: Any
     digest: str
     normalize: str | None
     reading: str = ""
