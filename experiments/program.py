@@ -12,8 +12,7 @@ from absl import app, logging
 from experiments import flags
 from experiments.start import Machine, start
 from posjax import runs, training
-from posjax.encoders import RANDOM, VALID, Wrapped, find_network
-from posjax.runs.settings import CONTROLS
+from posjax.runs.conditions import controls_that_apply, default_paddings
 
 CHOOSES_PAPER = ("encoder", "weights", "images")
 """Whoever gives one of these flags gets the paper's recipe, unless --preset says otherwise."""
@@ -43,10 +42,11 @@ def _read(program: str, paper: Mapping[str, Any], demo: Mapping[str, Any]) -> ru
         given["preset"] = "paper" if chosen else "demo"
     is_demo = given["preset"] == "demo"
     values = {"workdir": Path(f"runs/{program}"), **(demo if is_demo else paper), **given}
-    if "paddings" not in values and _own(values):
-        # Functions that are traced have their shapes built in.
-        values["paddings"] = tuple(mode for mode in runs.Settings.paddings if mode != VALID)
-    values["controls"] = _controls(values, demo=is_demo)
+    if "paddings" not in values:
+        values["paddings"] = default_paddings(values.get("encoder", ()))
+    values.setdefault("controls", controls_that_apply(values))
+    if values["controls"] == ("none",):
+        values["controls"] = ()
     settings = flags.build(runs.Settings, values, is_demo)
     unused = sorted(given.keys() & set(settings.unused()))
     if unused:
@@ -55,31 +55,6 @@ def _read(program: str, paper: Mapping[str, Any], demo: Mapping[str, Any]) -> ru
             "weights: leave it out"
         )
     return settings
-
-
-def _controls(values: Mapping[str, Any], *, demo: bool) -> tuple[str, ...]:
-    """The controls that were given, or else all that apply."""
-    if "controls" in values:
-        return () if values["controls"] == ("none",) else values["controls"]
-    vacuous = {
-        "random": not _has_random_control(values),
-        "floor": values.get("solver") == "ridge",
-        "roll": demo,
-    }
-    return tuple(name for name in CONTROLS if not vacuous.get(name))
-
-
-def _has_random_control(values: Mapping[str, Any]) -> bool:
-    """Whether random weights are a control of all encoders."""
-    own, trained = _own(values), RANDOM not in values.get("weights", (RANDOM,))
-    only_own = bool(own) and len(own) == len(values["encoder"])
-    return all(network.init for network in own) and (trained or only_own)
-
-
-def _own(values: Mapping[str, Any]) -> list[Wrapped]:
-    """The networks of the user's own."""
-    networks = map(find_network, values.get("encoder", ()))
-    return [network for network in networks if isinstance(network, Wrapped)]
 
 
 def train(

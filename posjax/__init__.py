@@ -21,7 +21,10 @@ ROOMS = (
 
 
 # Functions that stand in `posjax` itself, by their module.
-FUNCTIONS = dict.fromkeys(("repad", "padded_layers", "layers_of"), "posjax.transforms")
+FUNCTIONS = {
+    **dict.fromkeys(("repad", "padded_layers", "layers_of"), "posjax.transforms"),
+    "compare": "posjax.runs",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -118,7 +118,7 @@ def encode_step(
     """
 
     def encode(
-        variables: dict,
+        variables: Any,
         images: UInt8[Array, "n h w 3"],
         modes: Int[Array, " layers"] | None,
     ) -> tuple[dict[str, Array], Bool[Array, " n"]]:

@@ -1,5 +1,6 @@
 """Images: a spec becomes a source of square RGB images in [0, 1], a source becomes batches."""
 
+from posjax.images.in_memory import Arrays, InMemory
 from posjax.images.kept import Kept
 from posjax.images.labelled import Labelled, open_labelled
 from posjax.images.loader import Source, batches, read_bytes, read_pixels
@@ -10,6 +11,8 @@ from posjax.images.views import Rolled, select
 
 __all__ = [
     "HALF",
+    "Arrays",
+    "InMemory",
     "Kept",
     "Labelled",
     "Masked",

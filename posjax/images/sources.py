@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from posjax.images import dead_leaves, loader
 from posjax.images.datasets import open_records
 from posjax.images.folders import files_of
+from posjax.images.in_memory import InMemory
 from posjax.images.loader import EightBit, Source, check_header, decode, load, to_bytes
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
@@ -25,7 +26,7 @@ _UNREADABLE = "files cannot be read as images"
 
 
 def open_source(
-    spec: str,
+    spec: str | InMemory,
     *,
     size: int,
     limit: int | None = None,
@@ -36,10 +37,11 @@ def open_source(
     """Opens a source of images of size × size pixels, float32 RGB in [0, 1] of 8 bits a value.
 
     Args:
-        spec: one of `SPECS`. `black` and `white` are one image, whatever `limit`. A folder is
-            searched recursively for files in one of `loader.FORMATS`; links are followed, hidden
-            names ignored; one with the name of a generator is written `./noise`. A dataset has a
-            feature `image`; its name may hold a configuration, but no version.
+        spec: one of `SPECS`, or arrays as `InMemory`. `black` and `white` are one image, whatever
+            `limit`. A folder is searched recursively for files in one of `loader.FORMATS`; links
+            are followed, hidden names ignored; one with the name of a generator is written
+            `./noise`. A dataset has a feature `image`; its name may hold a configuration, but no
+            version.
         size: height and width in pixels, to which images from files are resized, see `loader.load`.
         limit: number of images. Required for endless sources; where a finite one has more, a
             random sample is taken and kept in order, because the first images may be of one class.
@@ -59,6 +61,8 @@ def open_source(
     for name, value, least in (("size", size, 1), ("limit", limit, 1), ("seed", seed, 0)):
         if value is not None and value < least:
             raise ValueError(f"{name} starts at {least}, got {value}")
+    if isinstance(spec, InMemory):
+        return spec.source(_sample(spec.name, len(spec), limit, seed).tolist(), size)
     if spec in _CONSTANTS:
         return _constant(spec, size)
     if spec in _GENERATORS:

@@ -6,7 +6,7 @@ from pathlib import Path
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
 from posjax.report import figures, layers, tables
 from posjax.report.formatting import batches, distinct, grouped, label, varying
-from posjax.report.page import Element, Glossary, Heading, Page, Picture, facts
+from posjax.report.page import Element, Glossary, Heading, Page, Picture, as_html, facts
 from posjax.report.panels import png, slug
 from posjax.results import (
     Profile,
@@ -58,6 +58,11 @@ def write_report(
     seeded = not closed_form or any(result.probe.seeded for result in results)
     sections = {"Settings": [facts(settings)], **(_sections(results) if results else {})}
     return Page(title, sections, Glossary(closed_form, seeded), notes).write(workdir)
+
+
+def html_tables(results: Sequence[Result]) -> str:
+    """The scores of `results` as tables in HTML, for a notebook; controls come last."""
+    return as_html(tables.scores(tables.results_first(summarise(results))))
 
 
 def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:

@@ -9,8 +9,9 @@ from posjax.results.differences import (
     selectivities,
 )
 from posjax.results.files import load_result, save_result
+from posjax.results.frames import to_frame
 from posjax.results.intervals import Interval
-from posjax.results.records import Record, to_records, write_csv
+from posjax.results.records import Record, to_records, write_csv, write_records
 from posjax.results.result import Gallery, ProbeSpec, Result
 from posjax.results.summaries import Profile, Summary, profiles, summarise
 
@@ -32,6 +33,8 @@ __all__ = [
     "save_result",
     "selectivities",
     "summarise",
+    "to_frame",
     "to_records",
     "write_csv",
+    "write_records",
 ]

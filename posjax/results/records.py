@@ -58,6 +58,13 @@ def to_records(result: Result) -> list[Record]:
     return records
 
 
+def write_records(folder: Path, records: Sequence[Record]) -> None:
+    """Writes results.csv, and the controls, if there are any, to controls.csv."""
+    write_csv(folder / "results.csv", [record for record in records if not record.control])
+    if controls := [record for record in records if record.control]:
+        write_csv(folder / "controls.csv", controls)
+
+
 def write_csv(path: Path, records: Sequence[Record]) -> None:
     """Writes records whole or not at all; six significant digits, undefined values empty.
 

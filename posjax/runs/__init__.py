@@ -1,7 +1,9 @@
 """Runs: settings, the conditions that a run compares, the plan, the workdir and the run."""
 
+from posjax.runs.compare import compare
+from posjax.runs.comparison import Results
 from posjax.runs.readout_settings import ReadoutSettings
 from posjax.runs.run import run
 from posjax.runs.settings import Settings
 
-__all__ = ["ReadoutSettings", "Settings", "run"]
+__all__ = ["ReadoutSettings", "Results", "Settings", "compare", "run"]

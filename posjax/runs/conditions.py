@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from posjax import encoders
-from posjax.encoders import OWN, PIXELS, RANDOM, Encoder, Padding, Wrapped
+from posjax.encoders import OWN, PIXELS, RANDOM, VALID, Encoder, Padding, Wrapped
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY, Task
-from posjax.runs.settings import Settings
+from posjax.runs.settings import CONTROLS, Settings
 
 ROLL = "roll"
 
@@ -132,3 +133,29 @@ def read_trained_weights(settings: Settings, chosen: Iterable[Condition]) -> Tra
     if settings.normalize != "encoder":
         statistics = {settings.normalize}
     return TrainedWeights(digests, sorted(statistics) or ["none"], notes)
+
+
+def default_paddings(encoder: Sequence[Any]) -> tuple[Any, ...]:
+    """The padding modes that are compared where none are named.
+
+    Without `valid` where an encoder is a network of the user's own: it has its shapes built in.
+    """
+    own = any(isinstance(encoders.find_network(one), Wrapped) for one in encoder)
+    return tuple(mode for mode in Settings.paddings if not (own and mode == VALID))
+
+
+def controls_that_apply(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """All controls that a run with these settings, given by name, can have.
+
+    A demonstration goes without rolled images.
+    """
+    encoder, weights = values.get("encoder", ("vgg16",)), values.get("weights", (RANDOM,))
+    networks = [encoders.find_network(one) for one in encoder]
+    own = [network for network in networks if isinstance(network, Wrapped)]
+    has_trained = RANDOM not in weights or len(own) == len(networks)
+    left_out = {
+        "random": not has_trained or any(network.init is None for network in own),
+        "floor": values.get("solver") == "ridge",
+        "roll": values.get("preset") == "demo",
+    }
+    return tuple(name for name in CONTROLS if not left_out.get(name))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from posjax.images import Kept, Rolled, Source, open_source
+from posjax.images import InMemory, Kept, Rolled, Source, open_source
 from posjax.runs.settings import Settings
 from posjax.runtime import memory_bytes
 
@@ -69,7 +69,7 @@ def open_sets(settings: Settings, size: int | None = None) -> ImageSets:
         ValueError: they cannot be opened; names the argument.
     """
     size = settings.image_size if size is None else size
-    tests = {name: _open(settings, name, size, train=False) for name in settings.test_images}
+    tests = {str(spec): _open(settings, spec, size, train=False) for spec in settings.test_images}
     return ImageSets(open_training(settings, size), tests)
 
 
@@ -78,14 +78,14 @@ def open_training(settings: Settings, size: int) -> Source:
     return _open(settings, settings.images, size, train=True)
 
 
-def _open(settings: Settings, name: str, size: int, *, train: bool) -> Source:
+def _open(settings: Settings, spec: str | InMemory, size: int, *, train: bool) -> Source:
     role, argument = ("train", "images") if train else ("test", "test_images")
     limit = settings.num_train if train else settings.num_test
-    if limit is None and name in ENDLESS:
+    if limit is None and spec in ENDLESS:
         limit = settings.default_num_train if train else settings.default_num_test
     try:
         return open_source(
-            name,
+            spec,
             size=size,
             limit=limit,
             seed=TRAIN_SEED if train else TEST_SEED,
@@ -94,7 +94,7 @@ def _open(settings: Settings, name: str, size: int, *, train: bool) -> Source:
         )
     except ValueError as error:
         limited = f" and num_{role}={limit}" if limit else ""
-        raise ValueError(f"{argument}={name}{limited}: {error}") from error
+        raise ValueError(f"{argument}={spec}{limited}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

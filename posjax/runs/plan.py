@@ -64,7 +64,7 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What a reader should know of images and weights."""
-        return [*self.sets.notes(self.settings.images), *self.weights.notes]
+        return [*self.sets.notes(str(self.settings.images)), *self.weights.notes]
 
     @cached_property
     def images(self) -> ImagePlan:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from posjax import runtime
 from posjax.features import Store
-from posjax.results import Record, Result, to_records
+from posjax.results import Record, Result, to_records, write_records
+from posjax.runs.comparison import Results
 from posjax.runs.conditions import ROLL, load_encoder, tasks
 from posjax.runs.image_sets import ImageSets, open_sets
 from posjax.runs.measure import Probe, Resources, measure
@@ -40,8 +41,22 @@ def run(
 def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Result]:
     # matplotlib comes with it. A program's help need not wait for that, nor should a run learn at
     # its end that it is missing.
-    from posjax.report import text_table, write_report
+    import posjax.report  # noqa: F401
 
+    results = carry_out(settings, say)
+    if runtime.is_first():
+        report = results.save(settings.workdir, title)
+        say(f"{results}\n")
+        say(f"report: {report}")
+    return list(results)
+
+
+def carry_out(settings: Settings, say: Callable[[str], None]) -> Results:
+    """As `run`, less the report: the results lie in the workdir, with results.csv.
+
+    Raises:
+        Exceptions as `run`.
+    """
     plan = prepare(settings)
     store = _store(plan)
     store.check()
@@ -55,20 +70,15 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
     runtime.check_same(settings.identity() | common)
     workdir = Workdir(settings.workdir)
     runtime.broadcast_object(lambda: workdir.claim(settings.identity(), plan.about))
-    notes = plan.notes
     say(str(plan))
-    for note in notes:
+    for note in plan.notes:
         say(f"note: {note}")
     # With PyTorch installed its import takes more than a second. Devices encode meanwhile.
     threading.Thread(target=importlib.import_module, args=("tensorboardX",), daemon=True).start()
     resources = Resources(plan.devices, store)
-    results = _measure_all(plan, resources, workdir)
-    if runtime.is_first():
-        report = write_report(workdir.path, plan.facts, results, title=title, notes=notes)
-        say(text_table(results))
-        if resources.waits.encoding:
-            say(str(resources.waits))
-        say(f"report: {report}")
+    results = Results(tuple(_measure_all(plan, resources, workdir)), plan.facts, tuple(plan.notes))
+    if resources.waits.encoding:
+        say(str(resources.waits))
     return results
 
 
@@ -101,9 +111,9 @@ def _measure_all(plan: Plan, resources: Resources, workdir: Workdir) -> list[Res
             records.extend(to_records(result))
             # Do not rewrite the tables while replaying results that they already contain.
             if runtime.is_first() and len(records) > written:
-                workdir.write_records(records)
+                write_records(settings.workdir, records)
     if runtime.is_first():
-        workdir.write_records(records)
+        write_records(settings.workdir, records)
         workdir.remove_scratch(runtime.hosts())
     return results
 

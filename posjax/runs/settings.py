@@ -8,6 +8,7 @@ from typing import Any
 from posjax import encoders, layers
 from posjax.encoders import DTYPES, NORMALIZATIONS, OWN, PIXELS, RANDOM, Padding, Wrapped
 from posjax.encoders.resnet import IMAGENET_BLOCKS
+from posjax.images import InMemory
 from posjax.runs.fields import (
     MANUAL_DIR,
     SKIP_BAD_IMAGES,
@@ -27,11 +28,16 @@ _ALL = (
 )
 
 
+def _spec(images: str | InMemory) -> str | InMemory:
+    return images if isinstance(images, InMemory) else plain_path(images)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(ReadoutSettings, HostSettings):
     """A whole run: readouts for every padding of every encoder, and controls.
 
-    `paddings` are `Padding`s, or texts that are parsed.
+    `paddings` are `Padding`s, or texts that are parsed; `encoder` are names, or networks of the
+    user's own; `images` and `test_images` are texts, or arrays as `InMemory`.
     """
 
     preset: str = setting(
@@ -82,12 +88,12 @@ class Settings(ReadoutSettings, HostSettings):
         needs_values=False,
         default_text="all that apply, in the demonstration without roll",
     )
-    images: str = setting("dead_leaves", f"Training images: {_SOURCES}.", parse=plain_path)
-    test_images: tuple[str, ...] = setting(
+    images: Any = setting("dead_leaves", f"Training images: {_SOURCES}.", parse=_spec)
+    test_images: tuple[Any, ...] = setting(
         ("dead_leaves",),
         f"Test images, may be given several times: {_SOURCES}.",
         repeated=True,
-        parse=plain_path,
+        parse=_spec,
     )
     num_train: int | None = setting(
         None, "Number of training images.", at_least=1, default_text=_ALL.format("train")

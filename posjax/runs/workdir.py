@@ -5,7 +5,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from posjax import __version__
 from posjax.fitting import Readouts
-from posjax.results import Record, Result, load_result, save_result, write_csv
+from posjax.results import Result, load_result, save_result
 from posjax.runtime import arithmetic, write_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
@@ -86,12 +86,6 @@ class Workdir:
         """The number of rows in results.csv and controls.csv, 0 where there are none."""
         paths = (self.path / name for name in ("results.csv", "controls.csv"))
         return sum(len(p.read_text("utf-8").splitlines()) - 1 for p in paths if p.exists())
-
-    def write_records(self, records: Sequence[Record]) -> None:
-        """Writes results.csv, and the controls, if there are any, to controls.csv."""
-        write_csv(self.path / "results.csv", [r for r in records if not r.control])
-        if controls := [record for record in records if record.control]:
-            write_csv(self.path / "controls.csv", controls)
 
     def result(self, key: str) -> Result | None:
         """The result of finished readouts, or None.
