@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from posjax.probes import position_map
 from posjax.report.formatting import distinct, estimate, label, varying
-from posjax.report.panels import COLOUR_MAP, DPI, plain
+from posjax.report.panels import COLOUR_MAP, DPI, Shown, plain
 from posjax.results import Result, Summary, summarise
 
 COLUMNS = 8
@@ -38,7 +38,7 @@ def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Fig
     scores = {(row.probe, row.map): row for row in summarise(results) if _is_of(row, test_images)}
     fields = varying(result.probe for result in shown)
     size = (_SIDE * (len(shown) + 1) + 0.3, (_SIDE + 0.35) * len(maps) + 0.3)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Shown(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(len(maps), len(shown) + 1, squeeze=False)
     for name, row in zip(maps, panels, strict=True):
         target = position_map(name, shown[0].map_size)

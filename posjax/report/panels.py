@@ -43,6 +43,13 @@ class Style(TypedDict):
     linestyle: LineStyleType
 
 
+class Shown(Figure):
+    """A figure that a notebook shows, whichever backend of matplotlib it has."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str, Axes]]:
     """A row of panels with common axes, by map; `height` in inches, for all but the legend.
 
@@ -52,7 +59,7 @@ def panels_by_map(maps: Sequence[str], height: float) -> tuple[Figure, dict[str,
     if not maps:
         raise ValueError("there is nothing to draw: no results")
     width = min(4.5, max(2.1, 9.5 / len(maps)))
-    figure = Figure(figsize=(1.6 + width * len(maps), height), dpi=DPI, layout="constrained")
+    figure = Shown(figsize=(1.6 + width * len(maps), height), dpi=DPI, layout="constrained")
     row = figure.subplots(1, len(maps), sharex=True, sharey=True, squeeze=False)[0]
     panels = dict(zip(maps, row, strict=True))
     for name, panel in panels.items():

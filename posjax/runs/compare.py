@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def compare(
         "maps": tuple(maps),
         "images": _named("training images", images),
         "test_images": tuple(_named(name, spec) for name, spec in tests.items()),
-        **{name: _as_axis(name, value) for name, value in settings.items()},
+        **{name: _setting(name, value) for name, value in settings.items()},
     }
     values.setdefault("controls", controls_that_apply(values))
     with _workdir(values.pop("workdir", None)) as workdir:
@@ -98,12 +99,14 @@ def _named(name: str, images: Images) -> str | InMemory:
     return str(images) if isinstance(images, str | Path) else InMemory(images, name)
 
 
-def _as_axis(name: str, value: Any) -> Any:
-    """A list of values as the tuple that settings take."""
-    fields = {field.name for field in dataclasses.fields(Settings)}
+def _setting(name: str, value: Any) -> Any:
+    """A value as settings take it: a tuple for an axis of the grid."""
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
     if name not in fields:
         raise TypeError(f"{name} is no setting; there are {', '.join(sorted(fields))}")
-    return tuple(value) if isinstance(value, list) else value
+    if typing.get_origin(fields[name].type) is not tuple:
+        return value
+    return (value,) if isinstance(value, str | int) else tuple(value)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from posjax.results import (
     Result,
+    between_weights,
     paired_differences,
     summarise,
     to_frame,
@@ -55,11 +56,16 @@ class Results(Sequence[Result]):
         """A tidy table, one row a score, controls too, see `posjax.results.to_frame`."""
         return to_frame(summarise(self.results))
 
-    def differences(self, reference: str | None = None) -> "pd.DataFrame":
-        """Each padding less `reference`, by default zeros, on the same seeds and images.
+    def differences(
+        self, between: Literal["paddings", "weights"] = "paddings", reference: str | None = None
+    ) -> "pd.DataFrame":
+        """Differences on the same seeds and images, a tidy table with a column `reference`.
 
-        A tidy table as that of `to_frame`, with a column `reference`.
+        They are those of each padding from `reference`, by default zeros, or of each set of weights
+        from the first.
         """
+        if between == "weights":
+            return to_frame(between_weights(self.results))
         return to_frame(paired_differences(self.results, reference))
 
     def plot(self) -> "Figure":
