@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
 import posjax
 from posjax.encoders import frozen, wrap
@@ -79,14 +80,14 @@ def test_saving_leaves_the_whole_report(results, tmp_path):
     assert (tmp_path / "saved" / "controls.csv").exists()
 
 
-def test_arrays_and_an_encoder_of_the_user_s_own_are_compared():
+def test_arrays_and_a_network_of_nnx_are_compared():
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    kernel = np.random.default_rng(1).normal(size=(3, 3, 3, 8)).astype(np.float32)
+    graph, state = nnx.split(nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(0)))
 
-    def fn(kernel, x):
-        return posjax.layers.conv(x, kernel)
+    def fn(state, x):
+        return nnx.merge(graph, state)(x)
 
-    own = wrap(fn, kernel, name="mine", image_size=32)
+    own = wrap(fn, state, name="mine", image_size=32)
     tiny = {name: value for name, value in TINY.items() if not name.startswith("num")}
     found = posjax.compare(own, images, {"others": images[:2]}, controls=[], seeds=[0], **tiny)
     assert [r.probe.padding for r in found] == ["zeros", "reflect", "replicate", "circular"]
