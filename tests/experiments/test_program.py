@@ -96,3 +96,21 @@ def test_a_run_on_a_poor_system_under_any_names_ends_and_goes_on(tmp_path):
     assert "ph\\udcffotos" in (tmp_path / "run [1]*" / "report.html").read_text("utf-8")
     config = json.loads((tmp_path / "run [1]*" / "config.json").read_text())
     assert config["versions"]["posjax"] == posjax.__version__
+
+
+@pytest.mark.parametrize("array", ["numpy.ones(10**15)", "jax.numpy.ones(10**15)"])
+def test_a_program_that_runs_out_of_memory_says_what_to_make_smaller(array):
+    code = (
+        "import jax, numpy\n"
+        "from experiments import flags, program\n"
+        "from posjax.training import TrainingSettings\n"
+        "flags.define(TrainingSettings, {}, {})\n"
+        f"program.start_program(lambda: {array})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match("error: .*(allocat|memory)", line)
+    assert line.endswith(": make --batch_size, --image_size, --num_train smaller")
