@@ -15,6 +15,7 @@ from posjax.runs.fields import NOT_GIVEN
 Defaults = Mapping[str, Any]
 
 MAY_BE_EMPTY = ("compile_cache",)
+_MAY_BE_NONE = ("controls",)
 _SCALARS = {
     bool: flags.DEFINE_boolean,
     int: flags.DEFINE_integer,
@@ -151,7 +152,8 @@ def verbose() -> bool:
 def _value(name: str, value: Any, kind: Any) -> Any:
     empty = not all(value) or not value if isinstance(value, list) else value == ""
     if empty and name not in MAY_BE_EMPTY:
-        raise ValueError(f"{name} is empty: give a value, or leave it out")
+        none = f", {name}=none for none" if name in _MAY_BE_NONE else ""
+        raise ValueError(f"{name} is empty: give a value{none}, or leave it out")
     if not isinstance(value, list):
         return Path(value).expanduser() if _scalar(kind) is Path else value
     whole = typing.get_args(kind)[0] is int

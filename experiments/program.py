@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, logging
 
 from experiments import flags
@@ -91,8 +92,19 @@ def start_program(run: Callable[[], object]) -> None:
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("where it happened", exc_info=True)  # shown with --verbosity=1
             sys.exit(f"error: {with_flags(str(error), flags.names())}")
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            # What JAX reports when a device or the machine has no memory left.
+            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            logging.debug("where it happened", exc_info=True)
+            names = [name for name in _SIZES if name in flags.names()]
+            reason = str(error).partition("\n")[0].rstrip(".") or "no memory is left"
+            sys.exit(f"error: {reason}: make --{', --'.join(names)} smaller")
 
     app.run(guarded)
+
+
+_SIZES = ("batch_size", "image_size", "num_train")
 
 
 def with_flags(message: str, names: list[str]) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import sys
+import warnings
 from logging import WARNING
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def start(machine: Machine, *, devices: int, quiet: bool) -> None:
     if sys.platform == "win32":
         raise ValueError("posjax runs on Linux and macOS, found Windows: start it within WSL")
     os.environ["MPLBACKEND"] = "agg"
+    # It warns of damaged EXIF data and the like; what keeps an image from being read is an error.
+    warnings.filterwarnings("ignore", module="PIL")
     if quiet:
         logging.set_verbosity(logging.WARNING)
         # Grain warns of worker processes when it is imported. None are used here.

@@ -1,8 +1,15 @@
-"""Folders: the files that a user put there, without what systems leave behind."""
+"""Folders: the files that a user put there, without what systems leave, and which are usable."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TypeVar
 
+from posjax.images.loader import THREADS
+
+T = TypeVar("T")
+
+_LISTED = 10  # problems of files in one error
 # What desktops, archives and file systems leave in folders.
 _SYSTEM = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
@@ -31,3 +38,33 @@ def files_of(folder: Path, parents: frozenset[Path] = frozenset()) -> Iterator[P
             yield from files_of(path, parents | {real})
         else:
             yield path
+
+
+def usable(
+    names: Sequence[str], read: Callable[[str], T], where: str, what: str, *, skip: bool
+) -> tuple[dict[str, T], tuple[tuple[str, str], ...]]:
+    """What `read`, in threads, gives for each name; and the names that it refuses, with why.
+
+    Raises:
+        ValueError: it refuses some, unless `skip`, or all; the message begins with `where`, lists
+            the first ten, and says `what` is wrong with them.
+    """
+
+    def attempt(name: str) -> tuple[list[T], str]:
+        try:
+            return [read(name)], ""
+        except (ValueError, OSError) as error:
+            return [], str(error).removeprefix(f"{name}: ")
+
+    with ThreadPool(THREADS) as pool:
+        tried = dict(zip(names, pool.map(attempt, names, chunksize=16), strict=True))
+    good = {name: value for name, (values, _) in tried.items() for value in values}
+    bad = tuple((name, problem) for name, (values, problem) in tried.items() if not values)
+    if (bad and not skip) or not good:
+        listed = "".join(f"\n  {name}: {problem}" for name, problem in bad[:_LISTED])
+        more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+        start, end = "", "\nskip_bad_images=True leaves such files out"
+        if skip:
+            start, end = "no image is left, ", ""
+        raise ValueError(f"{where}: {start}{len(bad)} of the {what}:{listed}{more}{end}")
+    return good, bad

@@ -157,10 +157,17 @@ def decode(data: bytes, name: str) -> Image.Image:
         ValueError: the bytes are no image in one of `FORMATS`, too large for Pillow's
             `Image.MAX_IMAGE_PIXELS`, or broken; the message starts with `name`.
     """
-    with open_image(io.BytesIO(data), name) as image:
+    with decoding(io.BytesIO(data), name) as image:
+        image.load()
+        return to_rgb(upright(image))
+
+
+@contextlib.contextmanager
+def decoding(file: io.BufferedReader | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """Opens an image. What Pillow raises in the block is told as damage. Raises as `decode`."""
+    with open_image(file, name) as image:
         try:
-            image.load()
-            return to_rgb(upright(image))
+            yield image
         # Pillow's decoders raise OSError, SyntaxError, EOFError, struct.error and more.
         except Exception as error:
             raise ValueError(f"{name}: truncated or damaged {image.format}: {error}") from error

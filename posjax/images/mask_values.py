@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from posjax.images.loader import open_image, orientation, upright
+from posjax.images.loader import decoding, orientation, upright
 
 HALF = 127
 """Pixels of a mask above it are salient where they are counted."""
@@ -42,13 +42,9 @@ def mask_pixels(data: bytes, name: str) -> tuple[np.ndarray, int]:
     Raises:
         ValueError: as `posjax.images.loader.decode`; the message starts with `name`.
     """
-    with open_image(io.BytesIO(data), name) as image:
-        try:
-            image.load()
-            return _pixels(upright(image)), orientation(image)
-        # Pillow's decoders raise OSError, SyntaxError, EOFError, struct.error and more.
-        except Exception as error:
-            raise ValueError(f"{name}: truncated or damaged {image.format}: {error}") from error
+    with decoding(io.BytesIO(data), name) as image:
+        image.load()
+        return _pixels(upright(image)), orientation(image)
 
 
 def settle(pixels: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "h w"], str]:

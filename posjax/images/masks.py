@@ -3,7 +3,6 @@
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +11,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from posjax.images.datasets import open_records
-from posjax.images.loader import THREADS, Source, open_image, orientation
+from posjax.images.folders import usable
+from posjax.images.loader import Source, decoding, orientation
 from posjax.images.mask_values import Mask, read_mask, settle
 from posjax.images.pairs import match_masks
-from posjax.images.sources import check_stored, open_source, summary
+from posjax.images.sources import check_stored, open_source
 from posjax.images.views import select
 
 
@@ -97,40 +97,23 @@ def _read_all(
     where: str,
     skip: bool,
 ) -> Masked:
-    def checked(row: int) -> tuple[UInt8[np.ndarray, "size size"] | None, str]:
-        """The resized mask and its meaning, or None and what is wrong."""
-        try:
-            pair = read(row)
-        except (ValueError, OSError) as error:
-            return None, str(error)
-        problem = _disagreement(pair)
-        if problem:
-            return None, problem
+    numbers = {source.keys[row]: row for row in rows}
+
+    def resized(name: str) -> tuple[UInt8[np.ndarray, "size size"], str]:
+        """The mask of an image and its meaning."""
+        pair = read(numbers[name])
+        if problem := _disagreement(pair):
+            raise ValueError(problem)
         mask = Image.fromarray(pair.mask.levels).resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(mask), pair.mask.meaning
 
-    with ThreadPool(THREADS) as pool:
-        results = pool.map(checked, rows, chunksize=16)
-    bad = tuple(
-        (source.keys[row], text)
-        for row, (mask, text) in zip(rows, results, strict=True)
-        if mask is None
-    )
-    if bad and not skip:
-        listed = summary(bad, "images and masks cannot be used")
-        raise ValueError(f"{where}: {listed}skip_bad_images=True leaves such images out")
-    good = [
-        (row, mask, text)
-        for row, (mask, text) in zip(rows, results, strict=True)
-        if mask is not None
-    ]
-    if not good:
-        raise ValueError(f"{where}: no pair is left, {summary(bad, 'images and masks')}")
-    pixels = np.stack([mask for _, mask, _ in good])
+    what = "images and masks cannot be used"
+    good, bad = usable(list(numbers), resized, where, what, skip=skip)
+    pixels = np.stack([mask for mask, _ in good.values()])
     if not pixels.any():
         raise ValueError(f"the masks in {where} have no salient pixel: all of them are 0")
-    chosen = select(source, [row for row, _, _ in good])
-    return Masked(chosen, pixels, Counter(text for _, _, text in good), source.skipped + bad)
+    chosen = select(source, [numbers[name] for name in good])
+    return Masked(chosen, pixels, Counter(text for _, text in good.values()), source.skipped + bad)
 
 
 def _of_folders(
@@ -143,7 +126,7 @@ def _of_folders(
 
     def read(row: int) -> _Pair:
         path = root / source.keys[row]
-        with path.open("rb") as file, open_image(file, str(path)) as image:
+        with path.open("rb") as file, decoding(file, str(path)) as image:
             size, turned = image.size, orientation(image)
         name = matching[row]
         return _Pair(size, turned, read_mask((Path(masks).expanduser() / name).read_bytes(), name))
@@ -158,7 +141,7 @@ def _of_dataset(spec: str, keys: Sequence[str], manual_dir: Path | None) -> Call
 
     def read(row: int) -> _Pair:
         record = records[keys[row]]
-        with open_image(io.BytesIO(record["image"]), keys[row]) as image:
+        with decoding(io.BytesIO(record["image"]), keys[row]) as image:
             size, turned = image.size, orientation(image)
         return _Pair(size, turned, Mask(*settle(record["mask"], keys[row]), turned=1))
 

@@ -2,26 +2,29 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from posjax.images import dead_leaves, loader
 from posjax.images.datasets import open_records
-from posjax.images.folders import files_of
+from posjax.images.folders import files_of, usable
 from posjax.images.in_memory import InMemory
 from posjax.images.loader import EightBit, Source, check_header, decode, load, to_bytes
+from posjax.runtime import memory_bytes
+
+T = TypeVar("T")
 
 SPECS = "dead_leaves, noise, black, white, tfds:NAME[:SPLIT] or the path of a folder"
 
 _CONSTANTS = {"black": 0, "white": 255}
-_LISTED = 10
 _UNREADABLE = "files cannot be read as images"
 
 
@@ -62,7 +65,7 @@ def open_source(
         if value is not None and value < least:
             raise ValueError(f"{name} starts at {least}, got {value}")
     if isinstance(spec, InMemory):
-        return spec.source(_sample(spec.name, len(spec), limit, seed).tolist(), size)
+        return spec.source(_sampled(spec.name, range(len(spec)), limit, seed), size)
     if spec in _CONSTANTS:
         return _constant(spec, size)
     if spec in _GENERATORS:
@@ -124,6 +127,12 @@ def _constant(spec: str, size: int) -> Source:
 def _generated(spec: str, size: int, limit: int | None, seed: int) -> Source:
     if limit is None:
         raise ValueError(f"{spec} never ends: say how many images with limit")
+    needed, there = limit * sys.getsizeof(f"{spec}/{limit}"), memory_bytes()
+    if needed > there:
+        raise ValueError(
+            f"the names of {limit:,} images alone need {needed / 1e9:,.1f} GB of memory, and this "
+            f"machine has {there / 1e9:,.1f} GB: choose fewer images"
+        )
     version, draw = _GENERATORS[spec]
     keys = tuple(f"{spec}/{index}" for index in range(limit))
 
@@ -163,10 +172,10 @@ def _dataset(
     def check(key: str) -> None:
         decode(records[key]["image"], key)
 
-    good, bad = list(records.keys), ()
+    good, bad = records.keys, ()
     if skip_bad_images:
-        good, bad = _sound(spec, good, check, skip=True)
-    keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
+        good, bad = usable(good, check, spec, _UNREADABLE, skip=True)
+    keys = _sampled(spec, list(good), limit, seed)
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
         return load(records[keys[index]]["image"], keys[index], size)
@@ -187,8 +196,8 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
         if skip_bad_images:
             decode((root / name).read_bytes(), name)
 
-    good, bad = _sound(spec, names, check, skip=skip_bad_images)
-    keys = tuple(good[index] for index in _sample(spec, len(good), limit, seed))
+    good, bad = usable(names, check, spec, _UNREADABLE, skip=skip_bad_images)
+    keys = _sampled(spec, list(good), limit, seed)
 
     def read(index: int) -> UInt8[np.ndarray, "size size 3"]:
         path = root / keys[index]
@@ -205,42 +214,11 @@ def _folder(spec: str, size: int, limit: int | None, seed: int, skip_bad_images:
     return _Images(spec, keys, size, read, content, skipped=bad)
 
 
-def _sound(
-    spec: str, names: Sequence[str], check: Callable[[str], None], *, skip: bool
-) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """The names that `check` does not refuse; and the others with the reason, if `skip`."""
-
-    def problem(name: str) -> str:
-        try:
-            check(name)
-        except (ValueError, OSError) as error:
-            return str(error).removeprefix(f"{name}: ")
-        return ""
-
-    with ThreadPool(loader.THREADS) as pool:
-        problems = dict(zip(names, pool.map(problem, names, chunksize=64), strict=True))
-    bad = tuple((name, text) for name, text in problems.items() if text)
-    if bad and not skip:
-        raise ValueError(
-            f"{spec}: {summary(bad, _UNREADABLE)}skip_bad_images=True leaves such files out"
-        )
-    good = [name for name, text in problems.items() if not text]
-    if not good:
-        raise ValueError(f"{spec}: no image is left, {summary(bad, _UNREADABLE)}")
-    return good, bad
-
-
-def summary(bad: Sequence[tuple[str, str]], what: str) -> str:
-    """How many files have a problem, and the first ten of them with it."""
-    listed = "".join(f"\n  {name}: {problem}" for name, problem in bad[:_LISTED])
-    more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-    return f"{len(bad)} of the {what}:{listed}{more}\n"
-
-
-def _sample(spec: str, count: int, limit: int | None, seed: int) -> Int[np.ndarray, "n"]:
-    """Indices of the images to keep, ascending."""
+def _sampled(spec: str, keys: Sequence[T], limit: int | None, seed: int) -> tuple[T, ...]:
+    """The images to keep, in their order."""
     if limit is None:
-        return np.arange(count)
-    if limit > count:
-        raise ValueError(f"{spec} has {count} images, fewer than {limit}")
-    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+        return tuple(keys)
+    if limit > len(keys):
+        raise ValueError(f"{spec} has {len(keys)} images, fewer than {limit}")
+    chosen = np.sort(np.random.default_rng(seed).choice(len(keys), limit, replace=False))
+    return tuple(keys[index] for index in chosen)

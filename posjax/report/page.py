@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ class Picture:
     def base64(self) -> str:
         """The picture as it stands within the page."""
         return base64.b64encode(self.png).decode()
+
+    @property
+    def alternative(self) -> str:
+        """What stands for the picture where it is not seen: the first sentence of its caption."""
+        return re.split(r"(?<=[.;]) ", self.caption)[0].rstrip(";")
 
 
 @dataclasses.dataclass(frozen=True)

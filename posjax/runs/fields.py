@@ -30,6 +30,9 @@ SKIP_BAD_IMAGES: dict[str, Any] = {
 DEVICES: dict[str, Any] = {
     "help": "Number of local devices, 0 for all; on a CPU, of virtual devices.",
     "at_least": 0,
+    # No host has as many accelerators. Each virtual device of a CPU keeps threads and variables of
+    # its own, and all wait for each other in every step.
+    "below": 257,
     "result": False,
 }
 """The arguments of `setting` for the field `devices` of every program."""

@@ -18,7 +18,7 @@ def locked(path: Path, waiting: str, give_up: Callable[[], bool] = lambda: False
 
     Prints `waiting` where another process holds it, and waits until `give_up` returns true. Makes
     the folder of the file. Where its file system has no locks, the file itself stands for one,
-    which is said: it may outlive a killed process.
+    which is said. That of a killed process is taken over on the same machine alone.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -45,7 +45,7 @@ def _lock(path: Path) -> filelock.BaseFileLock:
         raise OSError(f"{path.parent} cannot be locked: {error}") from error
     progress.note(
         f"the file system of {path.parent} has no locks: the file {path.name} stands for one. "
-        "Where a run was killed and none is at work, delete it"
+        "Where a run on another machine was killed and none is at work, delete it"
     )
     return filelock.SoftFileLock(path)
 

@@ -169,6 +169,8 @@ def test_other_flags_on_the_same_workdir_are_refused(finished):
         (["--kernel_sizes=31"], "31"),
         (["--skip_bad_images", "False"], "False"),
         (["--num_test=0"], "--num_test"),
+        (["--num_train=100000000000"], "the names of 100,000,000,000 images alone need"),
+        (["--controls="], "--controls is empty: give a value, --controls=none for none, or leave"),
         (["--pool_padding=lowest"], "vgg8_bn_quarter"),
         (["--solver=ridge"], "--epochs means nothing to --solver=ridge"),
     ],
@@ -178,6 +180,19 @@ def test_bad_flags_are_named_before_any_work(flags, message, tmp_path):
     assert refused.returncode == 1
     assert message in refused.stderr
     assert not (tmp_path / "bad").exists()
+
+
+def test_notes_of_pillow_do_not_run_into_the_output(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x0e\0\x02\0\0\xff\xff\0\0\0\x10"
+    for i in range(4):
+        Image.new("RGB", (32, 32), (90, 60 * i, 9)).save(folder / f"{i}.jpg", exif=exif)
+    with pytest.warns(UserWarning, match="corrupt EXIF data"):
+        Image.open(folder / "0.jpg").getexif()
+    flags = [f"--images={folder}", "--num_train=4", "--epochs=1", "--paddings=zeros", "--maps=H"]
+    done = ablation(tmp_path / "run", *flags)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

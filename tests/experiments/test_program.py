@@ -119,3 +119,21 @@ def test_a_network_in_a_file_of_the_user_s_own_is_probed(tmp_path):
     error = run("padding_ablation", tmp_path / "run", *flags).stderr
     assert "belongs to a run with other" in error
     assert f"{path}:make: function" in error
+
+
+@pytest.mark.parametrize("array", ["numpy.ones(10**15)", "jax.numpy.ones(10**15)"])
+def test_a_program_that_runs_out_of_memory_says_what_to_make_smaller(array):
+    code = (
+        "import jax, numpy\n"
+        "from experiments import flags, program\n"
+        "from posjax.training import TrainingSettings\n"
+        "flags.define(TrainingSettings, {}, {})\n"
+        f"program.start_program(lambda: {array})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match("error: .*(allocat|memory)", line)
+    assert line.endswith(": make --batch_size, --image_size, --num_train smaller")

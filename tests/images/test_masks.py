@@ -55,6 +55,19 @@ def test_masks_are_resized_as_images_are(tmp_path):
     np.testing.assert_allclose(masked.masks[0], masked.source[0][..., 0] * 255, atol=1e-4)
 
 
+def test_damage_in_the_data_of_an_image_beside_its_pixels_is_named(pair):
+    path = Path(pair[0]) / "210.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    damaged = path.with_suffix(".webp")
+    with Image.open(path) as image:
+        image.save(damaged, exif=exif)
+    path.unlink()
+    damaged.write_bytes(damaged.read_bytes().replace(b"MM\0*", b"MM\0#"))
+    with pytest.raises(ValueError, match=r"210\.webp: truncated or damaged WEBP"):
+        open_masked(*pair, size=4)
+
+
 def test_images_and_masks_that_do_not_fit_together_are_refused(pair, tmp_path):
     images, masks = pair
     with pytest.raises(ValueError, match="needs masks: a folder"):

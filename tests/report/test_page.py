@@ -1,5 +1,6 @@
 """The page: texts are shown as they are, and nothing is needed from elsewhere."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -73,6 +74,20 @@ def test_the_page_needs_no_network_and_no_script(tmp_path):
     text = path.read_text("utf-8")
     assert text.startswith("<!DOCTYPE html>")
     assert not re.search(r"<script|<link|https?://|url\(", text)
+
+
+@pytest.mark.parametrize(
+    ("caption", "alternative"),
+    [
+        ("Losses at .5 of all, <means>.", "Losses at .5 of all, <means>."),
+        ("Mean SPC; lines are 95 % intervals. undef.: none.", "Mean SPC"),
+        ("H on photos. One row a mode.", "H on photos."),
+    ],
+)
+def test_a_picture_says_what_it_shows_where_it_is_not_seen(tmp_path, caption, alternative):
+    shown = dataclasses.replace(picture(), caption=caption)
+    reader = Reader(Page("title", {"one": [shown]}).write(tmp_path))
+    assert [attributes["alt"] for attributes in reader.attributes("img")] == [alternative]
 
 
 def test_pictures_are_files_too_and_the_page_is_written_over_an_older_one(tmp_path):

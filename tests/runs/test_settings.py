@@ -42,7 +42,7 @@ BAD_VALUES = {
     "default_num_test": [0],
     "image_size": [1],
     "cache_limit_gb": [-0.1, float("nan")],
-    "devices": [-1],
+    "devices": [-1, 5000],
 }
 BAD = [(flag, value) for flag, values in BAD_VALUES.items() for value in values]
 BAD += [

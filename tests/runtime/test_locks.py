@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import subprocess
+import sys
 
 import pytest
 
@@ -29,6 +31,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         locked(tmp_path / "file" / "a.lock", "another holds it"),
     ):
         pytest.fail("it is locked")
+
+
+def test_a_file_that_a_killed_process_left_in_place_of_a_lock_is_taken_over(tmp_path, monkeypatch):
+    path = tmp_path / "a.lock"
+    code = f"import filelock, os; (lock := filelock.SoftFileLock({str(path)!r})).acquire()"
+    code += "; os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert path.exists()
+
+    def missing(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with locked(path, "another holds it", give_up=lambda: True):
+        pass
+    assert not path.exists()
 
 
 def test_where_the_file_system_has_no_locks_a_file_stands_for_one_and_that_is_said(

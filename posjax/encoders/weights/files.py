@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import safetensors
 
 from posjax.encoders.weights.torch_files import Nests, StateDict, read_stream, read_zip
+from posjax.encoders.weights.torch_tensors import unread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +38,16 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
     """Reads a file of weights: safetensors, NumPy's `.npz`, or a checkpoint of PyTorch.
 
     The kind is known by the content, whatever the ending. Of a PyTorch checkpoint with several
-    dicts of tensors one is taken: that which `FILE#NEST` names, such as `FILE#model_ema`; or else
+    dicts of tensors one is taken: that which `FILE#NEST` names, such as `FILE#model_ema`, or its
+    part with a prefix, such as `FILE#state_dict.encoder_q`; or else
     "state_dict", "model_state_dict", "model" and so on, see `NESTS`, or the largest. Code in a file
     is never run: pickles that ask for more than tensors and plain containers are refused.
     `digest` is the SHA-256 that the file must have, if that is known.
 
     Returns:
-        The arrays by their names in the file, less a `module.` or `_orig_mod.` in front of every
-        one. They keep their types, except for bfloat16, which becomes float32, and may be
-        read-only.
+        The arrays by their names in the file, less any `module.` and `_orig_mod.` in front of all
+        of them. They keep their types, except for bfloat16, which becomes float32, and may be
+        read-only. Those of a type that is not read, such as float8, are `unread`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,7 +73,9 @@ def read_checkpoint(path: str | os.PathLike, digest: str | None = None) -> Check
         raise ValueError(f"{path} cannot be read as a file of weights: {kind}{error}") from error
     nests = {key: _plain(arrays) for key, arrays in nests.items() if arrays}
     if nest is not None and nest not in nests:
-        raise ValueError(f"{path} has no {nest!r}; its dicts of arrays are {_listed(nests)}")
+        if not (part := _under(nest, nests)):
+            raise ValueError(f"{path} has no {nest!r}; its dicts of arrays are {_listed(nests)}")
+        nests[nest] = part
     taken = _preferred(nests) if nest is None else nest
     return Checkpoint(nests[taken], metadata, sha256, nests, taken, nest is not None)
 
@@ -88,6 +93,17 @@ def _split(path: Path) -> tuple[Path, str | None]:
     return (path, None) if path.exists() or not sign else (path.with_name(name), nest)
 
 
+def _under(name: str, nests: Nests) -> StateDict:
+    """The arrays whose names begin with `name` and a dot, those of their dicts in front of them."""
+    whole = {
+        f"{nest}.{key}".lstrip("."): array
+        for nest, arrays in nests.items()
+        for key, array in arrays.items()
+    }
+    start = f"{name}."
+    return {key.removeprefix(start): a for key, a in whole.items() if key.startswith(start)}
+
+
 def _preferred(nests: Nests) -> str:
     for nest in NESTS:
         if nest in nests:
@@ -100,13 +116,16 @@ def _listed(nests: Nests) -> str:
 
 
 def _plain(arrays: StateDict) -> StateDict:
-    """Arrays in float32 for bfloat16, without a prefix that wrappers put in front of all names."""
+    """Arrays in float32 for bfloat16, without what wrappers put in front of all names."""
     # Averaged models count their updates there.
     names = [name for name in arrays if name != "n_averaged"]
-    for prefix in ("module.", "_orig_mod."):
-        if names and all(name.startswith(prefix) for name in names):
-            arrays = {n.removeprefix(prefix): a for n, a in arrays.items() if n != "n_averaged"}
+    wrappers = {name[: len(name) - len(_WRAPPERS.sub("", name))] for name in names}
+    if len(wrappers) == 1 and (prefix := wrappers.pop()):
+        arrays = {name.removeprefix(prefix): arrays[name] for name in names}
     return {n: a.astype(np.float32) if a.dtype == jnp.bfloat16 else a for n, a in arrays.items()}
+
+
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)*")
 
 
 def _reader(content: bytes) -> Callable[[bytes], tuple[Nests, dict[str, str]]]:
@@ -114,6 +133,9 @@ def _reader(content: bytes) -> Callable[[bytes], tuple[Nests, dict[str, str]]]:
     start = content[:200].lstrip()
     if not content:
         raise ValueError("the file is empty")
+    # The length of its header may begin like another kind of file.
+    if content[4:9] == b"\0\0\0\0{":
+        return _read_safetensors
     for sign, what in _OTHERS.items():
         if start.startswith(sign):
             raise ValueError(what)
@@ -150,7 +172,8 @@ def _read_safetensors(content: bytes) -> tuple[Nests, dict[str, str]]:
     arrays = {}
     for name, tensor in safetensors.deserialize(content):
         if tensor["dtype"] not in _SAFETENSORS:
-            raise ValueError(f"{name} is of type {tensor['dtype']}, expected {[*_SAFETENSORS]}")
+            arrays[name] = unread(tensor["dtype"], tensor["shape"])
+            continue
         flat = np.frombuffer(tensor["data"], _SAFETENSORS[tensor["dtype"]])
         arrays[name] = flat.reshape(tensor["shape"])
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -184,8 +207,4 @@ def _read_zip(content: bytes) -> tuple[Nests, dict[str, str]]:
 
 def _read_npz(content: bytes) -> tuple[Nests, dict[str, str]]:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = dict(archive)
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise ValueError(f"{name} is not an array of numbers")
-    return {"": arrays}, {}
+        return {"": {name: a for name, a in archive.items() if isinstance(a, np.ndarray)}}, {}

@@ -55,11 +55,8 @@ def read_as(name: str, checkpoint: Checkpoint) -> Reading:
     fitting = [reading for reading in readings if not any(_problems(name, reading).values())]
     raw = [reading for reading in fitting if not _is_averaged(reading)]
     if len(raw or fitting) > 1:
-        listed = "; ".join(f"those {reading}" for reading in fitting)
-        raise ValueError(
-            f"several of its parts fit {name}: {listed}. Choose a dict by FILE#DICT, or save the "
-            "part that is meant as a file of its own"
-        )
+        listed = ", ".join(f"FILE#{f'{r.nest}.{r.prefix}'.strip('.')}" for r in fitting)
+        raise ValueError(f"several of its parts fit {name}: choose one as {listed}")
     if fitting:
         return (raw or fitting)[0]
     # The error of the likeliest reading.

@@ -13,7 +13,7 @@ Nests = dict[str, StateDict]
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _BIG_ENDIAN = "written on a big-endian machine: load it and save it again on another"
-_DEEPEST = 3  # dicts in dicts
+_DEEPEST = 32  # dicts in dicts
 
 
 def read_zip(content: bytes, archive: zipfile.ZipFile) -> tuple[Nests, dict[str, str]]:
@@ -67,12 +67,18 @@ def _nests(checkpoint: object) -> dict[str, dict[str, Tensor]]:
         raise ValueError(f"it holds a {type(checkpoint).__name__}, expected a dict of tensors")
     nests: dict[str, dict[str, Tensor]] = {}
 
+    seen: set[int] = set()
+
     def visit(state: dict, path: tuple[str, ...]) -> None:
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         if tensors and all(isinstance(name, str) for name in tensors):
             nests[".".join(path)] = tensors
+        # A dict may hold another many times, or itself.
+        if id(state) in seen or len(path) == _DEEPEST:
+            return
+        seen.add(id(state))
         for name, value in state.items():
-            if isinstance(name, str) and isinstance(value, dict) and len(path) < _DEEPEST:
+            if isinstance(name, str) and isinstance(value, dict):
                 visit(value, (*path, name))
 
     visit(checkpoint, ())

@@ -26,7 +26,7 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
 
     Raises:
         ValueError: entries are missing, unknown or of another shape, of which the message lists ten
-            each; values are not finite in float32.
+            each; values are no real numbers, or not finite in float32.
     """
     arrays = torchvision_names(name, state_dict)
     wrong = problems(name, arrays)
@@ -134,6 +134,9 @@ _LEAVES = {
 
 
 def _flax_layout(key: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        kind = array.dtype.names[0] if array.dtype.names else array.dtype
+        raise ValueError(f"{key} is of type {kind}, expected float32 or another type of numbers")
     with np.errstate(over="ignore"):
         finite = np.isfinite(array.astype(np.float32))
     if not finite.all():

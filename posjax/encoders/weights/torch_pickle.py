@@ -3,6 +3,7 @@
 A name in a pickle is looked up in a short table and never imported, so no code in a file can run.
 """
 
+import dataclasses
 import io
 import pickle
 from collections.abc import Callable, Iterable, Sequence
@@ -34,11 +35,16 @@ def _tensor(
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"a tensor of {type(storage).__name__}, numbers {str(numbers)[:80]}")
-    # Behind `requires_grad` and `backward_hooks`. A conjugate bit changes nothing, because no
-    # complex storage is read.
+    # Behind `requires_grad` and `backward_hooks`. A conjugate bit changes nothing, because complex
+    # numbers are no weights.
     flags = others[2] if len(others) > 2 else None
     negative = isinstance(flags, dict) and flags.get("neg") is True
     return Tensor(storage, offset, tuple(shape), tuple(strides), negative)
+
+
+def _tensor_of_new_type(*arguments: Any) -> Tensor:
+    *plain, dtype = arguments[:7]
+    return dataclasses.replace(_tensor(*plain), unread=str(dtype))
 
 
 def _dict(pairs: Iterable | dict = ()) -> dict:
@@ -94,6 +100,7 @@ _GLOBALS: dict[str, Any] = {
     **{f"{module}.list": list for module in ("builtins", "__builtin__")},
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_new_type,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
     "torch._utils._rebuild_sparse_tensor": _refused("sparse"),
@@ -105,6 +112,8 @@ _GLOBALS: dict[str, Any] = {
         for name in (
             *("float16", "float32", "float64", "bfloat16", "complex64", "complex128", "bool"),
             *("uint8", "int8", "int16", "int32", "int64", "per_tensor_affine", "strided"),
+            *("uint16", "uint32", "uint64", "complex32", "float8_e4m3fn", "float8_e4m3fnuz"),
+            *("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
         )
     },
     "torch.serialization._get_layout": _text,
@@ -118,6 +127,9 @@ _GLOBALS: dict[str, Any] = {
     "torch.CharStorage": np.dtype(np.int8),
     "torch.ByteStorage": np.dtype(np.uint8),
     "torch.BoolStorage": np.dtype(np.bool_),
+    "torch.ComplexFloatStorage": np.dtype(np.complex64),
+    "torch.ComplexDoubleStorage": np.dtype(np.complex128),
+    "torch.storage.UntypedStorage": np.dtype(np.uint8),
     # Their tensors are refused.
     **{f"torch.Q{kind}Storage": np.dtype(np.uint8) for kind in ("UInt8", "Int8", "Int32")},
 }

@@ -2,11 +2,17 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 MOST_EXPANDED = 2**24
 """Values that a tensor may have at most where it has more than its storage (`Tensor.expand`)."""
+
+
+def unread(kind: str, shape: Sequence[int]) -> np.ndarray:
+    """Stands for an array of a type that is not read: no numbers, `kind` as the name of a field."""
+    return np.broadcast_to(np.zeros((), [(kind, "V1")]), shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Storage:
 class Tensor:
     """A tensor as its pickle describes it; the values lie elsewhere in the file.
 
-    `negative`: the values are those of the storage with the other sign.
+    `negative`: the values are those of the storage with the other sign. `unread` names a type that
+    is not read.
     """
 
     storage: Storage
@@ -32,6 +39,7 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     negative: bool = False
+    unread: str = ""
 
     def array(self, data: bytes) -> np.ndarray:
         """The tensor's values out of its storage's bytes, which may be a view of these.
@@ -58,6 +66,8 @@ class Tensor:
                 f"a tensor of shape {self.shape}, strides {self.strides}, offset {self.offset} "
                 f"does not fit into the {storage.view_size} values of storage {storage.key!r}"
             )
+        if self.unread:
+            return unread(self.unread, self.shape)
         offset = (storage.view_start + self.offset) * width
         strides = [stride * width for stride in self.strides]
         array = np.ndarray(self.shape, storage.dtype, data, offset, strides)

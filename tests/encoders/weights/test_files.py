@@ -49,6 +49,24 @@ def test_safetensors_bfloat16_becomes_float32(tmp_path, same):
     same(read_checkpoint(path).arrays, {"w": np.array([1.0, -2.5], np.float32)})
 
 
+def test_safetensors_of_a_type_that_is_not_read_are_named_by_it(tmp_path):
+    path = tmp_path / "w.safetensors"
+    header = b'{"w":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[0,6]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(6))
+    array = read_checkpoint(path).arrays["w"]
+    assert (array.shape, array.dtype.names) == ((2, 3), ("F8_E4M3",))
+
+
+@pytest.mark.parametrize("file", ["types.pth", "types_stream.pth"])
+def test_pytorch_files_with_new_types_and_deep_dicts_are_read(file):
+    checkpoint = read_checkpoint(DATA / file)
+    kinds = {name: array.dtype.names for name, array in checkpoint.nests["new"].items()}
+    assert kinds == {f"torch.{kind}": (kind,) for kind in ("uint16", "float8_e4m3fn")}
+    assert checkpoint.nests["new"]["torch.uint16"].shape == (2, 3)
+    assert checkpoint.nests["a.b.c.d.e"]["complex"].dtype == np.complex64
+    np.testing.assert_array_equal(checkpoint.nests["a.b.c.d.e"]["w"], [0, 1, 2])
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_is_read(tmp_path, save, same):
     save(tmp_path / "w.npz", **WEIGHTS)

@@ -68,8 +68,41 @@ def test_several_dicts_that_fit_are_refused_with_their_names(state):
     with pytest.raises(ValueError, match="several of its parts"):
         read_as(NAME, checkpoint(semantic_net=state, schema=state))
     both = checkpoint(first=state, second=state)
-    with pytest.raises(ValueError, match=r"several of its parts fit .*of 'first'.*of 'second'"):
+    with pytest.raises(ValueError, match=r"several of its parts fit .* as FILE#first, FILE#second"):
         read_as(NAME, both)
+
+
+def test_one_of_several_prefixes_that_fit_is_chosen_by_its_name(state, tmp_path, same):
+    keys = {key: array + 1 for key, array in state.items()}
+    np.savez(tmp_path / "w.npz", **under("encoder_q.", state), **under("encoder_k.", keys))
+    with pytest.raises(ValueError, match=r"choose one as FILE#encoder_q, FILE#encoder_k$"):
+        encoders.load(NAME, tmp_path / "w.npz")
+    for name, arrays in (("encoder_q", state), ("encoder_k", keys)):
+        chosen = encoders.load(NAME, f"{tmp_path}/w.npz#{name}")
+        same(chosen, encoders.from_torch(NAME, arrays))
+    moco = checkpoint(state_dict=under("encoder_q.", state) | under("encoder_k.", keys))
+    with pytest.raises(ValueError, match=r"FILE#state_dict\.encoder_q, FILE#state_dict\.encoder_k"):
+        read_as(NAME, moco)
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["module._orig_mod.", "_orig_mod.module.", "module.module._orig_mod."]
+)
+def test_wrappers_in_any_order_are_no_prefix(wrapper, state, tmp_path):
+    np.savez(tmp_path / "w.npz", n_averaged=np.zeros(()), **under(wrapper, state))
+    assert load_with_info(NAME, tmp_path / "w.npz").reading == ""
+
+
+def test_types_that_are_not_read_are_left_out_beside_the_weights_and_refused_among_them(
+    state, tmp_path
+):
+    others = {"text": np.array("words"), "complex": np.ones(2, complex)}
+    np.savez(tmp_path / "w.npz", **under("net.", state), **others)
+    assert "without text, complex" in load_with_info(NAME, tmp_path / "w.npz").reading
+    first = next(iter(state))
+    np.savez(tmp_path / "w.npz", **state | {first: state[first].astype(complex)})
+    with pytest.raises(ValueError, match=f"{first} is of type complex128, expected float32"):
+        encoders.load(NAME, tmp_path / "w.npz")
 
 
 def test_what_does_not_fit_is_refused_with_ten_names_of_each_kind_and_what_is_likely(state):

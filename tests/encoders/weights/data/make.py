@@ -55,6 +55,12 @@ def main():
     torch.Tensor.__reduce_ex__ = reduce_as_in_pytorch_0_3
     torch.save({"model": tensors}, HERE / "old.pt", _use_new_zipfile_serialization=False)
 
+    new = {str(kind): torch.ones(2, 3).to(kind) for kind in (torch.uint16, torch.float8_e4m3fn)}
+    last = {"complex": torch.ones(2, dtype=torch.complex64), "w": torch.arange(3.0)}
+    types = {"new": new, "a": {"b": {"c": {"d": {"e": last}}}}}
+    torch.save(types, HERE / "types.pth")
+    torch.save(types, HERE / "types_stream.pth", _use_new_zipfile_serialization=False)
+
     arrays = {
         name: tensor.detach().float().numpy() if name == "bfloat16" else tensor.detach().numpy()
         for name, tensor in tensors.items()
