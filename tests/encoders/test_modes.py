@@ -13,9 +13,9 @@ from posjax.encoders.aligned import AlignedEncoder
 QUICK = {"xla_backend_optimization_level": 0}
 # Each mode that keeps the size at some layer, on an image of this size.
 MIXTURES = {
-    "basic": (33, "partial+conv1=circular+maxpool=reflect+layer1.0.conv1=symmetric"),
-    "bottleneck": (33, "replicate+maxpool=zeros+layer1.0.conv2=partial"),
-    "cifar": (12, "zeros+conv1=reflect+layer1.0.conv2=symmetric+layer2.0.conv1=circular"),
+    "basic": (33, "partial+conv1=circular+maxpool=mean+layer1.0.conv1=symmetric"),
+    "bottleneck": (33, "replicate+maxpool=extrapolate+layer1.0.conv2=partial"),
+    "cifar": (12, "zeros+conv1=reflect+layer1.0.conv2=extrapolate+layer2.0.conv1=mean"),
     "vgg": (32, "reflect+features.0=partial+features.4=replicate+features.8=circular"),
 }
 
