@@ -207,7 +207,8 @@ def test_pools_of_every_layout_see_what_numpy_pads(mode):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 2), strides, widths)
 
     def row_mean(x):
-        return nn.avg_pool(x, (3,), padding=((1, 1),))
+        widths = ((0, 0), (1, 1), (0, 0))
+        return lax.reduce_window(x, 0.0, lax.add, (1, 3, 1), (1, 1, 1), widths) / 3
 
     def windows(x, *size):
         return np.lib.stride_tricks.sliding_window_view(x, size, tuple(range(1, 1 + len(size))))
