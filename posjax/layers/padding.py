@@ -50,8 +50,8 @@ def check_mode(mode: str) -> str:
 def smallest_size(widths: tuple[int, int], mode: str) -> int:
     """The smallest map height (or width) in pixels that `mode` can pad by `widths`."""
     widest = max(widths)
-    mirrored = {"reflect": widest + 1, "extrapolate": widest + 1}
-    return max({"circular": widest, "symmetric": widest, **mirrored}.get(mode, 1), 1)
+    beyond_widest = {"reflect": 1, "extrapolate": 1, "circular": 0, "symmetric": 0}
+    return max(widest + beyond_widest[mode], 1) if mode in beyond_widest else 1
 
 
 def mode_index(mode: str) -> int:

@@ -1,5 +1,7 @@
 """Padding modes: numpy's where numpy has them, and refusals that say which size would do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,18 +146,17 @@ def test_infinite_features_do_not_reach_the_zeros_beyond_the_border():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_pixel_that_is_no_number_stands_beyond_the_border_in_its_own_mode_alone(value):
+def test_pixels_that_are_no_numbers_stay_out_of_modes_that_do_not_use_them(value):
     x, widths = image(7, 7), ((2, 1), (1, 2))
-    x[:, 3, 3] = value  # Further inside than any mode but the mean looks.
+    x[:, 3, 3] = x[:, 0, 4] = value  # Inside, where the mean alone looks, and at the edge.
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def padded(mode):
-        total, gradient = jax.value_and_grad(lambda x: jnp.sum(pad(x, widths, mode)[:, 0]))(x)
-        return pad(x, widths, mode), total, gradient
+        gradient = jax.grad(lambda x: jnp.sum(pad(x, widths, mode)))(x)
+        return pad(x, widths, mode), gradient
 
     for mode in NUMPY:
-        result, total, gradient = padded(jnp.int32(mode_index(mode)))
-        assert np.isfinite(total) == (mode != "mean")
+        result, gradient = padded(jnp.int32(mode_index(mode)))
         assert np.all(np.isfinite(gradient))
         with np.errstate(invalid="ignore"):
             np.testing.assert_allclose(result, numpy_pad(x, widths, mode), rtol=0, atol=1e-6)
