@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from posjax.layers import MODES
+
 DATA = "data"  # in place of a padding mode: the modes are an argument
 
 
@@ -17,7 +19,7 @@ class Sizes:
     images: str | None = None
     test_images: str | None = None
     encoders: tuple[str, ...] = ("vgg16", "resnet50")
-    modes: tuple[str, ...] = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial")
+    modes: tuple[str, ...] = tuple(mode for mode in MODES if mode != "valid")
     image_size: int = 224
     forward_batch: int = 8
     batch: int = 32

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,13 +20,17 @@ Widths = tuple[tuple[int, int], tuple[int, int]]
 Index = int | np.integer | Int[Arrays, ""]
 Mode = str | Index
 
-MODES = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial", "valid")
-# The modes that repeat pixels of the map, by numpy's names.
-REPEATING: dict[str, Literal["reflect", "edge", "wrap", "symmetric"]] = {
+MODES = (
+    *("zeros", "reflect", "replicate", "circular", "symmetric", "mean", "extrapolate"),
+    *("partial", "valid"),
+)
+# The modes that use pixels of the map, and which ones, by numpy's names.
+PIXELS: dict[str, Literal["reflect", "edge", "wrap", "symmetric"]] = {
     "reflect": "reflect",
     "replicate": "edge",
     "circular": "wrap",
     "symmetric": "symmetric",
+    "extrapolate": "reflect",
 }
 # The modes under which the same number stands everywhere beyond the border.
 CONSTANT = {"zeros": 0, "partial": 0}
@@ -45,8 +50,8 @@ def check_mode(mode: str) -> str:
 def smallest_size(widths: tuple[int, int], mode: str) -> int:
     """The smallest map height (or width) in pixels that `mode` can pad by `widths`."""
     widest = max(widths)
-    smallest = {"reflect": widest + 1, "circular": widest, "symmetric": widest}
-    return max(smallest.get(mode, 1), 1)
+    beyond_widest = {"reflect": 1, "extrapolate": 1, "circular": 0, "symmetric": 0}
+    return max(widest + beyond_widest[mode], 1) if mode in beyond_widest else 1
 
 
 def mode_index(mode: str) -> int:
@@ -70,11 +75,15 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
         replicate   1234 → 11 1234 44
         circular    1234 → 34 1234 12
         symmetric   1234 → 21 1234 43     the edge is repeated
+        mean        1234 → mm 1234 mm     m = 2.5, of each image and channel
+        extrapolate 1234 → -10 1234 56    2 * edge - mirror image
         partial     1234 → 00 1234 00     the convolution rescales its response, see `conv`
         valid       1234 → 1234           no padding
 
-    All but `partial` and `valid` are those of `torch.nn.Conv2d(padding_mode=...)` or `numpy.pad`.
-    Like PyTorch, a mode mirrors or wraps once at most.
+    `extrapolate` is `numpy.pad(x, widths, "reflect", reflect_type="odd")`. `mean` is that of the
+    whole map, in corners too, and in float32 where the map is coarser. The others but `partial` and
+    `valid` are those of `torch.nn.Conv2d(padding_mode=...)` or `numpy.pad`. Like PyTorch, a mode
+    mirrors or wraps once at most.
 
     A `mode` that is an integer, see `mode_index`, may be traced. Nothing then checks that the map
     is large enough: the caller does, by `check_fits`.
@@ -99,16 +108,13 @@ def pad(x: Float[Arrays, "n h w c"], widths: Widths, mode: Mode) -> Float[Array,
 def pad_axes(
     x: Shaped[Arrays, "..."], widths: Mapping[int, tuple[int, int]], mode: Mode
 ) -> Shaped[Array, "..."]:
-    """Pads an array along any axes, `widths` by axis, as `pad` pads a map that is large enough."""
-    index = MODES.index(mode) if isinstance(mode, str) else mode
+    """Pads an array along any axes, `widths` by axis, as `pad` pads a map that is large enough.
+
+    `mean` is the mean over all these axes, also over those of width 0.
+    """
     x = jnp.asarray(x)
-    if not widths:
-        return x
-    (axis, pair), *others = widths.items()
-    # The strips are padded, not the whole map twice: XLA would store the map in between.
-    before, after = _beyond(x, pair, index, axis)
-    parts = [pad_axes(part, dict(others), mode) for part in (*before, x, *after)]
-    return jnp.concatenate(parts, axis=axis)
+    index = MODES.index(mode) if isinstance(mode, str) else mode
+    return _pad_axes(x, dict(widths), index, _filling(x, tuple(widths), index))
 
 
 def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
@@ -122,35 +128,76 @@ def check_fits(size: tuple[int, int], widths: Widths, mode: str) -> None:
             )
 
 
+def _pad_axes(
+    x: Shaped[Array, "..."],
+    widths: Mapping[int, tuple[int, int]],
+    index: Index,
+    filling: Shaped[Array, "..."],
+) -> Shaped[Array, "..."]:
+    if not widths:
+        return x
+    (axis, pair), *others = widths.items()
+    # The strips are padded, not the whole map twice: XLA would store the map in between.
+    before, after = _beyond(x, pair, index, axis, filling)
+    parts = [_pad_axes(part, dict(others), index, filling) for part in (*before, x, *after)]
+    return jnp.concatenate(parts, axis=axis)
+
+
+def _filling(x: Shaped[Array, "..."], axes: tuple[int, ...], index: Index) -> Shaped[Array, "..."]:
+    """What stands everywhere beyond the border, of size 1 along `axes`."""
+
+    def mean() -> Array:
+        # jnp.mean sums bfloat16 and float16 in float32.
+        return jnp.mean(x, axes, keepdims=True).astype(x.dtype)
+
+    def constant() -> Array:
+        constants = jnp.array([CONSTANT.get(mode, 0) for mode in MODES], x.dtype)
+        return jnp.broadcast_to(constants[index], jax.eval_shape(mean).shape)
+
+    is_mean = index == MODES.index("mean")
+    if isinstance(index, int | np.integer):
+        return mean() if is_mean else constant()
+    # Other modes do without a pass over the map.
+    return lax.cond(is_mean, mean, constant)
+
+
 def _beyond(
-    x: Shaped[Array, "..."], widths: tuple[int, int], index: Index, axis: int
+    x: Shaped[Array, "..."],
+    widths: tuple[int, int],
+    index: Index,
+    axis: int,
+    filling: Shaped[Array, "..."],
 ) -> tuple[list[Array], list[Array]]:
     """The lines before and behind an array along an axis, one by one."""
-    tables = _sources(x.shape[axis], widths)
-    pixels, repeats, constants = (
-        t[index] if isinstance(index, int) else jnp.asarray(t)[index] for t in tables
+    pixels, uses_pixels = (
+        t[index] if isinstance(index, int) else jnp.asarray(t)[index]
+        for t in _sources(x.shape[axis], widths)
     )
-    constant = jnp.asarray(constants, x.dtype)
-    lines = [
-        jnp.where(repeats, lax.dynamic_index_in_dim(x, pixels[i], axis), constant)
-        for i in range(sum(widths))
-    ]
+    is_odd = index == MODES.index("extrapolate")
+
+    def line(i: int) -> Array:
+        pixel = lax.dynamic_index_in_dim(x, pixels[i], axis)
+        edge = lax.index_in_dim(x, 0 if i < widths[0] else -1, axis)
+        # A choice, not a product with 0: numbers that are not finite stay out of other modes.
+        even_or_odd = jnp.where(is_odd, (2 * edge - pixel).astype(x.dtype), pixel)
+        return jnp.where(uses_pixels, even_or_odd, filling)
+
+    lines = [line(i) for i in range(sum(widths))]
     return lines[: widths[0]], lines[widths[0] :]
 
 
 @functools.cache
 def _sources(
     size: int, widths: tuple[int, int]
-) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"], Float[np.ndarray, " modes"]]:
-    """For each mode, the indices of pixels beyond the border, whether it uses them, its constant.
+) -> tuple[Int[np.ndarray, "modes k"], Bool[np.ndarray, " modes"]]:
+    """For each mode, the indices of pixels beyond the border, and whether it uses them.
 
     Modes that need a larger map get arbitrary pixels.
     """
     before, after = widths
     pixels = np.zeros((len(MODES), before + after), np.int32)
     for index, mode in enumerate(MODES):
-        if mode in REPEATING and size >= smallest_size(widths, mode):
-            row = np.pad(np.arange(size), widths, mode=REPEATING[mode])
+        if mode in PIXELS and size >= smallest_size(widths, mode):
+            row = np.pad(np.arange(size), widths, mode=PIXELS[mode])
             pixels[index] = np.delete(row, np.s_[before : before + size])
-    repeats = np.array([mode in REPEATING for mode in MODES])
-    return pixels, repeats, np.array([CONSTANT.get(mode, 0) for mode in MODES], np.float32)
+    return pixels, np.array([mode in PIXELS for mode in MODES])

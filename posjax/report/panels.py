@@ -19,13 +19,16 @@ from posjax.report.formatting import label, varying
 from posjax.results import ProbeSpec
 from posjax.runtime import encodable
 
-# Okabe & Ito's colours, which colour-blind readers tell apart, without the yellow.
+# Colours that colour-blind readers tell apart: Okabe & Ito's, without the yellow, and two of
+# Tol's muted ones.
 COLOURS = {
     "zeros": "#000000",
     "reflect": "#E69F00",
     "replicate": "#56B4E9",
     "circular": "#009E73",
     "symmetric": "#0072B2",
+    "mean": "#882255",
+    "extrapolate": "#332288",
     "partial": "#D55E00",
     "valid": "#CC79A7",
     "none": "#808080",

@@ -64,8 +64,10 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     Every convolution that pads zeros, by a parameter of its own or by a `jnp.pad` directly in front
     of it, and every max and average pool whose windows reach beyond the border is padded by the
     mode; the amounts stay. `partial` scales the response of a convolution or average pool, as
-    `posjax.layers.conv` does. This reaches into `jit`, `checkpoint`, loops, branches, and functions
-    with custom derivatives, which lose those where something inside pads.
+    `posjax.layers.conv` does. `mean` is taken along a convolution's spatial axes, and along those
+    axes on which a pool's windows are longer than 1 or reach beyond the border. This reaches into
+    `jit`, `checkpoint`, loops, branches, and functions with custom derivatives, which lose those
+    where something inside pads.
 
     The result is a function of the same arguments and can be compiled, mapped and differentiated:
     `jax.grad(repad(f, …))`. A gradient cannot be repadded: repad the function first, then

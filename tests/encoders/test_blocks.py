@@ -10,7 +10,7 @@ import pytest
 from posjax.encoders.blocks import Conv, mode_at
 from posjax.layers import MODES, InputTooSmall
 
-CONSTANT = ("circular", "replicate", "reflect", "symmetric")
+CONSTANT = ("circular", "replicate", "reflect", "symmetric", "mean", "extrapolate")
 DATA = (*CONSTANT, "zeros", "partial")
 kinds = pytest.mark.parametrize("kind", ["basic", "bottleneck", "cifar", "vgg"])
 
@@ -58,7 +58,7 @@ def test_another_mode_of_one_layer_changes_the_stages_from_there_on(
 
 
 @kinds
-def test_a_constant_image_gives_constant_stages_under_modes_that_repeat_pixels(
+def test_a_constant_image_gives_constant_stages_under_modes_that_know_the_level(
     kind, small, encode, numbered
 ):
     encoder = small(kind)

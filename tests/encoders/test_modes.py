@@ -13,9 +13,9 @@ from posjax.encoders.aligned import AlignedEncoder
 QUICK = {"xla_backend_optimization_level": 0}
 # Each mode that keeps the size at some layer, on an image of this size.
 MIXTURES = {
-    "basic": (33, "partial+conv1=circular+maxpool=reflect+layer1.0.conv1=symmetric"),
-    "bottleneck": (33, "replicate+maxpool=zeros+layer1.0.conv2=partial"),
-    "cifar": (12, "zeros+conv1=reflect+layer1.0.conv2=symmetric+layer2.0.conv1=circular"),
+    "basic": (33, "partial+conv1=circular+maxpool=mean+layer1.0.conv1=symmetric"),
+    "bottleneck": (33, "replicate+maxpool=extrapolate+layer1.0.conv2=partial"),
+    "cifar": (12, "zeros+conv1=reflect+layer1.0.conv2=extrapolate+layer2.0.conv1=mean"),
     "vgg": (32, "reflect+features.0=partial+features.4=replicate+features.8=circular"),
 }
 
@@ -50,7 +50,7 @@ def basic(small, numbered, images):
 
 def test_many_modes_pass_through_an_encoder_at_once(basic, encode):
     network, variables, x, run = basic
-    paddings = ("reflect", "zeros+maxpool=circular")
+    paddings = ("reflect", "zeros+maxpool=circular", "mean+conv1=extrapolate")
     modes = np.stack([layer_modes(network, Padding.parse(padding)) for padding in paddings])
     every = jax.jit(jax.vmap(run, in_axes=(None, None, 0)), compiler_options=QUICK)
     together = every(variables, x, modes)
@@ -61,14 +61,15 @@ def test_many_modes_pass_through_an_encoder_at_once(basic, encode):
 
 def test_derivatives_under_modes_as_data_are_those_under_words(basic, small):
     network, variables, x, run = basic
-    modes = layer_modes(network, Padding("reflect"))
+    padding = Padding.parse("reflect+maxpool=mean+layer1.0.conv1=extrapolate")
+    modes = layer_modes(network, padding)
     direction = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
 
     def by_data(x):
         return jnp.mean(run(variables, x, modes)["f2"] ** 2)
 
     def by_words(x):
-        return jnp.mean(small("basic", "reflect").apply(variables, x)["f2"] ** 2)
+        return jnp.mean(small("basic", padding).apply(variables, x)["f2"] ** 2)
 
     gradient, expected = (
         jax.jit(jax.grad(f), compiler_options=QUICK)(x) for f in (by_data, by_words)
@@ -80,10 +81,11 @@ def test_derivatives_under_modes_as_data_are_those_under_words(basic, small):
 
 def test_modes_as_data_are_exported_for_every_platform(basic, encode):
     network, variables, x, run = basic
-    modes = layer_modes(network, Padding("circular"))
-    platforms = ("cpu", "cuda", "tpu")
-    exported = export.export(jax.jit(run), platforms=platforms)(variables, x, modes)
-    close(exported.call(variables, x, modes), encode(network, variables, x, "circular"))
+    modes = {mode: layer_modes(network, Padding(mode)) for mode in ("circular", "mean")}
+    exporter = export.export(jax.jit(run), platforms=("cpu", "cuda", "tpu"))
+    exported = exporter(variables, x, modes["circular"])
+    for mode, integers in modes.items():
+        close(exported.call(variables, x, integers), encode(network, variables, x, mode))
 
 
 def families():

@@ -12,6 +12,8 @@ NUMPY = {
     "replicate": "edge",
     "circular": "wrap",
     "symmetric": "symmetric",
+    "mean": "constant",
+    "extrapolate": "reflect",
     "partial": "constant",
 }
 QUICK = {"xla_backend_optimization_level": 0}  # Each shape is compiled for one call.
@@ -22,7 +24,13 @@ def draw(seed, *shape):
 
 
 def numpy_pad(x, widths, mode):
-    return np.pad(x, ((0, 0), *widths, (0, 0)), mode=NUMPY[mode])
+    widths = ((0, 0), *widths, (0, 0))
+    if mode == "mean":  # of the whole map, in corners too
+        inside = np.pad(np.ones(x.shape, bool), widths)
+        mean = np.mean(x, (1, 2), keepdims=True, dtype=np.float64).astype(x.dtype)
+        return np.where(inside, np.pad(x, widths), mean)
+    options = {"reflect_type": "odd"} if mode == "extrapolate" else {}
+    return np.pad(x, widths, mode=NUMPY[mode], **options)
 
 
 def windows(x, size, stride=1):

@@ -9,6 +9,7 @@ import pytest
 
 from posjax import encoders
 from posjax.features import Store
+from posjax.layers import MODES
 from posjax.runs import Settings
 from posjax.runs.conditions import load_encoder, tasks
 from posjax.runs.measure import Probe, Resources, measure
@@ -50,7 +51,7 @@ def compiled():
 
 
 def test_modes_and_layers_are_one_program_and_valid_is_another(tmp_path, compiled):
-    modes = ("zeros", "reflect", "replicate", "circular", "symmetric", "partial")
+    modes = tuple(mode for mode in MODES if mode != "valid")
     settings = Settings(
         encoder=("vgg8_bn_quarter",),
         paddings=(*modes, "zeros+each=reflect", "valid"),

@@ -16,7 +16,13 @@ import posjax
 from posjax import encoders
 from posjax.layers import MODES, InputTooSmall, mode_index
 
-NUMPY = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric"}
+NUMPY = {
+    "reflect": {"mode": "reflect"},
+    "replicate": {"mode": "edge"},
+    "circular": {"mode": "wrap"},
+    "symmetric": {"mode": "symmetric"},
+    "extrapolate": {"mode": "reflect", "reflect_type": "odd"},
+}
 KEEP_SIZE = tuple(mode for mode in MODES if mode != "valid")
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -27,6 +33,12 @@ def draw(*shape, seed=0):
 
 def same_mode(layer):
     return layer.mode
+
+
+def numpy_pad(x, widths, mode):
+    """[n, *space, c], `widths` for each axis of space."""
+    level = x.mean(tuple(range(1, x.ndim - 1)), keepdims=True) if mode == "mean" else 0
+    return np.pad(x - level, [(0, 0), *widths, (0, 0)], **NUMPY.get(mode, {})) + level
 
 
 X, KERNEL = draw(2, 8, 8, 3), draw(3, 3, 3, 3, seed=1) / 3
@@ -137,7 +149,7 @@ def test_wide_convolutions_that_are_quick_on_a_cpu_are_repadded_too():
 def test_convolutions_of_every_geometry_see_what_numpy_pads(data):
     axes = data.draw(st.sampled_from([1, 2]))
     channels_last = data.draw(st.booleans())
-    mode = data.draw(st.sampled_from([*NUMPY, "zeros"]))
+    mode = data.draw(st.sampled_from([*NUMPY, "zeros", "mean"]))
     groups = data.draw(st.sampled_from([1, 2]))
 
     def each(low, high):
@@ -150,7 +162,7 @@ def test_convolutions_of_every_geometry_see_what_numpy_pads(data):
     if not channels_last:
         numbers = (f"NC{space}", f"OI{space}", f"NC{space}")
     x, weights = draw(2, *[7] * axes, 4), draw(*kernel, 4 // groups, 6, seed=1)
-    padded = np.pad(x, [(0, 0), *widths, (0, 0)], mode=NUMPY.get(mode, "constant"))
+    padded = numpy_pad(x, widths, mode)
     if not channels_last:
         x, padded = np.moveaxis(x, -1, 1), np.moveaxis(padded, -1, 1)
         weights = np.moveaxis(weights, (-1, -2), (0, 1))
@@ -184,12 +196,33 @@ def test_pools_pad_by_the_mode_and_lowest_keeps_infinity():
     np.testing.assert_array_equal(
         posjax.repad(largest, "zeros+max_pool_0=lowest")(negative), largest(negative)
     )
-    wide = np.pad(X, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), (1, 2))
-    reflected = posjax.repad(mean_pool, "reflect")(X)
-    np.testing.assert_allclose(reflected, windows.mean((-2, -1)), atol=1e-6)
     inside = mean_pool(X) / mean_pool(np.ones_like(X))
     np.testing.assert_allclose(posjax.repad(mean_pool, "partial")(X), inside, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", [*NUMPY, "zeros", "mean"])
+def test_pools_of_every_layout_see_what_numpy_pads(mode):
+    def largest(x):  # of channels first, as in PyTorch
+        widths, strides = ((0, 0), (0, 0), (2, 1), (1, 0)), (1, 1, 2, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 2), strides, widths)
+
+    def row_mean(x):
+        widths = ((0, 0), (1, 1), (0, 0))
+        return lax.reduce_window(x, 0.0, lax.add, (1, 3, 1), (1, 1, 1), widths) / 3
+
+    def windows(x, *size):
+        return np.lib.stride_tricks.sliding_window_view(x, size, tuple(range(1, 1 + len(size))))
+
+    def check(fn, x, expected):
+        by_integer = jax.jit(lambda mode: posjax.repad(fn, mode)(x))
+        for value in posjax.repad(fn, mode)(x), by_integer(jnp.int32(mode_index(mode))):
+            np.testing.assert_allclose(value, expected, atol=1e-6)
+
+    averages = windows(numpy_pad(X, ((1, 1), (1, 1)), mode), 3, 3).mean((-2, -1))
+    check(mean_pool, X, averages)
+    maxima = windows(numpy_pad(X, ((2, 1), (1, 0)), mode), 3, 2).max((-2, -1))[:, ::2]
+    check(largest, np.moveaxis(X, -1, 1), np.moveaxis(maxima, -1, 1))
+    check(row_mean, X[:, 0], windows(numpy_pad(X[:, 0], ((1, 1),), mode), 3).mean(-1))
 
 
 def test_an_average_that_leaves_the_border_out_is_one_layer():
@@ -316,7 +349,7 @@ def circular_of(x):
     return conv(posjax.layers.pad(x, ((1, 1), (1, 1)), "circular"), padding="VALID")
 
 
-@pytest.mark.parametrize("mode", ["reflect", "partial"])
+@pytest.mark.parametrize("mode", ["reflect", "mean", "extrapolate", "partial"])
 def test_gradients_are_those_of_finite_differences(mode):
     def fn(x):
         return mean_pool(conv(jnp.tanh(conv(x))))
