@@ -40,13 +40,11 @@ def executed(request, tmp_path_factory):
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     notebook.cells.insert(tags.index(["parameters"]) + 1, nbformat.v4.new_code_cell(SMALL))
     folder = tmp_path_factory.mktemp(request.param)
-    # Programs run once on little: optimising them would take longer than they do.
-    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")}
+    own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "IPYTHONDIR": f"{folder}/ipython"}
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute(env=os.environ | quick | own)  # raises what a cell raises
+    client.execute(env=os.environ | own)  # raises what a cell raises
     return notebook, folder
 
 
