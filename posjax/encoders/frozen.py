@@ -41,7 +41,7 @@ class Encoder:
     statistics of the inputs.
 
     Where the padding is data, `modes` are integers, one for each layer that pads, and `network` has
-    the padding of all encoders that are compiled together, see `Padding.shared`. Where it is
+    the padding that they share, see `Padding.as_compiled`. Where it is
     compiled in, `modes` is None.
     """
 
@@ -86,7 +86,7 @@ class Encoder:
         """The same encoder, as a part of a network that serves other padding modes too."""
         if self.padding is None:
             return self
-        network = _network(self.name, self.padding.shared, self.pool_padding, self.dtype)
+        network = _network(self.name, self.padding.as_compiled, self.pool_padding, self.dtype)
         modes = tuple(layer_modes(network, self.padding).tolist())
         return dataclasses.replace(self, network=network, modes=modes)
 

@@ -90,11 +90,12 @@ class Plan:
             "images": f"{len(sets.train):,} of {settings.images}, {settings.image_size} pixels a "
             "side",
             "test images": ", ".join(tests),
-            "normalize": f"{settings.normalize} ({_listed(self.weights.statistics)})",
+            "inputs": _inputs(self.weights.statistics),
             "position maps": _listed(settings.maps),
             "stages": f"{_listed(settings.stages)}, kept as {settings.feature_dtype}",
             "readouts": f"depth {_listed(settings.depths)}; kernel size "
-            f"{_listed(settings.kernel_sizes)}; padding {_listed(settings.readout_paddings)}",
+            f"{_listed(settings.kernel_sizes)}; padding of the readouts "
+            f"{_listed(settings.readout_paddings)}",
             "seeds": "none" if "seeds" in settings.unused() else _listed(settings.seeds),
             "training": f"{training}; batches of {settings.batch_size}",
             "controls": _listed(settings.controls) or "none",
@@ -118,9 +119,10 @@ class Plan:
         }
         if settings.solver == "ridge":
             columns = self._columns
+            room = closed_form.check_room(columns, self.devices)
             lines["Gram matrix"] = (
-                f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
-                f"{closed_form.check_room(columns, self.devices) / 1e6:,.0f} MB of memory in all"
+                f"{columns:,} columns, {runtime.bytes_text(closed_form.gram_bytes(columns))}; "
+                f"{runtime.bytes_text(room)} of memory in all"
             )
         return "\n".join(f"{name + ':':<18}{text}" for name, text in lines.items()) + "\n"
 
@@ -189,13 +191,14 @@ class Plan:
         folder, limit = self.settings.cache_dir, self.settings.cache_limit_gb
         encodings = list(itertools.chain(*self._encodings))
         size = sum(encoding.size for encoding in encodings) if folder else self.feature_bytes
-        text = f"{size / 1e6:,.0f} MB " + (f"in {folder}" if folder else "at a time")
+        where = f"in {folder}" if folder else "at a time, those of one encoder"
+        text = f"{runtime.bytes_text(size)} {where}"
         if limit is not None:
-            text += f", of which cache_limit_gb allows {limit * 1e3:,.0f} MB"
+            text += f", of which cache_limit_gb allows {runtime.bytes_text(limit * 1e9)}"
         if streamed := sum(not encoding.kept for encoding in encodings):
             text += (
-                f": {streamed} of {len(encodings)} image sets, less those that are there already, "
-                "do not fit and are encoded again for each batch, with the same results"
+                f": {streamed} of {len(encodings)} image sets do not fit (fewer if an earlier run "
+                "left some) and are encoded again for each batch, with the same results"
             )
         return text
 
@@ -234,6 +237,16 @@ def _stage_shapes(settings: Settings, condition: Condition) -> Shapes:
             f"image_size={settings.image_size}: {error}; or leave {condition.padding} out of "
             "paddings"
         ) from error
+
+
+def _inputs(statistics: Sequence[str]) -> str:
+    """How pixels become the inputs of encoders."""
+    ways = [
+        "as they are" if name == "none" else f"normalised by the mean and deviation of {name}"
+        for name in statistics
+    ]
+    each = ", as each encoder was trained" if len(ways) > 1 else ""
+    return f"pixels in [0, 1], {' or '.join(ways)}{each}"
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -19,30 +19,30 @@ from posjax.runtime.compiler import compiler_options
 from posjax.training import OptimizerSettings, Saliency, SaliencySettings, run
 from posjax.training.saliency import crop_shift
 
-SHIFTS = {"num_train": 96, "devices": 1}
+SHIFTS = {"num_train": 64, "devices": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def devices_compile_quickly():
-    """Trainings are long enough to be worth some optimising. Not every JAX takes options."""
-    quick = {"xla_backend_optimization_level": 1} if compiler_options("cpu") else {}
+    """Not every JAX takes options."""
+    quick = {"xla_backend_optimization_level": 0} if compiler_options("cpu") else {}
     with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
         yield
 
 
 def trained(folder, *, by_place):
     """A folder with images, masks and the networks of two padding modes."""
-    images = write_shapes(folder / "shapes", 128, by_place=by_place)
+    images = write_shapes(folder / "shapes", 96, by_place=by_place)
     settings = SaliencySettings(
         encoder="vgg8_bn_quarter",
         normalize="imagenet",
         images=f"{images}/images",
         masks=f"{images}/masks",
-        num_train=96,
+        num_train=64,
         image_size=SIDE,
         paddings=("zeros", "circular"),
-        evaluate_every=5,
-        optimizer=OptimizerSettings(epochs=10, batch_size=16, crop_margin=0),
+        evaluate_every=8,
+        optimizer=OptimizerSettings(epochs=8, batch_size=8, crop_margin=0),
         workdir=folder / "run",
         devices=1,
     )
@@ -126,7 +126,7 @@ def test_a_network_that_predicts_no_number_is_refused(coloured):
     arrays = load_file(path)
     broken = coloured / "broken.safetensors"
     broken.write_bytes(save({name: a * np.float32("nan") for name, a in arrays.items()}, about))
-    changes = {"networks": (str(broken),), "num_train": 127, "workdir": coloured / "none"}
+    changes = {"networks": (str(broken),), "num_train": 95, "workdir": coloured / "none"}
     with pytest.raises(ValueError, match=r"^networks: vgg8_bn_quarter zeros seed 0 predicts NaN"):
         crop_shift.run(shift_settings(coloured, **changes))
 
@@ -142,7 +142,7 @@ def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     shapes = write_shapes(tmp_path / "shapes", 12, by_place=True)
     (shapes / "images" / "bad.png").write_bytes(b"nothing")
     where = (f"--images={shapes}/images", "--skip_bad_images")
-    flags = (*where, f"--masks={shapes}/masks")
+    flags = (*where, f"--masks={shapes}/masks", "--devices=1")
     short = ("--paddings=valid", "--epochs=1", "--num_train=8", "--num_test=4", "--batch_size=4")
     out = program("train_dense", tmp_path / "run", *flags, "--image_size=80", *short)
     assert "8 of " in out
@@ -152,7 +152,7 @@ def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     weights = tmp_path / "run" / "vgg8_bn_quarter-valid-seed0" / "weights.safetensors"
     assert encoders.load_with_info("vgg8_bn_quarter", weights).normalize == "imagenet"
     networks = f"--networks={tmp_path}/run/*/network.safetensors"
-    shift = (networks, *where, "--num_train=8", "--num_test=3")
+    shift = (networks, *where, "--devices=1", "--num_train=8", "--num_test=3")
     assert "left out of images: 1: bad.png" in program("crop_shift", tmp_path / "crops", *shift)
     assert set(shifts(tmp_path)) == {("valid", "peak"), ("valid", "mass")}
 

@@ -35,15 +35,15 @@ IMAGE = 4 * (2 * 28 * 28 * 16 + 16 * 16 * 32 + 8 * 8 * 64)
 @pytest.mark.parametrize(
     ("limit", "held", "text"),
     [
-        (None, 0, "4 MB in {cache}"),
-        (28 * IMAGE + 9, 0, "4 MB in {cache}, of which cache_limit_gb allows 4 MB"),
+        (None, 0, "4.2 MB in {cache}"),
+        (28 * IMAGE + 9, 0, "4.2 MB in {cache}, of which cache_limit_gb allows 4.2 MB"),
         (
             27 * IMAGE,
             0,
-            "allows 4 MB: 1 of 4 image sets, less those that are there",
+            "allows 4.0 MB: 1 of 4 image sets do not fit (fewer if an earlier run left some)",
         ),
         (28 * IMAGE + 9, 10 * IMAGE, ": 1 of 4 image sets"),
-        (0, 0, "allows 0 MB: 4 of 4 image sets"),
+        (0, 0, "allows 0.0 kB: 4 of 4 image sets"),
     ],
 )
 def test_it_says_how_many_image_sets_are_encoded_again(tmp_path, limit, held, text):
@@ -58,7 +58,7 @@ def test_it_says_how_many_image_sets_are_encoded_again(tmp_path, limit, held, te
 
 
 def test_without_a_cache_it_counts_one_encoder_at_a_time(tmp_path):
-    assert line(make_plan(tmp_path), "features") == "2 MB at a time"
+    assert line(make_plan(tmp_path), "features") == "2.1 MB at a time, those of one encoder"
 
 
 def test_it_counts_the_passes_of_images_that_are_encoded_again(tmp_path):
