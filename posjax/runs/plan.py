@@ -194,7 +194,7 @@ class Plan:
         where = f"in {folder}" if folder else "at a time, those of one encoder"
         text = f"{runtime.bytes_text(size)} {where}"
         if limit is not None:
-            text += f", of which cache_limit_gb allows {runtime.bytes_text(limit * 1e9)}"
+            text += f", of which cache_limit_gb allows {runtime.bytes_text(int(limit * 1e9))}"
         if streamed := sum(not encoding.kept for encoding in encodings):
             text += (
                 f": {streamed} of {len(encodings)} image sets do not fit (fewer if an earlier run "

@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 # Follows the cell tagged "parameters".
 SMALL = f"""
-PADDINGS, MAPS, SEEDS = ("zeros", "reflect"), ("H",), (0,)
+PADDINGS, MAPS, SEEDS, CONTROLS = ("zeros", "reflect"), ("H",), (0,), ("floor",)
 NUM_TRAIN, NUM_TEST, IMAGE_SIZE, BATCH_SIZE, EPOCHS = 4, 2, 32, 4, 1
 WORKDIR = Path("run").absolute()
 import posjax

@@ -24,8 +24,8 @@ SHIFTS = {"num_train": 64, "devices": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def devices_compile_quickly():
-    """Not every JAX takes options."""
-    quick = {"xla_backend_optimization_level": 0} if compiler_options("cpu") else {}
+    """Trainings are long enough to be worth some optimising. Not every JAX takes options."""
+    quick = {"xla_backend_optimization_level": 1} if compiler_options("cpu") else {}
     with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
         yield
 

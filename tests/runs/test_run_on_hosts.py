@@ -21,8 +21,7 @@ OPTIONS = {
     "num_train": 11,
     "num_test": 5,
     "batch_size": 4,
-    "epochs": 1,
-    "stages": ("f1+f2",),
+    "epochs": 2,
     "maps": ("H",),
     "seeds": (0, 1),
     "controls": ("floor",),  # whose targets differ from image to image

@@ -15,6 +15,7 @@ DRAWN = """
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from posjax import encoders
@@ -33,7 +34,7 @@ images = np.random.default_rng(0).random((1, 16, 9, 9, 1), np.float32)
 
 def windows(images):
     with drawing():
-        return random_windows(images, np.zeros(len(images)), random_key(5), 4, "devices")[0]
+        return random_windows(images, jnp.zeros(len(images)), random_key(5), 4, "devices")[0]
 
 
 drawn = [fitted.variables["params"], pmap(windows, jax.local_devices()[:1])(images)]
