@@ -110,7 +110,7 @@ class Plan:
         controls = sum(bool(condition.control) for condition in self.conditions)
         results = len(self.conditions) - controls
         lines = self.facts | {
-            "trained": f"{count:,} readouts on {results} encoders and {controls} controls",
+            "trained": f"{count:,} readouts on {results} encoders, and {controls} for controls",
             "images made": str(self.images),
             "encoder passes": self._passes(),
             "features": self._room(),
@@ -118,11 +118,10 @@ class Plan:
             "workdir": str(settings.workdir),
         }
         if settings.solver == "ridge":
-            columns = self._columns
-            room = closed_form.check_room(columns, self.devices)
+            columns, text = self._columns, runtime.bytes_text
             lines["Gram matrix"] = (
-                f"{columns:,} columns, {runtime.bytes_text(closed_form.gram_bytes(columns))}; "
-                f"{runtime.bytes_text(room)} of memory in all"
+                f"{columns:,} columns, {text(closed_form.gram_bytes(columns))}; "
+                f"{text(closed_form.check_room(columns, self.devices))} of memory in all"
             )
         return "\n".join(f"{name + ':':<18}{text}" for name, text in lines.items()) + "\n"
 
@@ -191,14 +190,14 @@ class Plan:
         folder, limit = self.settings.cache_dir, self.settings.cache_limit_gb
         encodings = list(itertools.chain(*self._encodings))
         size = sum(encoding.size for encoding in encodings) if folder else self.feature_bytes
-        where = f"in {folder}" if folder else "at a time, those of one encoder"
-        text = f"{runtime.bytes_text(size)} {where}"
+        where = f" in {folder}" if folder else ", of one encoder at a time"
+        text = runtime.bytes_text(size) + where
         if limit is not None:
             text += f", of which cache_limit_gb allows {runtime.bytes_text(int(limit * 1e9))}"
         if streamed := sum(not encoding.kept for encoding in encodings):
             text += (
                 f": {streamed} of {len(encodings)} image sets do not fit (fewer if an earlier run "
-                "left some) and are encoded again for each batch, with the same results"
+                "kept some of them) and are encoded again for each batch, with the same results"
             )
         return text
 
@@ -241,12 +240,9 @@ def _stage_shapes(settings: Settings, condition: Condition) -> Shapes:
 
 def _inputs(statistics: Sequence[str]) -> str:
     """How pixels become the inputs of encoders."""
-    ways = [
-        "as they are" if name == "none" else f"normalised by the mean and deviation of {name}"
-        for name in statistics
-    ]
-    each = ", as each encoder was trained" if len(ways) > 1 else ""
-    return f"pixels in [0, 1], {' or '.join(ways)}{each}"
+    by = [f"normalised by the mean and deviation of {x}" for x in statistics if x != "none"]
+    as_they_are = ["as they are"] if "none" in statistics else []
+    return f"pixels in [0, 1], {' or '.join([*as_they_are, *by])}"
 
 
 def _listed(values: Sequence[object]) -> str:

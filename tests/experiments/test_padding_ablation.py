@@ -85,7 +85,7 @@ def test_leaves_what_it_promises(finished):
 def test_says_the_plan_first_and_the_table_last(finished):
     workdir, out, err = finished
     # One seed for each random encoder.
-    assert "8 readouts on 4 encoders and 0 controls" in out
+    assert "8 readouts on 4 encoders, and 0 for controls" in out
     assert "64 images" in out  # 4 encoders × (10 + 5 + 1)
     plan, table = out.index("encoder passes"), out.index("SPC")
     assert plan < table < out.index(f"report: {workdir / 'report.html'}")
