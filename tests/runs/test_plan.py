@@ -40,7 +40,7 @@ IMAGE = 4 * (2 * 28 * 28 * 16 + 16 * 16 * 32 + 8 * 8 * 64)
         (
             27 * IMAGE,
             0,
-            "allows 4.0 MB: 1 of 4 image sets do not fit (fewer if an earlier run kept some of them)",
+            "allows 4.0 MB: 1 of 4 image sets do not fit (fewer if an earlier run kept some",
         ),
         (28 * IMAGE + 9, 10 * IMAGE, ": 1 of 4 image sets"),
         (0, 0, "allows 0.0 kB: 4 of 4 image sets"),
