@@ -15,8 +15,9 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
-# What is compiled is kept until the end, for the programs that tests start, too.
-KEPT = tempfile.mkdtemp(prefix="posjax-compiled-")
+# What is compiled is kept until the end, for all workers and for the programs that tests start.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+KEPT = os.environ["JAX_COMPILATION_CACHE_DIR"] if IS_WORKER else tempfile.mkdtemp("-posjax")
 for name, value in {
     "jax_compilation_cache_dir": KEPT,
     "jax_persistent_cache_min_compile_time_secs": 0,
@@ -44,7 +45,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure():
-    shutil.rmtree(KEPT, ignore_errors=True)
+    if not IS_WORKER:
+        shutil.rmtree(KEPT, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ class Encoder:
     names the statistics of the inputs.
 
     Where the padding is data, `modes` are integers, one for each layer that pads, and `network` has
-    the padding of all encoders that are compiled together, see `Padding.shared`. Where it is
+    the padding that they share, see `Padding.as_compiled`. Where it is
     compiled in, `modes` is None.
     """
 
@@ -94,7 +94,7 @@ class Encoder:
         if self.padding is None:
             return self
         network = network_of(
-            self._made_of, self.padding.shared, self.pool_padding, getattr(jnp, self.dtype)
+            self._made_of, self.padding.as_compiled, self.pool_padding, getattr(jnp, self.dtype)
         )
         modes = tuple(layer_modes(network, self.padding).tolist())
         return dataclasses.replace(self, network=network, modes=modes)

@@ -87,11 +87,12 @@ class Padding:
         ]
 
     @property
-    def shared(self) -> "Padding":
-        """The padding that stands for all that one compiled encoder serves.
+    def as_compiled(self) -> "Padding":
+        """The padding that an encoder is compiled with if its modes are integers.
 
-        It has `zeros` for every mode that keeps the size: `valid+conv1=zeros` stands for
-        `valid+conv1=reflect`. The alignment stays.
+        It has `zeros` for every mode that keeps the size, and leaves `valid` and the alignment:
+        `reflect` and `circular` become `zeros`, `valid+conv1=reflect` becomes
+        `valid+conv1=zeros`. Paddings for which it is the same share one compiled encoder.
         """
         mode, other = (VALID, "zeros") if self.mode == VALID else ("zeros", VALID)
         unlike = [k for k, v in self.overrides if (v == VALID) != (self.mode == VALID)]

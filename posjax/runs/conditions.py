@@ -87,8 +87,8 @@ def load_encoder(settings: Settings, condition: Condition) -> Encoder:
     )
     if condition.padding is None:
         return encoder
-    programs = [padding.shared for padding in settings.paddings_of(condition.encoder)]
-    compares = programs.count(condition.padding.shared) > 1
+    programs = [padding.as_compiled for padding in settings.paddings_of(condition.encoder)]
+    compares = programs.count(condition.padding.as_compiled) > 1
     return encoder.with_padding_as_data() if compares else encoder
 
 

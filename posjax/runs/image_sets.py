@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posjax.images import InMemory, Kept, Rolled, Source, open_source
 from posjax.runs.settings import Settings
-from posjax.runtime import memory_bytes
+from posjax.runtime import bytes_text, memory_bytes
 
 ENDLESS = ("dead_leaves", "noise")
 TRAIN_SEED, TEST_SEED = 0, 1
@@ -116,7 +116,7 @@ class ImagePlan:
         several = ", ".join(f"{n:,} of {side} pixels a side" for side, n in self.counts.items())
         return (
             f"{sum(self.counts.values()):,}{f' ({several})' if len(self.counts) > 1 else ''}, "
-            f"{self._bytes / 1e6:,.1f} MB kept in {self.place or 'memory'}"
+            f"{bytes_text(self._bytes)} kept in {self.place or 'memory'}"
         )
 
     def __iter__(self) -> Iterator[int]:

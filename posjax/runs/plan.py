@@ -91,11 +91,12 @@ class Plan:
             "images": f"{len(sets.train):,} of {settings.images}, {settings.image_size} pixels a "
             "side",
             "test images": ", ".join(tests),
-            "normalize": f"{settings.normalize} ({_listed(self.weights.statistics)})",
+            "inputs": _inputs(self.weights.statistics),
             "position maps": _listed(settings.maps),
             "stages": f"{_listed(settings.stages)}, kept as {settings.feature_dtype}",
             "readouts": f"depth {_listed(settings.depths)}; kernel size "
-            f"{_listed(settings.kernel_sizes)}; padding {_listed(settings.readout_paddings)}",
+            f"{_listed(settings.kernel_sizes)}; padding of the readouts "
+            f"{_listed(settings.readout_paddings)}",
             "seeds": "none" if "seeds" in settings.unused() else _listed(settings.seeds),
             "training": f"{training}; batches of {settings.batch_size}",
             "controls": _listed(settings.controls) or "none",
@@ -110,7 +111,7 @@ class Plan:
         controls = sum(bool(condition.control) for condition in self.conditions)
         results = len(self.conditions) - controls
         lines = self.facts | {
-            "trained": f"{count:,} readouts on {results} encoders and {controls} controls",
+            "trained": f"{count:,} readouts on {results} encoders, and {controls} for controls",
             "images made": str(self.images),
             "encoder passes": self._passes(),
             "features": self._room(),
@@ -118,10 +119,10 @@ class Plan:
             "workdir": str(settings.workdir),
         }
         if settings.solver == "ridge":
-            columns = self._columns
+            columns, text = self._columns, runtime.bytes_text
             lines["Gram matrix"] = (
-                f"{columns:,} columns, {closed_form.gram_bytes(columns) / 1e6:,.0f} MB; "
-                f"{closed_form.check_room(columns, self.devices) / 1e6:,.0f} MB of memory in all"
+                f"{columns:,} columns, {text(closed_form.gram_bytes(columns))}; "
+                f"{text(closed_form.check_room(columns, self.devices))} of memory in all"
             )
         return "\n".join(f"{name + ':':<18}{text}" for name, text in lines.items()) + "\n"
 
@@ -190,13 +191,14 @@ class Plan:
         folder, limit = self.settings.cache_dir, self.settings.cache_limit_gb
         encodings = list(itertools.chain(*self._encodings))
         size = sum(encoding.size for encoding in encodings) if folder else self.feature_bytes
-        text = f"{size / 1e6:,.0f} MB " + (f"in {folder}" if folder else "at a time")
+        where = f" in {folder}" if folder else ", of one encoder at a time"
+        text = runtime.bytes_text(size) + where
         if limit is not None:
-            text += f", of which cache_limit_gb allows {limit * 1e3:,.0f} MB"
+            text += f", of which cache_limit_gb allows {runtime.bytes_text(int(limit * 1e9))}"
         if streamed := sum(not encoding.kept for encoding in encodings):
             text += (
-                f": {streamed} of {len(encodings)} image sets, less those that are there already, "
-                "do not fit and are encoded again for each batch, with the same results"
+                f": {streamed} of {len(encodings)} image sets do not fit (fewer if an earlier run "
+                "kept some of them) and are encoded again for each batch, with the same results"
             )
         return text
 
@@ -235,6 +237,13 @@ def _stage_shapes(settings: Settings, condition: Condition) -> Shapes:
             f"image_size={settings.image_size}: {error}; or leave {condition.padding} out of "
             "paddings"
         ) from error
+
+
+def _inputs(statistics: Sequence[str]) -> str:
+    """How pixels become the inputs of encoders."""
+    by = [f"normalised by the mean and deviation of {x}" for x in statistics if x != "none"]
+    as_they_are = ["as they are"] if "none" in statistics else []
+    return f"pixels in [0, 1], {' or '.join([*as_they_are, *by])}"
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -78,8 +78,8 @@ class Workdir:
         ]
         if differences:
             raise ValueError(
-                f"workdir={self.path} belongs to a run with other flags: {'; '.join(differences)}. "
-                "Choose another workdir, or delete this one."
+                f"workdir={self.path} belongs to a run with other settings: "
+                f"{'; '.join(differences)}. Choose another workdir, or delete this one."
             )
 
     def count_records(self) -> int:

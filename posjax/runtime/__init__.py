@@ -15,7 +15,7 @@ from posjax.runtime.devices import (
 )
 from posjax.runtime.files import encodable, replacing, write_atomically, write_rows, write_text
 from posjax.runtime.locks import locked
-from posjax.runtime.memory import Need, check_memory, memory_bytes
+from posjax.runtime.memory import Need, bytes_text, check_memory, memory_bytes
 from posjax.runtime.multihost import (
     all_gather_object,
     broadcast_object,
@@ -42,6 +42,7 @@ __all__ = [
     "all_gather_object",
     "arithmetic",
     "broadcast_object",
+    "bytes_text",
     "check_jax",
     "check_memory",
     "check_same",

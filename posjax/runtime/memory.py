@@ -33,6 +33,11 @@ def memory_bytes() -> int:
     return min(limits)
 
 
+def bytes_text(size: int) -> str:
+    """A number of bytes for people: "12.3 kB", "0.4 MB", "1,234.5 MB" (1 MB is 1e6 bytes)."""
+    return f"{size / 1e3:.1f} kB" if size < 1e5 else f"{size / 1e6:,.1f} MB"
+
+
 def check_memory(needs: Iterable[Need], devices: Sequence[jax.Device]) -> None:
     """Refuses what cannot fit, each by itself. The devices of a CPU share the main memory.
 

@@ -42,6 +42,6 @@ class Waits:
 
     def __str__(self) -> str:
         return (
-            f"encoding: {self.encoding:.1f} s, in which devices waited up to {self.images:.1f} s "
-            f"for images, and the host {self.devices:.1f} s for devices"
+            f"encoding: {self.encoding:.1f} s. Of these, devices waited for images for up to "
+            f"{self.images:.1f} s, and this host waited for devices for {self.devices:.1f} s"
         )

@@ -95,8 +95,8 @@ def _plan(task: Task, devices: str) -> str:
         "begins with": f"{settings.weights} weights",
         "paddings": ", ".join(map(str, settings.paddings)),
         "seeds": ", ".join(map(str, settings.seeds)),
-        "images": f"{len(train)} of {train.name}, {settings.image_size} pixels a side out of "
-        f"{settings.opened_size}",
+        "images": f"{len(train)} of {train.name}, in windows of {settings.image_size} pixels a "
+        f"side out of {settings.opened_size}",
         "test images": f"{len(test)} of {test.name}",
         **task.facts,
         "trainings": f"{count} of {optimizer.epochs} epochs, batches of {optimizer.batch_size}",

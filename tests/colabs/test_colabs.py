@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 # Follows the cell tagged "parameters".
 SMALL = f"""
-PADDINGS, MAPS, SEEDS = ("zeros", "reflect"), ("H",), (0,)
+PADDINGS, MAPS, SEEDS, CONTROLS = ("zeros", "reflect"), ("H",), (0,), ("floor",)
 NUM_TRAIN, NUM_TEST, IMAGE_SIZE, BATCH_SIZE, EPOCHS = 4, 2, 32, 4, 1
 WORKDIR = Path("run").absolute()
 import posjax
@@ -40,13 +40,11 @@ def executed(request, tmp_path_factory):
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     notebook.cells.insert(tags.index(["parameters"]) + 1, nbformat.v4.new_code_cell(SMALL))
     folder = tmp_path_factory.mktemp(request.param)
-    # Programs run once on little: optimising them would take longer than they do.
-    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")}
+    own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "IPYTHONDIR": f"{folder}/ipython"}
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute(env=os.environ | quick | own)  # raises what a cell raises
+    client.execute(env=os.environ | own)  # raises what a cell raises
     return notebook, folder
 
 

@@ -131,7 +131,7 @@ def test_stages_are_those_of_the_network_on_normalised_images(random, encode, im
             np.testing.assert_allclose(stages[name], values, atol=1e-4 * values.std())
 
 
-def test_paddings_as_data_share_the_network_and_differ_in_modes():
+def test_encoders_whose_modes_are_integers_share_a_network_and_differ_in_modes():
     one, other = (
         frozen(NAME, padding=padding).with_padding_as_data()
         for padding in ("reflect", "zeros+features.0=circular")

@@ -28,7 +28,7 @@ def close(stages, expected):
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
-def test_modes_as_data_give_the_stages_of_modes_in_words(kind, small, encode, numbered, images):
+def test_one_compiled_encoder_gives_the_stages_of_every_mode(kind, small, encode, numbered, images):
     network, (size, mixture) = small(kind), MIXTURES[kind]
     variables, x = numbered(network), images(0, 1, size, size)
     expected = encode(small(kind, Padding.parse(mixture)), variables, x)
@@ -59,7 +59,7 @@ def test_many_modes_pass_through_an_encoder_at_once(basic, encode):
         close(stages, encode(network, variables, x, padding))
 
 
-def test_derivatives_under_modes_as_data_are_those_under_words(basic, small):
+def test_derivatives_under_modes_that_are_integers_are_those_under_words(basic, small):
     network, variables, x, run = basic
     padding = Padding.parse("reflect+maxpool=mean+layer1.0.conv1=extrapolate")
     modes = layer_modes(network, padding)
@@ -79,7 +79,7 @@ def test_derivatives_under_modes_as_data_are_those_under_words(basic, small):
     np.testing.assert_allclose(along(x, direction)[1], np.sum(gradient * direction), rtol=1e-3)
 
 
-def test_modes_as_data_are_exported_for_every_platform(basic, encode):
+def test_an_encoder_that_takes_modes_as_integers_is_exported_for_every_platform(basic, encode):
     network, variables, x, run = basic
     modes = {mode: layer_modes(network, Padding(mode)) for mode in ("circular", "mean")}
     exporter = export.export(jax.jit(run), platforms=("cpu", "cuda", "tpu"))
@@ -99,7 +99,7 @@ def families():
 
 
 @pytest.mark.parametrize("name", families())
-def test_every_family_of_encoders_is_traced_with_modes_as_data(name):
+def test_every_family_of_encoders_takes_modes_as_integers(name):
     module = encoders.create(name)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
@@ -117,15 +117,15 @@ def test_every_family_of_encoders_is_traced_with_modes_as_data(name):
     ],
     ids=["valid layer", "aligned", "pool"],
 )
-def test_modes_as_data_keep_valid_layers_alignments_and_pools(
+def test_modes_that_are_integers_keep_valid_layers_alignments_and_pools(
     kind, padding, options, size, small, numbered, encode, images
 ):
     padding, x = Padding.parse(padding), images(0, 1, size, size)
-    shared, words = (small(kind, p, **options) for p in (padding.shared, padding))
+    shared, words = (small(kind, p, **options) for p in (padding.as_compiled, padding))
     if padding.alignment:
         shared, words = (
             AlignedEncoder(small(kind, Padding(p.mode)), p.alignment)
-            for p in (padding.shared, padding)
+            for p in (padding.as_compiled, padding)
         )
     variables = numbered(small(kind))
     close(encode(shared, variables, x, padding), encode(words, variables, x))

@@ -31,7 +31,7 @@ def test_stages_are_those_of_pytorch(name, mode, image, encode, numbered, images
     matches(encode(encoder, numbered(encoder), images(*image)), f"{name}_{mode}")
 
 
-def test_stages_under_modes_as_data_are_those_of_pytorch(encode, numbered, images, matches):
+def test_stages_under_modes_as_integers_are_those_of_pytorch(encode, numbered, images, matches):
     encoder = create("resnet50", pool_padding="lowest")
     variables, x = numbered(encoder), images(2, 1, 64, 97)
     for mode in ("zeros", "reflect", "replicate", "circular"):

@@ -89,8 +89,8 @@ def move_crops():
 CASES = {
     "encode, zeros": lambda: encode("zeros"),
     "encode, reflect": lambda: encode("reflect"),
-    "encode, modes as data": lambda: encode(None),
-    "encode, modes as data in bfloat16": lambda: encode(None, "bfloat16"),
+    "encode, modes as integers": lambda: encode(None),
+    "encode, modes as integers in bfloat16": lambda: encode(None, "bfloat16"),
     # An encoder and an image size that have wide convolutions for it.
     "encode, by Winograd": lambda: programs.encode("vgg11", None, "float32", BATCH, 64, "cpu"),
     "train readouts": lambda: programs.train_readouts(SHALLOW, stages(), COUNT),
@@ -105,7 +105,7 @@ CASES = {
     "score linear readouts": lambda: programs.score_readouts(LINEAR, stages(), COUNT),
     "predict maps": predict_maps,
     "ridge, a batch": lambda: programs.sum_products(LINEAR, stages()),
-    "PPP, crops by modes as data": lambda: encode_crops()[0],
+    "PPP, crops by modes as integers": lambda: encode_crops()[0],
     "PPP, surroundings": lambda: encode_crops()[1],
     "begin an encoder": begin_encoder,
     "train an encoder": lambda: train(*classify("zeros")),

@@ -31,7 +31,7 @@ def test_it_leaves_patterns_and_says_where_readouts_disagree(tmp_path):
         "zeros, circular",
         "6 of noise, 36 pixels a side",
         "36 × 36 pixels, 80 from the image&#39;s border",
-        "encoder (none)",
+        "pixels in [0, 1], as they are",
         "3 of dead_leaves",
     ):
         assert text in report

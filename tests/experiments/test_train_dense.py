@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import os
 import re
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
-from programs import QUICK, ROOT, rows
+from programs import rows
+from programs import run as run_program
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 from shapes import SIDE, write_shapes
@@ -21,7 +19,7 @@ from posjax.runtime.compiler import compiler_options
 from posjax.training import OptimizerSettings, Saliency, SaliencySettings, run
 from posjax.training.saliency import crop_shift
 
-SHIFTS = {"num_train": 96, "devices": 1}
+SHIFTS = {"num_train": 64, "devices": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,17 +32,17 @@ def devices_compile_quickly():
 
 def trained(folder, *, by_place):
     """A folder with images, masks and the networks of two padding modes."""
-    images = write_shapes(folder / "shapes", 128, by_place=by_place)
+    images = write_shapes(folder / "shapes", 96, by_place=by_place)
     settings = SaliencySettings(
         encoder="vgg8_bn_quarter",
         normalize="imagenet",
         images=f"{images}/images",
         masks=f"{images}/masks",
-        num_train=96,
+        num_train=64,
         image_size=SIDE,
         paddings=("zeros", "circular"),
-        evaluate_every=5,
-        optimizer=OptimizerSettings(epochs=10, batch_size=16, crop_margin=0),
+        evaluate_every=8,
+        optimizer=OptimizerSettings(epochs=8, batch_size=8, crop_margin=0),
         workdir=folder / "run",
         devices=1,
     )
@@ -128,16 +126,14 @@ def test_a_network_that_predicts_no_number_is_refused(coloured):
     arrays = load_file(path)
     broken = coloured / "broken.safetensors"
     broken.write_bytes(save({name: a * np.float32("nan") for name, a in arrays.items()}, about))
-    changes = {"networks": (str(broken),), "num_train": 127, "workdir": coloured / "none"}
+    changes = {"networks": (str(broken),), "num_train": 95, "workdir": coloured / "none"}
     with pytest.raises(ValueError, match=r"^networks: vgg8_bn_quarter zeros seed 0 predicts NaN"):
         crop_shift.run(shift_settings(coloured, **changes))
 
 
-def program(name, *flags, code=0):
-    """Runs a program to its end; what it printed, on standard output or as an error."""
-    command = [sys.executable, "-m", f"experiments.{name}", *flags]
-    env = os.environ | QUICK | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+def program(name, workdir, *flags, code=0):
+    """What a program printed, on standard output or as an error."""
+    done = run_program(name, workdir, *flags)
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
 
@@ -146,9 +142,9 @@ def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     shapes = write_shapes(tmp_path / "shapes", 12, by_place=True)
     (shapes / "images" / "bad.png").write_bytes(b"nothing")
     where = (f"--images={shapes}/images", "--skip_bad_images")
-    flags = (*where, f"--masks={shapes}/masks", f"--workdir={tmp_path}/run")
+    flags = (*where, f"--masks={shapes}/masks", "--devices=1")
     short = ("--paddings=valid", "--epochs=1", "--num_train=8", "--num_test=4", "--batch_size=4")
-    out = program("train_dense", *flags, "--image_size=80", *short)
+    out = program("train_dense", tmp_path / "run", *flags, "--image_size=80", *short)
     assert "8 of " in out
     assert "4 of " in out
     assert re.search(r"\nmasks of images: +8 of 0 and 255\n", out)
@@ -156,13 +152,13 @@ def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     weights = tmp_path / "run" / "vgg8_bn_quarter-valid-seed0" / "weights.safetensors"
     assert encoders.load_with_info("vgg8_bn_quarter", weights).normalize == "imagenet"
     networks = f"--networks={tmp_path}/run/*/network.safetensors"
-    shift = (networks, f"--workdir={tmp_path}/crops", "--num_train=8", "--num_test=3")
-    assert "left out of images: 1: bad.png" in program("crop_shift", *shift, *where)
+    shift = (networks, *where, "--devices=1", "--num_train=8", "--num_test=3")
+    assert "left out of images: 1: bad.png" in program("crop_shift", tmp_path / "crops", *shift)
     assert set(shifts(tmp_path)) == {("valid", "peak"), ("valid", "mass")}
 
 
 def test_bad_flags_are_refused_before_anything_is_written(tmp_path):
-    err = program("train_dense", "--masks=x", f"--workdir={tmp_path / 'run'}", code=1)
+    err = program("train_dense", tmp_path / "run", "--masks=x", code=1)
     assert "--images is needed" in err
     assert err.count("\n") <= 2
     assert not (tmp_path / "run").exists()

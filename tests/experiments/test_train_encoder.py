@@ -5,44 +5,41 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from colours import write_images
-from programs import QUICK, ROOT
+from programs import QUICK, ROOT, run
 from safetensors.numpy import load_file
 
 from posjax import encoders
 
 NAME = "resnet20"
 SHORT = (
-    *(f"--encoder={NAME}", "--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=3"),
-    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect"),
+    *(f"--encoder={NAME}", "--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=2"),
+    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect", "--devices=1"),
 )
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    write_images(folder / "train", 24, side=8)
+    write_images(folder / "train", 16, side=8)
     write_images(folder / "test", 5, side=8, seed=1)
     return folder
 
 
-def start(images, workdir, *flags):
-    command = [sys.executable, "-m", "experiments.train_encoder", f"--workdir={workdir}"]
-    command += [f"--images={images / 'train'}", f"--test_images={images / 'test'}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    env = os.environ | QUICK | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen([*command, *SHORT, *flags], cwd=ROOT, env=env, **pipes)
+def flags(images):
+    return (f"--images={images / 'train'}", f"--test_images={images / 'test'}", *SHORT)
 
 
-def finish(process, code=0):
-    """What a program printed, on both streams."""
-    out, err = process.communicate()
-    assert process.returncode == code, err
-    return out, err
+def train(images, workdir, *others, code=0):
+    """What the program printed, on both streams."""
+    done = run("train_encoder", workdir, *flags(images), *others)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
 
 
 def folder_of(workdir):
@@ -56,47 +53,68 @@ def steps_of(workdir):
     return max(steps, default=0)
 
 
-def wait_for(workdir, step, process):
-    while steps_of(workdir) < step:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    return workdir, finish(start(images, workdir))[0]
+    return workdir, train(images, workdir)[0]
 
 
 def test_it_leaves_weights_curves_and_accuracies(whole):
     workdir, out = whole
-    assert "48 of " in out
+    assert "32 of " in out
     assert f"{NAME} reflect seed 0" in out
     folder = folder_of(workdir)
     assert encoders.load_with_info(NAME, folder / "weights.safetensors").normalize == "cifar10"
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert rows[0].startswith("epoch,loss,accuracy,learning_rate,test_loss,test_accuracy")
-    assert len(rows) == 4
+    assert len(rows) == 3
     assert list((folder / "tensorboard").iterdir())
     config = json.loads((workdir / "config.json").read_text())
     assert config["classes"] == ["blue", "red"]
     assert config["flags"]["learning_rate"] == 0.05
 
 
-def test_killed_stopped_and_started_again_it_ends_bit_for_bit_the_same(images, whole, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(images, workdir)
-    wait_for(workdir, int(np.random.default_rng(0).integers(3, 15)), process)
+def killed(images, workdir):
+    """A training in a process of its own, killed behind its second checkpoint."""
+    command = [sys.executable, "-m", "experiments.train_encoder", f"--workdir={workdir}"]
+    environment = os.environ | QUICK | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+    process = subprocess.Popen([*command, *flags(images)], cwd=ROOT, env=environment)
+    while steps_of(workdir) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
     process.kill()
-    process.communicate()
-    process = start(images, workdir)
-    wait_for(workdir, steps_of(workdir) + 1, process)
-    process.send_signal(signal.SIGTERM)
-    _, err = finish(process)
+    process.wait()
+
+
+@pytest.fixture
+def sigterm_behind_the_next_checkpoint():
+    """Begins to send this process SIGTERM behind the next checkpoint in a workdir."""
+    late = threading.Event()
+    # Where the program has not asked for it, or has ended, it does nothing.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def watch(workdir, step):
+        while not late.wait(0.005):
+            if steps_of(workdir) > step:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    yield lambda workdir: threading.Thread(target=watch, args=(workdir, steps_of(workdir))).start()
+    late.set()
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_killed_stopped_and_started_again_it_ends_bit_for_bit_the_same(
+    images, whole, tmp_path, sigterm_behind_the_next_checkpoint
+):
+    workdir = tmp_path / "run"
+    killed(images, workdir)
+    sigterm_behind_the_next_checkpoint(workdir)
+    _, err = train(images, workdir)
     assert "goes on after step" in err
     assert f"is written after step {steps_of(workdir)}; start again to go on" in err
     assert not list(workdir.glob("*/weights.safetensors"))
-    finish(start(images, workdir))
+    train(images, workdir)
     actual, expected = (
         load_file(folder_of(w) / "weights.safetensors") for w in (workdir, whole[0])
     )
@@ -106,12 +124,12 @@ def test_killed_stopped_and_started_again_it_ends_bit_for_bit_the_same(images, w
 
 
 def test_bad_flags_are_refused_before_anything_is_written(images, tmp_path):
-    _, err = finish(start(images, tmp_path / "run", "--batch_size=49"), code=1)
-    assert "--batch_size=49: there are only 48 training images" in err
+    _, err = train(images, tmp_path / "run", "--batch_size=33", code=1)
+    assert "--batch_size=33: there are only 32 training images" in err
     assert err.count("\n") <= 2
     assert not (tmp_path / "run").exists()
 
 
 def test_other_flags_on_the_same_workdir_are_refused(images, whole):
-    _, err = finish(start(images, whole[0], "--learning_rate=0.1"), code=1)
+    _, err = train(images, whole[0], "--learning_rate=0.1", code=1)
     assert "learning_rate was 0.05 and is 0.1" in err

@@ -55,7 +55,7 @@ def test_parse_refuses_what_it_cannot_read(text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "shared"),
+    ("text", "compiled"),
     [
         ("reflect", "zeros"),
         ("valid", "valid"),
@@ -68,9 +68,9 @@ def test_parse_refuses_what_it_cannot_read(text, message):
         ("valid@enlarged", "valid@enlarged"),
     ],
 )
-def test_paddings_that_give_the_same_shapes_share_one_padding(text, shared):
-    assert str(Padding.parse(text).shared) == shared
-    assert Padding.parse(shared).shared == Padding.parse(shared)
+def test_paddings_that_give_the_same_shapes_are_compiled_as_one(text, compiled):
+    assert str(Padding.parse(text).as_compiled) == compiled
+    assert Padding.parse(compiled).as_compiled == Padding.parse(compiled)
 
 
 def test_expand_puts_every_layer_in_place_of_each():

@@ -59,7 +59,7 @@ def test_pixels_are_one_condition_whatever_the_paddings():
     assert [condition.encoder for condition in conditions(both)] == ["pixels", *["resnet20"] * 2]
 
 
-def test_padding_is_data_where_several_paddings_share_a_program():
+def test_modes_are_integers_where_several_paddings_share_a_program():
     several = changed(weights=("random",), paddings=("zeros", "reflect", "valid"))
     encoders = [load_encoder(several, condition) for condition in conditions(several)]
     modes = {str(encoder.padding): encoder.modes for encoder in encoders}

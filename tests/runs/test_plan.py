@@ -35,15 +35,15 @@ IMAGE = 4 * (2 * 28 * 28 * 16 + 16 * 16 * 32 + 8 * 8 * 64)
 @pytest.mark.parametrize(
     ("limit", "held", "text"),
     [
-        (None, 0, "4 MB in {cache}"),
-        (28 * IMAGE + 9, 0, "4 MB in {cache}, of which cache_limit_gb allows 4 MB"),
+        (None, 0, "4.2 MB in {cache}"),
+        (28 * IMAGE + 9, 0, "4.2 MB in {cache}, of which cache_limit_gb allows 4.2 MB"),
         (
             27 * IMAGE,
             0,
-            "allows 4 MB: 1 of 4 image sets, less those that are there",
+            "allows 4.0 MB: 1 of 4 image sets do not fit (fewer if an earlier run kept some",
         ),
         (28 * IMAGE + 9, 10 * IMAGE, ": 1 of 4 image sets"),
-        (0, 0, "allows 0 MB: 4 of 4 image sets"),
+        (0, 0, "allows 0.0 kB: 4 of 4 image sets"),
     ],
 )
 def test_it_says_how_many_image_sets_are_encoded_again(tmp_path, limit, held, text):
@@ -58,7 +58,7 @@ def test_it_says_how_many_image_sets_are_encoded_again(tmp_path, limit, held, te
 
 
 def test_without_a_cache_it_counts_one_encoder_at_a_time(tmp_path):
-    assert line(make_plan(tmp_path), "features") == "2 MB at a time"
+    assert line(make_plan(tmp_path), "features") == "2.1 MB, of one encoder at a time"
 
 
 def test_it_counts_the_passes_of_images_that_are_encoded_again(tmp_path):
@@ -72,13 +72,13 @@ def test_it_counts_the_passes_of_images_that_are_encoded_again(tmp_path):
 def test_it_counts_readouts_on_encoders_and_controls(tmp_path):
     plan = make_plan(tmp_path, controls=("pixels", "selectivity"), maps=("H", "G"))
     # Two maps with two controls each on two encoders, and two maps on the pixels.
-    assert line(plan, "trained") == "14 readouts on 2 encoders and 1 controls"
+    assert line(plan, "trained") == "14 readouts on 2 encoders, and 1 for controls"
     assert line(plan, "preset") == "paper"
 
 
 def test_it_tells_the_memory_of_ridge(tmp_path):
     plan = make_plan(tmp_path, solver="ridge", stages=("f3",))
-    assert line(plan, "Gram matrix").startswith("288 columns, 1 MB")
+    assert line(plan, "Gram matrix").startswith("288 columns, 0.7 MB;")
     assert line(plan, "training") == "ridge, in closed form; batches of 32"
 
 

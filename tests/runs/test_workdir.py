@@ -84,7 +84,7 @@ def test_the_same_run_may_claim_it_again_wherever_it_computes(tmp_path):
     ],
     ids=str,
 )
-def test_other_flags_are_refused_each_with_both_values(tmp_path, changes, said):
+def test_other_settings_are_refused_each_with_both_values(tmp_path, changes, said):
     claim(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(ValueError, match=rf"workdir={tmp_path} belongs to a run") as error:

@@ -31,8 +31,8 @@ def test_time_is_counted_for_what_it_was_spent_on(clock):
     assert read == [0, 1, 2]
     assert spent == Waits(encoding=24.75, images=6.0, devices=15.75)
     assert str(spent) == (
-        "encoding: 24.8 s, in which devices waited up to 6.0 s for images, and the host 15.8 s for "
-        "devices"
+        "encoding: 24.8 s. Of these, devices waited for images for up to 6.0 s, and this host "
+        "waited for devices for 15.8 s"
     )
 
 
