@@ -134,7 +134,7 @@ def test_a_run_makes_each_image_once_and_finds_the_same(where, not_kept, tmp_pat
     assert tables(tmp_path) == not_kept
     kept = "memory" if where == "memory" else tmp_path
     assert f"\nimages made:      12, 36.9 kB kept in {kept}\n" in said[0]
-    assert [text for text in said if text.startswith("encoding: ")] == [said[-2]]
+    assert [text for text in said if text.startswith("encoding: ")] == [said[-3]]
     # What is finished needs no images.
     run(ours, title="Kept", say=said.append)
     assert made == Counter(keys)
