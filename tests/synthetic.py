@@ -6,7 +6,7 @@ import numpy as np
 
 from posjax.probes.controls import Task
 from posjax.probes.scores import PenaltyPath, Scores
-from posjax.results import Gallery, ProbeSpec, Result
+from posjax.results import Gallery, ProbeSpec, Result, Summary
 
 PHOTOS = '/data/<photos> & "more"'
 PROBE = ProbeSpec("vgg16", "imagenet", "zeros", "f1+f2+f3+f4+f5", 1, 3, 0, "sgd")
@@ -70,3 +70,17 @@ LAYER_SPC = {
     "zeros+a=reflect": 0.85,
     "zeros+b=reflect": 0.4,
 }
+
+
+def summary(padding="zeros", name="H", test_images="noise", spc=0.5, **probe):
+    return Summary(
+        probe=ProbeSpec(**vars(PROBE) | {"padding": padding, **probe}),
+        map=name,
+        test_images=test_images,
+        n_seeds=3,
+        n_images=8,
+        spc=None if spc is None else (spc, spc - 0.1, spc + 0.1),
+        spc_undefined=24 if spc is None else 0,
+        mae=(0.1, 0.08, 0.12),
+        mae_constant=0.25,
+    )

@@ -10,7 +10,7 @@ from posjax.ppp.pattern import SCORES, Pattern, Patterns, over_seeds, score_inte
 from posjax.report.figures import grid_of_maps
 from posjax.report.formatting import estimate
 from posjax.report.page import Element, Page, Picture, Table, facts
-from posjax.report.panels import png, slug
+from posjax.report.panels import slug
 from posjax.report.tables import pivot
 from posjax.report.terminal import as_text
 from posjax.results import Interval, Result, paired_differences
@@ -51,11 +51,11 @@ def write_report(
             padding: {stage: pattern.map for stage, pattern in seeds[0].items()}
             for padding, seeds in by_padding.items()
         }
-        picture = Picture(f"patterns-{slug(name)}", png(grid_of_maps(firsts)), _CAPTION)
+        picture = Picture(f"patterns-{slug(name)}", grid_of_maps(firsts), _CAPTION)
         sections[name] = [*(_table(name, by_padding, score) for score in SCORES), picture]
         if results:
             sections[f"{name} beside readouts"] = _beside(name, by_padding, results)
-    return Page(title, sections, _INTRODUCTION).write(workdir)
+    return Page(title, sections, [_INTRODUCTION], files=["ppp.csv"]).write(workdir)
 
 
 def text_tables(patterns: Patterns) -> str:

@@ -37,7 +37,7 @@ def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Fig
     maps = distinct(name for result in shown for name in result.maps)
     scores = {(row.probe, row.map): row for row in summarise(results) if _is_of(row, test_images)}
     fields = varying(result.probe for result in shown)
-    size = (_SIDE * (len(shown) + 1) + 0.3, (_SIDE + 0.35) * len(maps) + 0.3)
+    size = (_SIDE * (len(shown) + 1) + 0.3, (_SIDE + 0.2) * len(maps) + 0.3)
     figure = Shown(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(len(maps), len(shown) + 1, squeeze=False)
     for name, row in zip(maps, panels, strict=True):

@@ -1,6 +1,7 @@
 """Figures: scores with their intervals, losses, predicted maps, and what differs by place."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
+from posjax.encoders import PIXELS
 from posjax.probes import position_map
 from posjax.probes.controls import Task
 from posjax.probes.profiles import CELLS, RINGS
-from posjax.report.formatting import distinct, label, short, varying
+from posjax.report.formatting import distinct, label, short, varying, words
 from posjax.report.panels import (
     COLOUR_MAP,
     DPI,
@@ -27,19 +29,26 @@ from posjax.report.panels import (
     panels_by_map,
     plain,
 )
-from posjax.results import Profile, Result, Summary
+from posjax.results import ProbeSpec, Profile, Result, Summary
 
 _CONSTANT = {"color": "0.35", "linewidth": 1, "linestyle": "--"}
+_MARKS = ("o", "s", "^", "D", "v", "P")
+_MARK = {"color": "0.45", "markerfacecolor": "0.85", "markersize": 4, "linestyle": "none"}
 _SPANS = 200  # points of a loss curve
 _CELL, _GAP = 112, 6  # pixels: a picture of the gallery, and the space to the next
 
 
-def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
+def bars(
+    summaries: Sequence[Summary],
+    metric: Literal["spc", "mae"],
+    controls: Sequence[Summary] = (),
+) -> Figure:
     """Mean scores as bars with their 95 % intervals.
 
     One panel per map, one group of bars per probe, one bar per set of test images. An SPC that is
     undefined on all images is written as such, a bar is hatched where it is on some. Beside MAE
-    stands that of the best constant.
+    stands that of the best constant. `controls` are marks beside the bars of their encoder and
+    padding, those of the pixels beside all.
 
     Raises:
         ValueError: there are no summaries.
@@ -58,6 +67,16 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
         _bar(panel, y, summary, metric, {"height": thickness, "color": tints[i]})
         if metric == "mae":
             panel.axvline(summary.mae_constant, **_CONSTANT)
+    kinds = distinct(row.probe.control for row in controls)
+    marks = dict(zip(kinds, _MARKS, strict=False))
+    for control in controls:
+        if control.map in panels and control.spc and control.probe.control in marks:
+            i = sets.index(control.test_images)
+            for y in (j for j, probe in enumerate(probes) if _belongs(control.probe, probe)):
+                height = y + (i - (len(sets) - 1) / 2) * thickness
+                mark = {**_MARK, "marker": marks[control.probe.control]}
+                panels[control.map].plot(control.spc[0], height, **mark)
+    legend += [(words(kind), Line2D([], [], **_MARK, marker=marks[kind])) for kind in marks]
     for panel in panels.values():
         panel.axvline(0, color="black", linewidth=0.8)
         panel.spines["left"].set_visible(False)
@@ -77,6 +96,14 @@ def bars(summaries: Sequence[Summary], metric: Literal["spc", "mae"]) -> Figure:
         figure.supxlabel("SPC (higher is better)", fontsize=9)
         add_legend(figure, legend)
     return figure
+
+
+def _belongs(control: ProbeSpec, probe: ProbeSpec) -> bool:
+    """Whether a control is one of this probe: other weights or images, the same in all else."""
+    if control.control == PIXELS:
+        return True
+    about = (replace(one, control="", weights="") for one in (control, probe))
+    return len({*about}) == 1
 
 
 def _bar(panel: Axes, y: float, summary: Summary, metric: str, style: dict) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from posjax.report.formatting import distinct, estimate, grouped, label, varying
 from posjax.report.page import Element, Picture, Table
-from posjax.report.panels import COLOURS, add_legend, panels_by_map, png, slug
+from posjax.report.panels import COLOURS, add_legend, panels_by_map, slug
 from posjax.report.tables import pivot
 from posjax.results import LayerEffect, ProbeSpec
 
@@ -37,7 +37,7 @@ def section(effects: Sequence[LayerEffect]) -> list[Element]:
             f" it by {other}; lines are 95 % intervals, the band is that of all layers at once."
         )
         name = f"layers-{i}-{slug(probe.encoder)}-{mode}-{other}-{slug(test_images)}"
-        elements.append(Picture(name, png(figure(rows)), caption))
+        elements.append(Picture(name, figure(rows), caption))
     return elements
 
 

@@ -2,11 +2,16 @@
 
 import base64
 import dataclasses
+import functools
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from posjax.report.panels import png, svg
 from posjax.runtime import write_atomically, write_text
 
 
@@ -29,11 +34,16 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A PNG picture over its caption; the page's folder keeps it as figures/NAME.png."""
+    """A figure over its caption; the page's folder keeps it as figures/NAME.png and NAME.svg."""
 
     name: str
-    png: bytes
+    figure: Figure
     caption: str
+
+    @functools.cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        return png(self.figure)
 
     @property
     def base64(self) -> str:
@@ -60,12 +70,16 @@ Element = str | Heading | Table | Picture | Glossary
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a page shows: notes and an introduction at its head, and sections by heading."""
+    """What a page shows: notes and its `lead` at its head, then sections by heading, which open.
+
+    `files` are the names of tables that lie beside it.
+    """
 
     title: str
     sections: Mapping[str, Sequence[Element]]
-    introduction: Element = ""
+    lead: Sequence[Element] = ()
     notes: Sequence[str] = ()
+    files: Sequence[str] = ()
 
     def write(self, folder: Path) -> Path:
         """Writes `folder`/report.html and its pictures, each whole or not at all; returns the path.
@@ -73,11 +87,11 @@ class Page:
         Raises:
             OSError: a file cannot be written.
         """
-        for elements in self.sections.values():
-            for element in elements:
-                if isinstance(element, Picture):
-                    (folder / "figures").mkdir(exist_ok=True)
-                    write_atomically(folder / "figures" / f"{element.name}.png", element.png)
+        for element in itertools.chain(self.lead, *self.sections.values()):
+            if isinstance(element, Picture):
+                (folder / "figures").mkdir(exist_ok=True)
+                write_atomically(folder / "figures" / f"{element.name}.png", element.png)
+                write_atomically(folder / "figures" / f"{element.name}.svg", svg(element.figure))
         html = _template("page").render(page=self)
         write_text(folder / "report.html", html)
         return folder / "report.html"

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
@@ -118,9 +119,19 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG file, in 256 colours where more would make it large."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    # Its layout takes longest, and is the same each time that the figure is drawn.
+    figure.set_layout_engine("none")
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     content = _encode(image)
     return content if len(content) < _LARGE else _encode(_in_256_colours(image))
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, the same bytes each time."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "posjax"}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _in_256_colours(image: Image.Image) -> Image.Image:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from posjax.probes.controls import IMAGE_SHUFFLED, SELECTIVITY
 from posjax.report import figures, layers, tables
+from posjax.report.answer import answer
+from posjax.report.drawn import drawn_maps
 from posjax.report.formatting import batches, distinct, grouped, label, varying
 from posjax.report.page import Element, Glossary, Heading, Page, Picture, as_html, facts
-from posjax.report.panels import png, slug
+from posjax.report.panels import slug
 from posjax.results import (
     Profile,
     Result,
-    Summary,
     between_weights,
     layer_effects,
     paired_differences,
@@ -24,8 +25,10 @@ GALLERY_COLUMNS = 7
 GALLERY_PROBES = 21  # more of them would only make the page heavy
 
 _CAPTIONS = {
-    "spc": "Mean SPC; lines are 95 % intervals. undef.: no prediction has an SPC; hatched: some"
-    " have none, and the mean is that of the others.",
+    "drawn": "What {} draw of each map on one test image, the target first. Below each, the mean"
+    " SPC over all {}test images.",
+    "spc": "Mean SPC; lines are 95 % intervals, grey marks controls. undef.: no prediction has an"
+    " SPC; hatched: some have none, and the mean is that of the others.",
     "mae": "Mean MAE; lines are 95 % intervals, dashed the MAE of the best constant.",
     "profile": " over the pixels at each distance to the nearest border, in 14 rings; bands are"
     " 95 % intervals. Rings on which the prediction or the map is constant have no SPC.",
@@ -56,8 +59,13 @@ def write_report(
         notes = (*notes, "There are no results yet.")
     closed_form = any(result.probe.solver == "ridge" for result in results)
     seeded = not closed_form or any(result.probe.seeded for result in results)
-    sections = {"Settings": [facts(settings)], **(_sections(results) if results else {})}
-    return Page(title, sections, Glossary(closed_form, seeded), notes).write(workdir)
+    lead, sections = _lead_and_sections(results) if results else ([], {})
+    sections |= {
+        "Settings": [facts(settings)],
+        "How to read it": [Glossary(closed_form, seeded)],
+    }
+    files = [name for name in ("results.csv", "controls.csv") if (workdir / name).exists()]
+    return Page(title, sections, lead, notes, files).write(workdir)
 
 
 def html_tables(results: Sequence[Result]) -> str:
@@ -65,7 +73,9 @@ def html_tables(results: Sequence[Result]) -> str:
     return as_html(tables.scores(tables.results_first(summarise(results))))
 
 
-def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
+def _lead_and_sections(
+    results: Sequence[Result],
+) -> tuple[list[Element], dict[str, list[Element]]]:
     summaries = tables.results_first(summarise(results))
     effects = layer_effects(results)
     # Many single layers have a section of their own, and would fill up the figures.
@@ -81,9 +91,19 @@ def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
     ]
     weights, selective = between_weights(measured), selectivities(results)
     closed_form = any(result.path for result in results)
+    shown = [row for row in summaries if row.probe in probes]
+    controls = [row for row in summaries if row.probe.control]
+    seeded = any(row.probe.seeded for row in shown)
+    drawn = ("the first seed's readouts", "seeds and ") if seeded else ("readouts", "")
+    lead: list[Element] = [
+        *answer([*shown, *controls]),
+        Picture("drawn", drawn_maps(measured), _CAPTIONS["drawn"].format(*drawn)),
+        Picture("spc", figures.bars(shown, "spc", controls), _CAPTIONS["spc"]),
+    ]
+    mae = Picture("mae", figures.bars(shown, "mae"), _CAPTIONS["mae"])
     sections = {
-        "Scores": _bars([row for row in summaries if row.probe in probes]),
-        "Tables": tables.scores(summaries),
+        "Tables": [*tables.scores([row for row in summaries if not row.probe.control]), mae],
+        "Controls": tables.scores(controls),
         "Differences between paddings": tables.differences(between),
         "Differences between weights": weights and tables.differences(weights, "set of weights"),
         "Layer by layer": effects and layers.section(effects),
@@ -94,30 +114,23 @@ def _sections(results: Sequence[Result]) -> dict[str, list[Element]]:
         "Training": [] if closed_form else _losses(measured),
         "Beside the paper": tables.beside_paper(summaries),
     }
-    return {heading: elements for heading, elements in sections.items() if elements}
-
-
-def _bars(summaries: Sequence[Summary]) -> list[Element]:
-    return [
-        Picture("spc", png(figures.bars(summaries, "spc")), _CAPTIONS["spc"]),
-        Picture("mae", png(figures.bars(summaries, "mae")), _CAPTIONS["mae"]),
-    ]
+    return lead, {heading: elements for heading, elements in sections.items() if elements}
 
 
 def _losses(results: Sequence[Result]) -> list[Element]:
-    return [Picture("losses", png(figures.losses(results)), _CAPTIONS["losses"])]
+    return [Picture("losses", figures.losses(results), _CAPTIONS["losses"])]
 
 
 def _profiles(rows: Sequence[Profile]) -> list[Element]:
     elements: list[Element] = []
     for i, (test_images, group) in enumerate(tables.by_test_images(rows).items(), 1):
         place = f"{i}-{slug(test_images)}"
-        spc, mae = (png(figures.profiles(group, metric)) for metric in ("spc", "mae"))
+        spc, mae = (figures.profiles(group, metric) for metric in ("spc", "mae"))
         elements += [
             Heading(f"Test images {test_images}"),
             Picture(f"profile-spc-{place}", spc, "SPC" + _CAPTIONS["profile"]),
             Picture(f"profile-mae-{place}", mae, "MAE" + _CAPTIONS["profile"]),
-            Picture(f"errors-{place}", png(figures.errors(group)), _CAPTIONS["errors"]),
+            Picture(f"errors-{place}", figures.errors(group), _CAPTIONS["errors"]),
         ]
     return elements
 
@@ -143,7 +156,7 @@ def _galleries(results: Sequence[Result]) -> list[Element]:
                     ]
                     for result in row
                 }
-                picture = png(figures.gallery(name, images, predictions))
+                picture = figures.gallery(name, images, predictions)
                 stem = f"gallery-{i}-{slug(test_images)}-{name}-{j}"
                 elements.append(Picture(stem, picture, f"{name} on {test_images}."))
     return elements

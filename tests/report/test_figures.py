@@ -5,29 +5,15 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import PROBE, make_result
+from synthetic import make_result, summary
 
 from posjax.layers import MODES
 from posjax.probes import position_map
 from posjax.report import figures
 from posjax.report.panels import COLOUR_MAP, COLOURS, png
-from posjax.results import ProbeSpec, Profile, Summary, profiles
+from posjax.results import Profile, profiles
 
 SETS = ("/photos/of_$ums$ & more", "black", "_white", "noise")
-
-
-def summary(padding="zeros", name="H", test_images="noise", spc=0.5, **probe):
-    return Summary(
-        probe=ProbeSpec(**vars(PROBE) | {"padding": padding, **probe}),
-        map=name,
-        test_images=test_images,
-        n_seeds=3,
-        n_images=8,
-        spc=None if spc is None else (spc, spc - 0.1, spc + 0.1),
-        spc_undefined=24 if spc is None else 0,
-        mae=(0.1, 0.08, 0.12),
-        mae_constant=0.25,
-    )
 
 
 def labels(axes):

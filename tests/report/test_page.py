@@ -10,7 +10,6 @@ from PIL import Image
 
 from posjax.report.figures import grid_of_maps
 from posjax.report.page import Glossary, Heading, Page, Picture, Table, as_html, facts
-from posjax.report.panels import png
 
 ODD = "<b>\"x\" & 'y'</b>"
 VOID = {"meta", "img"}
@@ -46,16 +45,17 @@ class Reader(HTMLParser):
 
 
 def picture(name="maps"):
-    return Picture(name, png(grid_of_maps({"row": {"column": np.eye(3)}})), f"caption {ODD}")
+    return Picture(name, grid_of_maps({"row": {"column": np.eye(3)}}), f"caption {ODD}")
 
 
 def test_all_texts_are_escaped(tmp_path):
     table = Table(f"table {ODD}", ["a", ODD], [["1", ODD], [ODD, "2"]])
     elements = [Heading(ODD), f"paragraph {ODD}", table, picture()]
-    page = Page(ODD, {ODD: elements}, f"introduction {ODD}", [f"note {ODD}"])
+    page = Page(ODD, {ODD: elements}, [f"introduction {ODD}"], [f"note {ODD}"])
     reader = Reader(page.write(tmp_path))
-    for tag in ("title", "h1", "h2", "h3", "a"):
+    for tag in ("title", "h1", "h2", "h3"):
         assert reader.texts(tag) == [ODD]
+    assert ODD in reader.texts("a")
     assert reader.texts("p") == [f"introduction {ODD}", f"paragraph {ODD}"]
     assert reader.texts("li") == [f"note {ODD}"]
     assert reader.texts("caption") == [f"table {ODD}"]
@@ -64,16 +64,18 @@ def test_all_texts_are_escaped(tmp_path):
     assert reader.texts("td") == [ODD, "2"]
 
 
-def test_the_page_needs_no_network_and_no_script(tmp_path):
-    path = Page("title", {"one": ["text"], "two": [picture()]}).write(tmp_path)
+def test_the_page_needs_no_network_and_is_whole_without_its_script(tmp_path):
+    path = Page("title", {"one": ["text"], "two": [picture()]}, files=["a.csv"]).write(tmp_path)
     reader = Reader(path)
     (image,) = reader.attributes("img")
     assert image["src"].startswith("data:image/png;base64,")
     links = [attributes["href"] for attributes in reader.attributes("a")]
-    assert links == [f"#{attributes['id']}" for attributes in reader.attributes("section")]
+    sections = [f"#{attributes['id']}" for attributes in reader.attributes("details")]
+    assert links == [*sections, "a.csv", "figures/maps.png", "figures/maps.svg"]
     text = path.read_text("utf-8")
     assert text.startswith("<!DOCTYPE html>")
-    assert not re.search(r"<script|<link|https?://|url\(", text)
+    assert not re.search(r"<script [^>]|<link|https?://|url\(", text)
+    assert text.index("</details>") < text.index("<script>")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,8 @@ def test_pictures_are_files_too_and_the_page_is_written_over_an_older_one(tmp_pa
     Page("title", {"section": [picture()]}).write(tmp_path)
     Page("title", {"section": [picture(), picture("more")]}).write(tmp_path)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
-    assert names == ["figures/maps.png", "figures/more.png", "report.html"]
+    kept = [f"figures/{name}.{kind}" for name in ("maps", "more") for kind in ("png", "svg")]
+    assert names == [*kept, "report.html"]
     with Image.open(tmp_path / "figures" / "maps.png") as image:
         assert image.format == "PNG"
 
