@@ -155,10 +155,11 @@ def responses(
     found: dict[str, Responses] = {}
 
     def respond(layer: str, window: Window) -> Array | None:
-        if window.kind == "max_pool" and reference.pool_padding is not None:
+        has_own_mode = window.kind == "max_pool" and reference.pool_padding is not None
+        if has_own_mode or window.transposed:
             return None
         whole = window.padded_by(mode)
-        is_plain = window.kind == "conv" and not window.transposed and whole.ndim == 4
+        is_plain = window.kind == "conv" and whole.ndim == 4
         if is_plain and len(window.axes) == 2 and whole.shape[0] == len(images):
             found.update(_compare(str(layer), window, whole, mode))
         return whole

@@ -102,7 +102,8 @@ def _section(found: Found, name: str) -> list[Element]:
     head = ["layer", "channels", "aware", *BORDERS, "median |effect|", "largest"]
     elements: list[Element] = [Table("Layer by layer", head, rows)]
     if found.left_out:
-        elements.append(f"Not measured, because their maps are small: {', '.join(found.left_out)}.")
+        listed = ", ".join(found.left_out)
+        elements.append(f"Not measured, with maps too small for a middle, or transposed: {listed}.")
     if found.pictures:
         elements.append(Picture(name, png(channel_figure(found)), _CAPTION))
     return elements

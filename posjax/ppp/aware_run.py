@@ -58,7 +58,9 @@ def run(
     store.check()
     workdir = Workdir(settings.workdir)
     workdir.claim(settings.identity(), plan.about)
-    say(f"{plan}\nand of each encoder, readouts without its aware channels, and without others\n")
+    say(f"{plan}and of each encoder, readouts without its aware channels, and without others\n")
+    for note in plan.notes:
+        say(f"note: {note}")
     resources = Resources(plan.devices, store)
     sets = plan.sets.kept(settings.image_size, plan.images.place)
     everything: list[Found] = []

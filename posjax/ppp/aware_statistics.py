@@ -55,9 +55,10 @@ class Found:
     @property
     def sentence(self) -> str:
         """Why there are no effects."""
-        small = f": maps are too small in {', '.join(self.left_out)}" if self.left_out else ""
-        pads = "no layer can be measured" if small else "no layer pads"
-        return f"{self.name}: {pads}{small}. There is no channel that could be aware of padding."
+        listed = ", ".join(self.left_out)
+        small = f"maps are too small for a middle in {listed}, or these are transposed"
+        why = small if listed else "no layer pads"
+        return f"{self.name}: {why}. There is no channel that could be aware of padding."
 
 
 def border_effects(
