@@ -92,11 +92,9 @@ def measure_borders(
 ) -> dict[str, LayerBorders]:
     """What padding adds to each channel at each border, by layer: convolutions that pad.
 
-    Layers are left out where their maps are too small for a middle, where they are transposed, or
-    where they are no convolutions of images. Under `valid` there are none.
-
-    Raises:
-        ValueError: a layer pads inside of a loop, where its responses cannot be taken out.
+    Layers are left out where their maps are too small for a middle, and where their responses
+    cannot be taken out: transposed ones, those inside of loops, and those that are no convolutions
+    of images. Under `valid` there are none.
     """
     step = _compiled(reference_of(encoder), devices)
     variables, mode = runtime.replicate((encoder.variables, mode_of(encoder)), devices)
@@ -104,13 +102,7 @@ def measure_borders(
     with progress.bar(len(source), f"borders of {encoder.padding_text}", "images") as bar:
         for images in batches(source, batch_size):
             shards, _ = runtime.shard_batch(images, batch_size, devices)
-            try:
-                found = step(variables, shards, mode)
-            except jax.errors.UnexpectedTracerError as error:
-                raise ValueError(
-                    f"encoder: {encoder.name} pads inside of a loop, a branch or jax.checkpoint, "
-                    "where the responses of a layer cannot be taken out"
-                ) from error
+            found = step(variables, shards, mode)
             parts.append(runtime.unshard(found, len(images)))
             progress.advance(bar, len(images))
     merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -159,7 +151,7 @@ def responses(
         if has_own_mode or window.transposed:
             return None
         whole = window.padded_by(mode)
-        is_plain = window.kind == "conv" and whole.ndim == 4
+        is_plain = window.kind == "conv" and not window.is_inner and whole.ndim == 4
         if is_plain and len(window.axes) == 2 and whole.shape[0] == len(images):
             found.update(_compare(str(layer), window, whole, mode))
         return whole

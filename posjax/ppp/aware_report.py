@@ -103,7 +103,7 @@ def _section(found: Found, name: str) -> list[Element]:
     elements: list[Element] = [Table("Layer by layer", head, rows)]
     if found.left_out:
         listed = ", ".join(found.left_out)
-        elements.append(f"Not measured, with maps too small for a middle, or transposed: {listed}.")
+        elements.append(f"Not measured, with too small maps, transposed or in loops: {listed}.")
     if found.pictures:
         elements.append(Picture(name, png(channel_figure(found)), _CAPTION))
     return elements

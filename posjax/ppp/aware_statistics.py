@@ -56,7 +56,7 @@ class Found:
     def sentence(self) -> str:
         """Why there are no effects."""
         listed = ", ".join(self.left_out)
-        small = f"maps are too small for a middle in {listed}, or these are transposed"
+        small = f"{listed} have too small maps, are transposed or in loops"
         why = small if listed else "no layer pads"
         return f"{self.name}: {why}. There is no channel that could be aware of padding."
 

@@ -27,7 +27,7 @@ def test_it_lists_channels_and_says_what_silencing_costs(tmp_path):
         "data:image/png",
         "SPC less that of the encoder as it is",
         "SPC less that of the encoder with random ones silenced",
-        "or transposed: VGG/VGG.stages/features_12",
+        "transposed or in loops: VGG/VGG.stages/features_12",
         "6 of noise, 36 pixels a side",
     ):
         assert text in report

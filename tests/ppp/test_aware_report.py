@@ -57,7 +57,7 @@ def test_silencing_is_compared_with_the_encoder_as_it_is_and_with_random_ones(
         "−.100 [−.100, −.100]",
         "<caption>SPC less that of the encoder with random ones silenced</caption>",
         "−.400 [−.400, −.400]",
-        "maps too small for a middle, or transposed: b/conv.",
+        "Not measured, with too small maps, transposed or in loops: b/conv.",
         "a note",
     ):
         assert part in text
@@ -68,7 +68,7 @@ def test_an_encoder_without_padded_layers_has_a_sentence(tmp_path, results):
     none, small = found([]), found([], ["b/conv"])
     text = text_tables([none, small], results[:1])
     assert "zeros: no layer pads." in text
-    assert "zeros: maps are too small for a middle in b/conv, or" in text
+    assert "zeros: b/conv have too small maps, are transposed or in loops." in text
     path = write_report(tmp_path, {}, [none], results[:1], "Aware", [])
     assert "No channel is aware: there is nothing to silence." in path.read_text("utf-8")
 
