@@ -32,7 +32,7 @@ ABOVE = {
     "runs": {"images", "encoders", "features", "probes", "fitting", "results", "report"} | GROUND,
 }
 BELOW_RUNS = ABOVE["runs"] | {"runs"}
-ABOVE |= {"ppp": BELOW_RUNS, "training": BELOW_RUNS}
+ABOVE |= {"ppp": BELOW_RUNS | {"transforms"}, "training": BELOW_RUNS}
 
 
 def module_of(path):

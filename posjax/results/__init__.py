@@ -3,6 +3,7 @@
 from posjax.results.differences import (
     Difference,
     LayerEffect,
+    between_controls,
     between_weights,
     layer_effects,
     paired_differences,
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "Result",
     "Summary",
+    "between_controls",
     "between_weights",
     "layer_effects",
     "load_result",

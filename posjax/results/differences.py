@@ -82,6 +82,21 @@ def selectivities(results: Sequence[Result]) -> list[Difference]:
     return _subtract(results, references)
 
 
+def between_controls(
+    results: Sequence[Result], control: str, reference: str, name: str
+) -> list[Difference]:
+    """The scores of probes by one control less those of the same probes by another, or by none.
+
+    `reference` is a control, or empty for none; the differences call it `name`.
+    """
+    references = {
+        probe: {name: dataclasses.replace(probe, control=reference)}
+        for probe in _probes(results)
+        if probe.control == control
+    }
+    return _subtract(results, references)
+
+
 def layer_effects(results: Sequence[Result]) -> list[LayerEffect]:
     """The effects of single layers (`zeros+a=reflect` less `zeros`), and of all at once.
 

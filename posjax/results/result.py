@@ -16,7 +16,7 @@ class ProbeSpec:
 
     `padding` and `stages` are texts, as the flags have them. `control` is empty for a result. Else
     it names the kind of control: `pixels`, `random` (the encoder's weights), `roll` (the images),
-    or the control of a `controls.Task`.
+    `aware_silenced` and `random_silenced` (its channels), or the control of a `controls.Task`.
     """
 
     encoder: str

@@ -58,7 +58,7 @@ def carry_out(settings: Settings, say: Callable[[str], None]) -> Results:
         Exceptions as `run`.
     """
     plan = prepare(settings)
-    store = _store(plan)
+    store = store_of(plan)
     store.check()
     # Devices and folders may differ between hosts.
     common = {
@@ -82,7 +82,8 @@ def carry_out(settings: Settings, say: Callable[[str], None]) -> Results:
     return results
 
 
-def _store(plan: Plan) -> Store:
+def store_of(plan: Plan) -> Store:
+    """Where the features of a run are kept: in memory where they fit, else in a folder."""
     settings, limit = plan.settings, plan.settings.cache_limit_gb
     # All image sets of an encoder are kept at the same time.
     in_memory = limit is None and plan.feature_bytes <= runtime.memory_bytes() // 4

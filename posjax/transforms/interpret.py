@@ -23,12 +23,14 @@ class Site(NamedTuple):
 
     `path` are the numbers of the equations that lead to it, from the outermost function inwards.
     `scope` are the named scopes around it, joined by slashes; transformations stand around the
-    names, as in `jvp(Net)/conv1`.
+    names, as in `jvp(Net)/conv1`. `is_inner`: it stands in a loop, a branch or a checkpoint, out of
+    which no result can be handed.
     """
 
     equation: JaxprEqn
     path: tuple[int, ...]
     scope: str
+    is_inner: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ class _Interpreter:
     entered: Rules
     rules: Rules
     watch: Watch | None
+    is_inner: bool = False
 
     def evaluate(
         self,
@@ -102,7 +105,8 @@ class _Interpreter:
 
         for number, equation in enumerate(jaxpr.eqns):
             name = str(equation.source_info.name_stack)
-            site = Site(equation, (*path, number), "/".join(filter(None, (scope, name))))
+            scopes = "/".join(filter(None, (scope, name)))
+            site = Site(equation, (*path, number), scopes, self.is_inner)
             inputs = [read(variable) for variable in equation.invars]
             with jax.named_scope(name) if name else contextlib.nullcontext():
                 results = self._results(site, inputs)
@@ -132,7 +136,8 @@ class _Interpreter:
         name, params = site.equation.primitive.name, site.equation.params
         functions = list(_functions(params))
         # What is computed in a loop or branch cannot be handed out of it.
-        inner = dataclasses.replace(self, watch=None)
+        is_inner = self.is_inner or name not in (*_CALLS, *_CUSTOM)
+        inner = dataclasses.replace(self, watch=None, is_inner=is_inner)
 
         def evaluate(index: int) -> Callable:
             path = site.path if len(functions) == 1 else (*site.path, index)

@@ -96,7 +96,7 @@ def repad(fn: Callable, padding: PaddingOfLayers) -> Callable:
     @functools.wraps(fn)
     def repadded(*args: Any, **kwargs: Any) -> Any:
         call = _of_arrays(fn)
-        layers = _layers(call, args, kwargs)
+        layers = layers_by_place(call, args, kwargs)
         unique = list(dict.fromkeys(layers.values()))
         modes = dict(zip(unique, _modes(padding, unique), strict=True))
 
@@ -123,14 +123,14 @@ def padded_layers(fn: Callable, *args: Any, **kwargs: Any) -> list[PaddedLayer]:
         ValueError: `fn` is a gradient.
         NotImplementedError: a layer stands inside of a primitive that cannot be entered.
     """
-    return list(dict.fromkeys(_layers(_of_arrays(fn), args, kwargs).values()))
+    return list(dict.fromkeys(layers_by_place(_of_arrays(fn), args, kwargs).values()))
 
 
 def _of_arrays(fn: Callable) -> Callable:
     return lambda args, kwargs: fn(*args, **kwargs)
 
 
-def _layers(
+def layers_by_place(
     call: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[tuple[int, ...], PaddedLayer]:
     """The layers by their place in the function."""

@@ -43,6 +43,7 @@ class Window:
     padded already. `out_axes` are the axes of the response that belong to `axes` of the map.
     `transposed`: it has zeros between its pixels, or crops the map, and can only pad zeros.
     `counts`: its map is one number everywhere, as where an average leaves the border out.
+    `is_inner` is that of its `Site`.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Window:
     transposed: bool
     compute: Callable[[ArrayLike], jax.Array]
     counts: bool = False
+    is_inner: bool = False
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -154,7 +156,9 @@ class Windows:
         window = _read(site, inputs, self._padded.get(id(inputs[0])))
         if window is not None and id(inputs[0]) in self._constant:
             window = dataclasses.replace(window, counts=True)
-        response = None if window is None else self._respond(site, window)
+        if window is None:
+            return None
+        response = self._respond(site, dataclasses.replace(window, is_inner=site.is_inner))
         return None if response is None else [response]
 
 

@@ -13,8 +13,8 @@ from programs import QUICK, ROOT, TINY, rows, run
 import posjax
 
 PROGRAMS = (
-    *("existence", "layer_ablation", "matched_valid", "padding_ablation", "ppp"),
-    *("readout_capacity", "stages"),
+    *("existence", "layer_ablation", "matched_valid", "padding_ablation"),
+    *("padding_aware", "ppp", "readout_capacity", "stages"),
 )
 MASKS = ("masks", "test_masks")
 

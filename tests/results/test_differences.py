@@ -1,5 +1,7 @@
 """Differences: like is compared with like, on the same seeds and images; single layers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from synthetic import (
@@ -11,7 +13,13 @@ from synthetic import (
     with_scores,
 )
 
-from posjax.results import between_weights, layer_effects, paired_differences, selectivities
+from posjax.results import (
+    between_controls,
+    between_weights,
+    layer_effects,
+    paired_differences,
+    selectivities,
+)
 
 
 def test_differences_are_paired_over_seeds_and_images():
@@ -50,6 +58,25 @@ def test_probes_without_a_counterpart_are_skipped():
     other_seeds = [make_result(seeds=(0,)), make_result("valid", seeds=(1,))]
     assert paired_differences(other_seeds) == []
     assert paired_differences([]) == []
+
+
+def test_controls_are_compared_with_one_another_and_with_none_over_all_seeds():
+    plain, less = make_result(), with_control(make_result("reflect"), "less")
+    others = [with_control(make_result("valid", seeds=(seed,)), "other") for seed in (0, 1)]
+    results = [plain, less, *others]
+    mae = {r.probe.control: r.scores[PHOTOS].mae for r in results[:2]}
+    mae["other"] = np.concatenate([r.scores[PHOTOS].mae for r in others])
+    for control, reference in (("less", ""), ("less", "other"), ("other", "")):
+        (row,) = between_controls(results, control, reference, "name")
+        assert (row.probe.control, row.reference, row.n_seeds) == (control, "name", 2)
+        assert row.mae[0] == pytest.approx(np.mean(mae[control] - mae[reference]))
+    assert between_controls(results, "less", "missing", "name") == []
+
+
+def with_control(result, control):
+    """The result as that of a control of `zeros`."""
+    probe = dataclasses.replace(result.probe, padding="zeros", control=control)
+    return dataclasses.replace(result, probe=probe)
 
 
 def test_aligned_paddings_are_compared_with_the_reference_under_the_same_alignment():
