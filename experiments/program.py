@@ -72,10 +72,11 @@ def train(
     start_program(lambda: training.run(task.open(flags.read(settings, program, defaults))))
 
 
-def start_program(run: Callable[[], object]) -> None:
+def start_program(run: Callable[..., object], *, takes_names: bool = False) -> None:
     """Parses the flags, starts JAX, runs, and ends the process.
 
-    Bad input ends it with one line, in which the names of arguments are those of flags.
+    `run` gets what stands behind the flags, where the program `takes_names`. Bad input ends it with
+    one line, in which the names of arguments are those of flags.
     """
     # Help and errors of libraries show escapes for what the terminal lacks.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -83,12 +84,12 @@ def start_program(run: Callable[[], object]) -> None:
     flags.define(Machine, {}, {})
 
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
+        if len(argv) > 1 and not takes_names:
             sys.exit(f"error: what is {' '.join(argv[1:])}? Values of flags follow '=' or a space")
         try:
             machine = flags.build(Machine, flags.given(Machine))
             start(machine, devices=flags.devices(), quiet=not flags.verbose())
-            run()
+            run(*argv[1:])
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("where it happened", exc_info=True)  # shown with --verbosity=1
             sys.exit(f"error: {with_flags(str(error), flags.names())}")

@@ -13,7 +13,7 @@ from posjax.results.files import load_result, save_result
 from posjax.results.frames import to_frame
 from posjax.results.intervals import Interval
 from posjax.results.records import Record, to_records, write_csv, write_records
-from posjax.results.result import Gallery, ProbeSpec, Result
+from posjax.results.result import Gallery, ProbeSpec, Result, by_key
 from posjax.results.summaries import Profile, Summary, profiles, summarise
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Summary",
     "between_controls",
     "between_weights",
+    "by_key",
     "layer_effects",
     "load_result",
     "paired_differences",

@@ -45,7 +45,7 @@ def _run(settings: Settings, title: str, say: Callable[[str], None]) -> list[Res
 
     results = carry_out(settings, say)
     if runtime.is_first():
-        report = results.save(settings.workdir, title)
+        report = results.write_report(settings.workdir, title)
         say(f"{results}\n")
         say(f"report: {report}")
     return list(results)
