@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -71,6 +72,12 @@ def test_defines_nothing_of_its_own(name):
     imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     # Readers need the public names alone.
     assert not [module for module in imported if module.startswith("posjax.")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_the_jax_of_a_runtime_that_setup_cfg_takes(name):
+    (oldest,) = re.findall('OLDEST = "(.*?)"', "".join(cell.source for cell in code(read(name))))
+    assert f"\n    jax >= {oldest}\n" in (ROOT / "setup.cfg").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
