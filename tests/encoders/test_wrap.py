@@ -13,15 +13,19 @@ from posjax import encoders, layers_of
 from posjax.encoders import OWN, RANDOM, find_network, wrap
 
 FILE = """
+from __future__ import annotations
+
 import flax.linen as nn
 import jax
 from beside import CHANNELS
 
 
 class Network(nn.Module):
+    channels: int = CHANNELS
+
     @nn.compact
     def __call__(self, x):
-        return nn.relu(nn.Conv(CHANNELS, (3, 3))(x))
+        return nn.relu(nn.Conv(self.channels, (3, 3))(x))
 
 
 def make():
