@@ -134,6 +134,19 @@ def test_functions_that_are_no_encoders_are_refused_by_their_name(fn, problem):
         wrap(fn, {}, name="mine", image_size=16)
 
 
+def test_images_of_a_size_that_a_network_does_not_take_are_refused():
+    def fn(variables, x):
+        return nn.Conv(3, (3, 3)).apply(variables["conv"], x) + variables["positions"]
+
+    conv = nn.Conv(3, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    variables = {"conv": conv, "positions": np.full((1, 16, 16, 3), 0.125, np.float32)}
+    network = wrap(fn, variables, name="mine", image_size=16).network
+    assert network.stage_shapes(16) == {"f1": (16, 16, 3)}
+    with pytest.raises(ValueError, match="image_size: mine does not take images of 32 pixels"):
+        network.stage_shapes(32)
+    assert "0.125" not in repr(network)
+
+
 @pytest.mark.parametrize(
     ("padding", "problem"),
     [
