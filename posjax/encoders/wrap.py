@@ -118,10 +118,13 @@ def _network_in_file(text: str, path: Path, function: str, version: tuple[int, i
 
 def _call(path: Path, function: str) -> Any:
     """What a function in a file returns. The file may import others that lie beside it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # By its path, it takes the place of no other module.
+    spec = importlib.util.spec_from_file_location(str(path.absolute()), path)
     assert spec is not None  # the file is there
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses, as flax modules are, look up annotations that are texts there.
+    sys.modules[spec.name] = module
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         spec.loader.exec_module(module)

@@ -41,7 +41,7 @@ class Wrapped:
 
     name: str
     fn: Callable
-    variables: Any
+    variables: Any = dataclasses.field(repr=False)  # errors of JAX show the network
     stages: tuple[str, ...] = ()
     init: Callable[[jax.Array], Any] | None = None
     normalize: str = "none"
@@ -81,8 +81,20 @@ class Wrapped:
         return self._checked(repad(self._computed, self._mode)(variables, images), len(images))
 
     def stage_shapes(self, side: int) -> dict[str, tuple[int, int, int]]:
-        """Height, width and channels of every stage of images of `side` pixels."""
-        stages = jax.eval_shape(self.apply, self.variables, _images(side))
+        """Height, width and channels of every stage of images of `side` pixels.
+
+        Raises:
+            ValueError: the function takes no images of this size.
+        """
+        try:
+            stages = jax.eval_shape(self.apply, self.variables, _images(side))
+        except ValueError:
+            raise
+        # Whatever a function of the user's own raises.
+        except Exception as error:
+            raise ValueError(
+                f"image_size: {self.name} does not take images of {side} pixels a side: {error}"
+            ) from error
         return {name: tuple(x.shape[1:]) for name, x in stages.items()}
 
     @functools.cached_property

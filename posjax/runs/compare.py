@@ -23,8 +23,8 @@ def compare(
     images: Images = "dead_leaves",
     test_images: Images | Mapping[str, Images] = "dead_leaves",
     *,
-    paddings: Sequence[str | Padding] | None = None,
-    maps: Sequence[str] = ("H", "V", "G"),
+    paddings: str | Padding | Sequence[str | Padding] | None = None,
+    maps: str | Sequence[str] = ("H", "V", "G"),
     **settings: Any,
 ) -> Results:
     """Trains readouts on an encoder under each padding mode, and scores them with controls.
@@ -51,20 +51,21 @@ def compare(
     """
     about = _about(encoder)
     tests = test_images if isinstance(test_images, Mapping) else {"test images": test_images}
+    chosen = default_paddings(about["encoder"]) if paddings is None else paddings
     values = {
         **about,
-        "paddings": tuple(paddings or default_paddings(about["encoder"])),
-        "maps": tuple(maps),
+        "paddings": _setting("paddings", chosen),
+        "maps": _setting("maps", maps),
         "images": _named("training images", images),
         "test_images": tuple(_named(name, spec) for name, spec in tests.items()),
         **{name: _setting(name, value) for name, value in settings.items()},
     }
     values.setdefault("controls", controls_that_apply(values))
     with _workdir(values.pop("workdir", None)) as workdir:
-        chosen = Settings(workdir=workdir, **values)
+        whole = Settings(workdir=workdir, **values)
         if isinstance(encoder, Encoder) and encoder.padding is not None:
             _check_weights(encoder)
-        return carry_out(chosen, print)
+        return carry_out(whole, print)
 
 
 def _about(encoder: str | Encoder) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _setting(name: str, value: Any) -> Any:
         raise TypeError(f"{name} is no setting; there are {', '.join(sorted(fields))}")
     if typing.get_origin(fields[name].type) is not tuple:
         return value
-    return (value,) if isinstance(value, str | int) else tuple(value)
+    return (value,) if isinstance(value, str | int | Padding) else tuple(value)
 
 
 @contextlib.contextmanager

@@ -13,15 +13,19 @@ from posjax import encoders, layers_of
 from posjax.encoders import OWN, RANDOM, find_network, wrap
 
 FILE = """
+from __future__ import annotations
+
 import flax.linen as nn
 import jax
 from beside import CHANNELS
 
 
 class Network(nn.Module):
+    channels: int = CHANNELS
+
     @nn.compact
     def __call__(self, x):
-        return nn.relu(nn.Conv(CHANNELS, (3, 3))(x))
+        return nn.relu(nn.Conv(self.channels, (3, 3))(x))
 
 
 def make():
@@ -128,6 +132,19 @@ def test_a_module_of_nnx_becomes_an_encoder(images):
 def test_functions_that_are_no_encoders_are_refused_by_their_name(fn, problem):
     with pytest.raises(ValueError, match=problem):
         wrap(fn, {}, name="mine", image_size=16)
+
+
+def test_images_of_a_size_that_a_network_does_not_take_are_refused():
+    def fn(variables, x):
+        return nn.Conv(3, (3, 3)).apply(variables["conv"], x) + variables["positions"]
+
+    conv = nn.Conv(3, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    variables = {"conv": conv, "positions": np.full((1, 16, 16, 3), 0.125, np.float32)}
+    network = wrap(fn, variables, name="mine", image_size=16).network
+    assert network.stage_shapes(16) == {"f1": (16, 16, 3)}
+    with pytest.raises(ValueError, match="image_size: mine does not take images of 32 pixels"):
+        network.stage_shapes(32)
+    assert "0.125" not in repr(network)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ def test_an_encoder_brings_its_weights_and_seed():
         ({"nonsense": 1}, TypeError, "nonsense is no setting"),
         ({"images": np.zeros((2, 8, 8))}, ValueError, r"training images\[0\]: expected an image"),
         ({"maps": ["X"]}, ValueError, "maps: 'X' is unknown"),
+        ({"maps": "XY"}, ValueError, "maps: 'XY' is unknown"),
+        ({"paddings": "zero"}, ValueError, "paddings: padding mode 'zero' is unknown"),
+        ({"paddings": []}, ValueError, "paddings needs one or more"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_by_name(arguments, kind, problem):
