@@ -167,7 +167,7 @@ class Mean(nn.Module):
     mode: str
 
     def __call__(self, images):
-        kernel = jnp.full((3, 3, 3, 4), 1 / 27, jnp.bfloat16)
+        kernel = jnp.full((3, 3, 3, 3), 1 / 27, jnp.bfloat16)
         return {"f1": conv(images.astype(jnp.bfloat16), kernel, mode=self.mode)}
 
 
