@@ -71,11 +71,11 @@ def network_file(tmp_path_factory):
     return path
 
 
-def test_a_wrapped_encoder_gives_the_stages_that_create_gives_under_a_padding(images):
+def test_a_wrapped_encoder_gives_the_stages_that_create_gives_under_a_padding(images, numbered):
     padding = "reflect+features.4=circular"
     expected, x = encoders.create("vgg8_bn_quarter", padding), images(0, 1, 32, 32)
-    variables = jax.jit(expected.init)(jax.random.key(0), x)
     zeros = encoders.create("vgg8_bn_quarter")
+    variables = numbered(zeros)
     names = wrap(zeros.apply, variables, name="mine", image_size=32).network.layers
     (second,) = (name for name in names if name.endswith("features_4"))
     encoder = wrap(zeros.apply, variables, name="mine", padding=f"reflect+{second}=circular")
@@ -181,10 +181,9 @@ def test_what_a_function_computes_is_part_of_its_fingerprint():
 
 
 @pytest.mark.parametrize("kind", ["cifar", "vgg"])
-def test_receptive_fields_are_found_by_a_pixel_that_is_not_a_number(kind, small):
+def test_receptive_fields_are_found_by_a_pixel_that_is_not_a_number(kind, small, numbered):
     network = small(kind)
-    variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-    wrapped = wrap(network.apply, variables, name="mine", image_size=64).network
+    wrapped = wrap(network.apply, numbered(network), name="mine", image_size=64).network
     for stage, field in network.receptive_fields().items():
         found = wrapped.receptive_fields()[stage]
         assert found.stride == field.stride
