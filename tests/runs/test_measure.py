@@ -61,7 +61,9 @@ class Stem(nn.Module):
 @pytest.fixture(scope="module")
 def encoder():
     """As if from a file: the seeds are those of the readouts."""
-    variables = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
+    variables = jax.device_get(
+        jax.jit(Stem().init)(jax.random.key(0), np.zeros((1, SIZE, SIZE, 3)))
+    )
     return Encoder("stem", Stem(), variables, Padding("zeros"), "w.npz", "0123456789")
 
 
