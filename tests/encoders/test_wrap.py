@@ -56,10 +56,7 @@ class Classifier(nn.Module):
 @pytest.fixture(scope="module")
 def classifier():
     network, image = Classifier(), jnp.zeros((1, 32, 32, 3))
-
-    def init(key):
-        return network.init(key, image)
-
+    init = jax.jit(lambda key: network.init(key, image))
     return wrap(
         network.apply,
         init(jax.random.key(0)),
@@ -78,24 +75,26 @@ def network_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("as_data", [False, True], ids=["in words", "as data"])
-def test_a_wrapped_encoder_gives_the_stages_that_create_gives_under_a_padding(as_data, images):
+def test_a_wrapped_encoder_gives_the_stages_that_create_gives_under_a_padding(images, numbered):
     padding = "reflect+features.4=circular"
     expected, x = encoders.create("vgg8_bn_quarter", padding), images(0, 1, 32, 32)
-    variables = jax.jit(expected.init)(jax.random.key(0), x)
     zeros = encoders.create("vgg8_bn_quarter")
+    variables = numbered(zeros)
     names = wrap(zeros.apply, variables, name="mine", image_size=32).network.layers
     (second,) = (name for name in names if name.endswith("features_4"))
     encoder = wrap(zeros.apply, variables, name="mine", padding=f"reflect+{second}=circular")
-    encoder = encoder.with_padding_as_data() if as_data else encoder
-    stages = jax.jit(encoder.apply)(variables, x)
+    in_words, as_data = (
+        jax.jit(way.apply)(variables, x) for way in (encoder, encoder.with_padding_as_data())
+    )
     for stage, answer in jax.jit(expected.apply)(variables, x).items():
-        np.testing.assert_allclose(stages[stage], answer, rtol=0, atol=1e-5 * np.std(answer))
+        atol = 1e-5 * np.std(answer)
+        np.testing.assert_allclose(in_words[stage], answer, rtol=0, atol=atol)
+        np.testing.assert_allclose(as_data[stage], answer, rtol=0, atol=atol)
 
 
 def test_stages_are_taken_from_inside_of_a_network_that_returns_scores(classifier, images):
     x = images(0, 2, 32, 32)
-    stages = classifier.apply(classifier.variables, x)
+    stages = jax.jit(classifier.apply)(classifier.variables, x)
     assert {name: s.shape for name, s in stages.items()} == {
         "f1": (2, 32, 32, 4),
         "f2": (2, 16, 16, 8),
@@ -164,7 +163,7 @@ def test_a_max_pool_keeps_its_lowest_values_under_pool_padding(classifier, image
     x = images(0, 1, 32, 32) - 1
     kept = encoders.frozen(classifier.network, OWN, pool_padding="lowest")
     plain = classifier.network.fn(classifier.variables, x)
-    stages = kept.apply(classifier.variables, x)
+    stages = jax.jit(kept.apply)(classifier.variables, x)
     pooled = nn.max_pool(nn.relu(stages["f3"]), (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     dense = classifier.variables["params"]["Dense_0"]
     scores = pooled.mean(axis=(1, 2)) @ dense["kernel"] + dense["bias"]
@@ -199,10 +198,9 @@ def test_what_a_function_computes_is_part_of_its_fingerprint():
 
 
 @pytest.mark.parametrize("kind", ["cifar", "vgg"])
-def test_receptive_fields_are_found_by_a_pixel_that_is_not_a_number(kind, small):
+def test_receptive_fields_are_found_by_a_pixel_that_is_not_a_number(kind, small, numbered):
     network = small(kind)
-    variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-    wrapped = wrap(network.apply, variables, name="mine", image_size=64).network
+    wrapped = wrap(network.apply, numbered(network), name="mine", image_size=64).network
     for stage, field in network.receptive_fields().items():
         found = wrapped.receptive_fields()[stage]
         assert found.stride == field.stride

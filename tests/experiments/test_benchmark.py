@@ -1,5 +1,6 @@
 """The benchmark, with tiny sizes and without PyTorch."""
 
+import dataclasses
 import importlib.util
 import json
 import statistics
@@ -25,6 +26,8 @@ def test_pairs_give_ratios_with_their_spread_and_the_machine(
 ):
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
+    quarter = dataclasses.replace(benchmark.SMALL, encoders=("vgg8_bn_quarter",))
+    monkeypatch.setattr(benchmark, "SMALL", quarter)
     out = tmp_path / "new" / "benchmark.json"
     benchmark.main(["--small", "--sections=padding", "--turns=2", f"--out={out}"])
     report = json.loads(out.read_text())
@@ -35,13 +38,13 @@ def test_pairs_give_ratios_with_their_spread_and_the_machine(
     assert {"python", "jax", "flax"} <= machine.keys()
     assert report["sizes"]["turns"] == 2
     (row,) = report["rows"]
-    assert row["name"] == "vgg16 partial over zeros"
+    assert row["name"] == "vgg8_bn_quarter partial over zeros"
     ratios = [a / b for a, b in zip(row["a_seconds"], row["b_seconds"], strict=True)]
     assert len(ratios) == 2
     assert row["ratio"] == pytest.approx(statistics.median(ratios))
     assert (row["ratio_min"], row["ratio_max"]) == (min(ratios), max(ratios))
     assert row["a_median"] == pytest.approx(statistics.median(row["a_seconds"]))
-    assert row["sizes"] == {"encoder": "vgg16", "batch": 2, "size": 32}
+    assert row["sizes"] == {"encoder": "vgg8_bn_quarter", "batch": 2, "size": 32}
     assert f"ratio {row['ratio']:.4g} [" in capsys.readouterr().out
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,16 +19,9 @@ from posjax import encoders
 from posjax.runtime.compiler import compiler_options
 from posjax.training import OptimizerSettings, Saliency, SaliencySettings, run
 from posjax.training.saliency import crop_shift
+from posjax.training.saliency.saved import load_network
 
 SHIFTS = {"num_train": 64, "devices": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def devices_compile_quickly():
-    """Trainings are long enough to be worth some optimising. Not every JAX takes options."""
-    quick = {"xla_backend_optimization_level": 1} if compiler_options("cpu") else {}
-    with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
-        yield
 
 
 def trained(folder, *, by_place):
@@ -41,12 +35,15 @@ def trained(folder, *, by_place):
         num_train=64,
         image_size=SIDE,
         paddings=("zeros", "circular"),
-        evaluate_every=8,
-        optimizer=OptimizerSettings(epochs=8, batch_size=8, crop_margin=0),
+        evaluate_every=6,
+        optimizer=OptimizerSettings(epochs=6, batch_size=8, crop_margin=0),
         workdir=folder / "run",
         devices=1,
     )
-    assert run(Saliency.open(settings))
+    # It is long enough to be worth some optimising. Not every JAX takes options.
+    quick = {"xla_backend_optimization_level": 1} if compiler_options("cpu") else {}
+    with mock.patch("posjax.runtime.devices.compiler_options", return_value=quick):
+        assert run(Saliency.open(settings))
     return folder
 
 
@@ -138,11 +135,16 @@ def program(name, workdir, *flags, code=0):
     return done.stderr if code else done.stdout
 
 
-def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
-    shapes = write_shapes(tmp_path / "shapes", 12, by_place=True)
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    """Images and masks, and a file that is no image."""
+    shapes = write_shapes(tmp_path_factory.mktemp("bad") / "shapes", 12, by_place=True)
     (shapes / "images" / "bad.png").write_bytes(b"nothing")
-    where = (f"--images={shapes}/images", "--skip_bad_images")
-    flags = (*where, f"--masks={shapes}/masks", "--devices=1")
+    return (f"--images={shapes}/images", "--skip_bad_images", "--devices=1")
+
+
+def test_a_program_trains_a_network_without_padding(bad, tmp_path):
+    flags = (*bad, bad[0].replace("images", "masks"))
     short = ("--paddings=valid", "--epochs=1", "--num_train=8", "--num_test=4", "--batch_size=4")
     out = program("train_dense", tmp_path / "run", *flags, "--image_size=80", *short)
     assert "8 of " in out
@@ -151,10 +153,16 @@ def test_programs_train_a_network_without_padding_and_move_its_crops(tmp_path):
     assert re.search(r"\nleft out of images: +1: bad\.png \(no image", out)
     weights = tmp_path / "run" / "vgg8_bn_quarter-valid-seed0" / "weights.safetensors"
     assert encoders.load_with_info("vgg8_bn_quarter", weights).normalize == "imagenet"
-    networks = f"--networks={tmp_path}/run/*/network.safetensors"
-    shift = (networks, *where, "--devices=1", "--num_train=8", "--num_test=3")
-    assert "left out of images: 1: bad.png" in program("crop_shift", tmp_path / "crops", *shift)
-    assert set(shifts(tmp_path)) == {("valid", "peak"), ("valid", "mass")}
+    network = load_network(weights.with_name("network.safetensors"))
+    images = jax.ShapeDtypeStruct((2, 80, 80, 3), np.float32)
+    assert jax.eval_shape(network.module.apply, network.variables, images).shape == (2, 80, 80)
+
+
+def test_a_program_moves_crops(placed, bad, tmp_path):
+    networks = f"--networks={placed}/run/*zeros*/network.safetensors"
+    flags = (networks, *bad, "--num_train=8", "--num_test=3")
+    assert "left out of images: 1: bad.png" in program("crop_shift", tmp_path / "crops", *flags)
+    assert set(shifts(tmp_path)) == {("zeros", "peak"), ("zeros", "mass")}
 
 
 def test_bad_flags_are_refused_before_anything_is_written(tmp_path):

@@ -19,8 +19,9 @@ from posjax import encoders
 NAME = "resnet20"
 SHORT = (
     *(f"--encoder={NAME}", "--image_size=8", "--batch_size=8", "--crop_margin=2", "--epochs=2"),
-    *("--learning_rate=0.05", "--checkpoint_seconds=0", "--paddings=reflect", "--devices=1"),
+    *("--learning_rate=0.05", "--paddings=reflect", "--devices=1"),
 )
+OFTEN = "--checkpoint_seconds=0"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def killed(images, workdir):
     """A training in a process of its own, killed behind its second checkpoint."""
     command = [sys.executable, "-m", "experiments.train_encoder", f"--workdir={workdir}"]
     environment = os.environ | QUICK | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    process = subprocess.Popen([*command, *flags(images)], cwd=ROOT, env=environment)
+    process = subprocess.Popen([*command, *flags(images), OFTEN], cwd=ROOT, env=environment)
     while steps_of(workdir) < 2:
         assert process.poll() is None
         time.sleep(0.02)
@@ -110,7 +111,7 @@ def test_killed_stopped_and_started_again_it_ends_bit_for_bit_the_same(
     workdir = tmp_path / "run"
     killed(images, workdir)
     sigterm_behind_the_next_checkpoint(workdir)
-    _, err = train(images, workdir)
+    _, err = train(images, workdir, OFTEN)
     assert "goes on after step" in err
     assert f"is written after step {steps_of(workdir)}; start again to go on" in err
     assert not list(workdir.glob("*/weights.safetensors"))

@@ -1,7 +1,6 @@
 """An encoder and images small enough to encode in no time, in this process or in another."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -25,7 +24,7 @@ class Stem(nn.Module):
         return {"f1": f1, "f2": nn.relu(nn.Conv(6, (3, 3), (2, 2))(f1))}
 
 
-VARIABLES = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
+VARIABLES = jax.device_get(jax.jit(Stem().init)(jax.random.key(0), np.zeros((1, SIZE, SIZE, 3))))
 ENCODER = Encoder("stem", Stem(), VARIABLES, Padding("zeros"), digest="abc", seed=0)
 
 

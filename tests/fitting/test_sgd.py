@@ -83,7 +83,7 @@ def rows_read(devices=ONE, **options):
 
 def test_the_order_of_the_images_depends_on_the_epoch_alone():
     first = rows_read()
-    assert rows_read(pairs=(("V", 9),)) == first
+    assert rows_read(pairs=(("V", 9), ("HS", 4))) == first
     assert rows_read(runtime.local_devices(8)) == first
     epochs = [first[i : i + 3] for i in (0, 3, 6)]
     assert len(set(map(tuple, epochs))) == 3

@@ -82,14 +82,14 @@ def test_saving_leaves_the_whole_report(results, tmp_path):
 
 def test_arrays_and_a_network_of_nnx_are_compared():
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    graph, state = nnx.split(nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(nnx.Conv(3, 3, (3, 3), rngs=nnx.Rngs(0)))
 
     def fn(state, x):
         return nnx.merge(graph, state)(x)
 
     own = wrap(fn, state, name="mine", image_size=32)
     tiny = {name: value for name, value in TINY.items() if not name.startswith("num")}
-    found = posjax.compare(own, images, {"others": images[:2]}, controls=[], seeds=[0], **tiny)
+    found = posjax.compare(own, images, {"others": images[:2]}, controls=[], seeds=[0, 1], **tiny)
     assert [r.probe.padding for r in found] == ["zeros", "reflect", "replicate", "circular"]
     assert {r.probe.encoder for r in found} == {"mine"}
     assert {*found[0].scores} == {"others"}

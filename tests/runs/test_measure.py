@@ -61,7 +61,9 @@ class Stem(nn.Module):
 @pytest.fixture(scope="module")
 def encoder():
     """As if from a file: the seeds are those of the readouts."""
-    variables = jax.device_get(Stem().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
+    variables = jax.device_get(
+        jax.jit(Stem().init)(jax.random.key(0), np.zeros((1, SIZE, SIZE, 3)))
+    )
     return Encoder("stem", Stem(), variables, Padding("zeros"), "w.npz", "0123456789")
 
 
@@ -167,7 +169,7 @@ class Mean(nn.Module):
     mode: str
 
     def __call__(self, images):
-        kernel = jnp.full((3, 3, 3, 4), 1 / 27, jnp.bfloat16)
+        kernel = jnp.full((3, 3, 3, 3), 1 / 27, jnp.bfloat16)
         return {"f1": conv(images.astype(jnp.bfloat16), kernel, mode=self.mode)}
 
 

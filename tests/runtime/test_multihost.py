@@ -1,5 +1,7 @@
 """Hosts: processes that share the images, exchange values and stop together."""
 
+import signal
+
 import numpy as np
 import pytest
 from processes import Host, free_port, wait
@@ -8,7 +10,7 @@ from posjax import runtime
 from posjax.runtime import multihost
 
 TALK = """
-import sys
+import os, signal, sys
 import numpy as np
 from posjax import runtime
 
@@ -26,20 +28,28 @@ with runtime.distributed(f"localhost:{sys.argv[1]}", 2, host := int(sys.argv[2])
         except ValueError as error:
             print(error, flush=True)
     if host:
-        raise ValueError("3.png is damaged")
+        exec(sys.argv[3])
     runtime.all_gather_object(None)
 """
 
 
-def test_hosts_exchange_values_find_differences_and_stop_with_the_one_that_fails(tmp_path):
+@pytest.mark.parametrize(
+    ("end", "status", "last"),
+    [
+        ("raise ValueError('3.png is damaged')", 1, "ValueError: 3.png is damaged"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, "weights: None on host 0"),
+    ],
+    ids=["fails", "killed"],
+)
+def test_hosts_exchange_values_find_differences_and_stop_with_one(tmp_path, end, status, last):
     port = str(free_port())
-    hosts = [Host(TALK, port, str(i), log=tmp_path / f"log{i}") for i in range(2)]
-    assert wait(hosts, 90) == [1, 1], hosts[0].said + hosts[1].said
+    hosts = [Host(TALK, port, str(i), end, log=tmp_path / f"log{i}") for i in range(2)]
+    assert wait(hosts, 90) == [1, status], hosts[0].said + hosts[1].said
     first, second = (host.said for host in hosts)
     for said in (first, second):
         assert "the hosts do not run the same: --seeds: 0 on host 0, 1 on host 1\n" in said
         assert "weights: None on host 0, '0' on host 1" in said
-    assert "ValueError: 3.png is damaged" in second
+    assert last in second
     assert "ConnectionError: host 0 of 2 cannot go on, as when another host has stopped" in first
 
 

@@ -7,12 +7,14 @@ import resource
 import shutil
 from unittest import mock
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from colours import write_images
 
-from posjax.encoders import Padding, create
+from posjax.encoders import Padding
+from posjax.layers import BatchNorm
 from posjax.runtime.compiler import compiler_options
 from posjax.training import Classification, OptimizerSettings, TrainingSettings
 from posjax.training.classification import CrossEntropy
@@ -25,12 +27,26 @@ SETTINGS = OptimizerSettings(
 )
 
 
+class Network(nn.Module):
+    """A convolution with BatchNorm, and the scores of two classes."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Conv(8, (3, 3))(images)
+        x = nn.relu(BatchNorm()(x, train=train, axis_name=self.axis_name))
+        return nn.Dense(2)(x.mean((1, 2)))
+
+    def logits(self, images, train=False):
+        return self(images, train)
+
+
 class Small(Classification):
-    """A ResNet-20 with one block in each layer."""
+    """Training of a small network."""
 
     def objective(self, padding):
-        network = create("resnet20", padding, num_classes=2)
-        return CrossEntropy(network.clone(blocks=(1, 1, 1)))
+        return CrossEntropy(Network())
 
 
 @pytest.fixture(scope="module", autouse=True)

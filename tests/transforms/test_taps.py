@@ -27,7 +27,7 @@ class Classifier(nn.Module):
 @pytest.fixture(scope="module")
 def network():
     images = np.random.default_rng(0).random((2, 16, 16, 4), np.float32)
-    variables = Classifier().init(jax.random.key(0), images)
+    variables = jax.jit(Classifier().init)(jax.random.key(0), images)
     expected = Classifier().apply(variables, images, capture_intermediates=True)[1]["intermediates"]
     return Classifier().apply, variables, images, expected
 
