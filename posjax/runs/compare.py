@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from posjax.encoders import Encoder, Padding, Wrapped, find_network, read_weights
 from posjax.images import Arrays, InMemory
 from posjax.runs.comparison import Results
@@ -85,11 +88,15 @@ def _about(encoder: str | Encoder) -> dict[str, Any]:
 
 
 def _check_weights(encoder: Encoder) -> None:
-    if isinstance(encoder.network, Wrapped):
-        return
+    """The run reads or draws the weights again: an encoder with others would not be measured."""
     assert encoder.padding is not None  # pixels are left out
-    loaded = read_weights(encoder.name, encoder.weights, encoder.padding, encoder.seed or 0)
-    if loaded.digest != encoder.digest:
+    network, seed = encoder.network, encoder.seed or 0
+    if isinstance(network, Wrapped):
+        expected = network.variables
+    else:
+        expected = read_weights(encoder.name, encoder.weights, encoder.padding, seed).variables
+    (found, kind), (leaves, other) = map(jax.tree.flatten, (encoder.variables, expected))
+    if kind != other or not all(map(np.array_equal, found, leaves)):
         raise ValueError(
             f"encoder: its weights are not those of {encoder.weights}: make it by "
             "posjax.encoders.frozen or posjax.encoders.wrap"
