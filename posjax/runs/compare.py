@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from posjax.encoders import Encoder, Padding, Wrapped, find_network, read_weights
 from posjax.images import Arrays, InMemory
 from posjax.runs.comparison import Results
@@ -36,12 +39,12 @@ def compare(
         images: the training images: a folder, `tfds:NAME[:SPLIT]`, a generator such as
             `dead_leaves`, an array [n, h, w, 3], or any sequence of arrays [h, w, 3], uint8 or
             floats in [0, 1].
-        test_images: the same, or several sets by name.
+        test_images: the same, or a dict of several sets; its names are those of arrays.
         paddings: modes, or texts such as `zeros+stem=reflect`; by default zeros, reflect,
             replicate, circular, and valid where the encoder can have it.
         maps: position maps, of `posjax.probes.MAPS`.
         settings: other fields of `posjax.runs.Settings`, such as `controls` (by default all that
-            apply), `seeds`, `num_train`, `image_size`, `epochs`, `solver`, or a `workdir`, in which
+            apply), `seeds=(0, 1)`, `num_train`, `image_size`, `epochs`, `solver`, or a `workdir`, in which
             a run that was cut off goes on.
 
     Raises:
@@ -85,11 +88,15 @@ def _about(encoder: str | Encoder) -> dict[str, Any]:
 
 
 def _check_weights(encoder: Encoder) -> None:
-    if isinstance(encoder.network, Wrapped):
-        return
+    """The run reads or draws the weights again: an encoder with others would not be measured."""
     assert encoder.padding is not None  # pixels are left out
-    loaded = read_weights(encoder.name, encoder.weights, encoder.padding, encoder.seed or 0)
-    if loaded.digest != encoder.digest:
+    network, seed = encoder.network, encoder.seed or 0
+    if isinstance(network, Wrapped):
+        expected = network.variables
+    else:
+        expected = read_weights(encoder.name, encoder.weights, encoder.padding, seed).variables
+    (found, kind), (leaves, other) = map(jax.tree.flatten, (encoder.variables, expected))
+    if kind != other or not all(map(np.array_equal, found, leaves)):
         raise ValueError(
             f"encoder: its weights are not those of {encoder.weights}: make it by "
             "posjax.encoders.frozen or posjax.encoders.wrap"
@@ -97,6 +104,11 @@ def _check_weights(encoder: Encoder) -> None:
 
 
 def _named(name: str, images: Images) -> str | InMemory:
+    if not hasattr(images, "__len__") and not isinstance(images, Path):
+        raise ValueError(
+            f"{name}: expected a folder, dataset or generator, an array [n, h, w, 3] or a sequence "
+            f"of arrays, found {type(images).__name__}"
+        )
     return str(images) if isinstance(images, str | Path) else InMemory(images, name)
 
 

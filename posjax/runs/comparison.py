@@ -44,7 +44,9 @@ class Results(Sequence[Result]):
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, index):
-        return self.results[index]
+        chosen = self.results[index]
+        is_part = isinstance(index, slice)
+        return dataclasses.replace(self, results=chosen) if is_part else chosen
 
     def __len__(self) -> int:
         return len(self.results)

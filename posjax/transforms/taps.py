@@ -67,7 +67,8 @@ def maps_of(fn: Callable, layers: Sequence[str]) -> Callable[..., dict[str, Floa
                     maps.update(dict.fromkeys(_scopes(site), result))
 
         interpret(fn, {}, watch=watch)(*args)
-        return {f"f{number}": maps[name] for number, name in enumerate(chosen, 1)}
+        digits = len(str(len(chosen)))  # JAX orders them by name
+        return {f"f{number:0{digits}}": maps[name] for number, name in enumerate(chosen, 1)}
 
     return stages
 

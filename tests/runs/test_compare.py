@@ -1,5 +1,8 @@
 """`compare` is a run whose results come as tables, figures and a report."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -100,6 +103,16 @@ def test_an_encoder_brings_its_weights_and_seed():
     found = posjax.compare(encoder, paddings=["zeros"], controls=[], **TINY)
     assert [result.seeds for result in found] == [(5,)]
     assert "imagenet" in found.facts["inputs"]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["by name", "own"])
+def test_an_encoder_whose_variables_were_replaced_is_refused(own):
+    encoder = frozen("vgg8_bn_quarter")
+    if own:
+        encoder = wrap(encoder.network.apply, encoder.variables, name="mine", image_size=32)
+    changed = dataclasses.replace(encoder, variables=jax.tree.map(np.zeros_like, encoder.variables))
+    with pytest.raises(ValueError, match="encoder: its weights are not those of"):
+        posjax.compare(changed, paddings=["zeros"], controls=[], **TINY)
 
 
 @pytest.mark.parametrize(
