@@ -44,8 +44,8 @@ def compare(
             replicate, circular, and valid where the encoder can have it.
         maps: position maps, of `posjax.probes.MAPS`.
         settings: other fields of `posjax.runs.Settings`, such as `controls` (by default all that
-            apply), `seeds=(0, 1)`, `num_train`, `image_size`, `epochs`, `solver`, or a `workdir`, in which
-            a run that was cut off goes on.
+            apply), `seeds=(0, 1)`, `num_train`, `image_size`, `epochs`, or `solver`; in a `workdir` a
+            run that was cut off goes on.
 
     Raises:
         ValueError, FileNotFoundError: arguments, images or weights that do not fit together; names
@@ -104,11 +104,6 @@ def _check_weights(encoder: Encoder) -> None:
 
 
 def _named(name: str, images: Images) -> str | InMemory:
-    if not hasattr(images, "__len__") and not isinstance(images, Path):
-        raise ValueError(
-            f"{name}: expected a folder, dataset or generator, an array [n, h, w, 3] or a sequence "
-            f"of arrays, found {type(images).__name__}"
-        )
     return str(images) if isinstance(images, str | Path) else InMemory(images, name)
 
 

@@ -71,6 +71,7 @@ def test_a_notebook_shows_a_table_and_figures(results):
     assert [panel.get_title() for panel in results.plot().axes] == ["H"]
     titles = [panel.get_title() for panel in results.plot_maps().axes]
     assert titles == ["target", "zeros", "reflect"]
+    assert [panel.get_title() for panel in results[:1].plot_maps().axes] == ["target", "zeros"]
     with pytest.raises(ValueError, match="test_images: 'x' is not there; there are dead_leaves"):
         results.plot_maps("x")
 
