@@ -44,8 +44,8 @@ def compare(
             replicate, circular, and valid where the encoder can have it.
         maps: position maps, of `posjax.probes.MAPS`.
         settings: other fields of `posjax.runs.Settings`, such as `controls` (by default all that
-            apply), `seeds=(0, 1)`, `num_train`, `image_size`, `epochs`, or `solver`; in a `workdir` a
-            run that was cut off goes on.
+            apply), `seeds=(0, 1)`, `num_train`, `image_size`, `epochs` or `solver`. In a `workdir`
+            a run that was cut off goes on.
 
     Raises:
         ValueError, FileNotFoundError: arguments, images or weights that do not fit together; names
