@@ -177,7 +177,8 @@ def test_notes_of_pillow_do_not_run_into_the_output(tmp_path):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x0e\0\x02\0\0\xff\xff\0\0\0\x10"
     for i in range(10):
         Image.new("RGB", (32, 32), (90, 20 * i, 9)).save(folder / f"{i}.jpg", exif=exif)
-    with pytest.warns(UserWarning, match="EXIF|Tag"), Image.open(folder / "0.jpg") as image:
+    told = "EXIF|Tag|Truncated"  # depends on the version of Pillow
+    with pytest.warns(UserWarning, match=told), Image.open(folder / "0.jpg") as image:
         image.getexif()
     done = ablation(tmp_path / "run", f"--images={folder}")
     assert (done.returncode, done.stderr) == (0, "")
