@@ -16,7 +16,7 @@ from posjax.ppp.aware import (
 from posjax.ppp.aware_maps import Channel, ChannelMaps, channel_maps
 from posjax.ppp.aware_statistics import BorderEffect, Found, aware_channels, border_effects
 from posjax.ppp.silenced import ALIKE, AWARE, draw_alike, silenced
-from posjax.results import Result, to_records, write_records
+from posjax.results import Record, Result, to_records, write_records
 from posjax.runs.conditions import load_encoder, tasks
 from posjax.runs.image_sets import ImageSets
 from posjax.runs.measure import Probe, Resources, measure
@@ -65,6 +65,7 @@ def run(
     sets = plan.sets.kept(settings.image_size, plan.images.place)
     everything: list[Found] = []
     results: list[Result] = []
+    records: list[Record] = []
     for condition in plan.conditions:
         encoder = load_encoder(settings, condition)
         borders = _measure(encoder, settings, sets.train, resources)
@@ -72,8 +73,10 @@ def run(
         everything.append(found)
         write_rows(workdir.path / "padding_aware.csv", *_rows(everything))
         for probe, readouts in _probes(settings, encoder, borders, found, sets):
-            results.extend(measure(probe, readouts, resources, workdir))
-            write_records(workdir.path, [record for r in results for record in to_records(r)])
+            for result in measure(probe, readouts, resources, workdir):
+                results.append(result)
+                records.extend(to_records(result))
+            write_records(workdir.path, records)
     say(text_tables(everything, results))
     path = write_report(workdir.path, plan.facts, everything, results, title, plan.notes)
     say(f"report: {path}")
