@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 from posjax.probes import position_map
 from posjax.report.formatting import distinct, estimate, label, varying
 from posjax.report.panels import COLOUR_MAP, DPI, Shown, plain
-from posjax.results import Result, Summary, summarise
+from posjax.results import Result, Summary
 
 COLUMNS = 8
 _SIDE = 1.35  # inches, of a map
 
 
-def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Figure:
+def drawn_maps(
+    results: Sequence[Result], summaries: Sequence[Summary], test_images: str | None = None
+) -> Figure:
     """What the first seed's readouts draw on one test image, and their mean SPC under it.
 
     A row for each map: the target, then the first eight probes. All maps have one colour scale,
@@ -23,6 +25,7 @@ def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Fig
 
     Args:
         results: results without controls.
+        summaries: those of the results.
         test_images: the name of a set of test images, by default the first.
 
     Raises:
@@ -35,7 +38,7 @@ def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Fig
     firsts = {result.probe: result for result in reversed(results)}
     shown = [firsts[probe] for probe in distinct(result.probe for result in results)][:COLUMNS]
     maps = distinct(name for result in shown for name in result.maps)
-    scores = {(row.probe, row.map): row for row in summarise(results) if _is_of(row, test_images)}
+    scores = {(row.probe, row.map): row for row in summaries if row.test_images == test_images}
     fields = varying(result.probe for result in shown)
     size = (_SIDE * (len(shown) + 1) + 0.3, (_SIDE + 0.2) * len(maps) + 0.3)
     figure = Shown(figsize=size, dpi=DPI, layout="constrained")
@@ -51,10 +54,6 @@ def drawn_maps(results: Sequence[Result], test_images: str | None = None) -> Fig
     for panel, heading in zip(panels[0], headings, strict=True):
         panel.set_title(plain(heading), fontsize=9)
     return figure
-
-
-def _is_of(row: Summary, test_images: str) -> bool:
-    return row.test_images == test_images and not row.probe.control
 
 
 def _score(row: Summary) -> str:

@@ -97,7 +97,7 @@ def _lead_and_sections(
     drawn = ("the first seed's readouts", "seeds and ") if seeded else ("readouts", "")
     lead: list[Element] = [
         *answer([*shown, *controls]),
-        Picture("drawn", drawn_maps(measured), _CAPTIONS["drawn"].format(*drawn)),
+        Picture("drawn", drawn_maps(measured, shown), _CAPTIONS["drawn"].format(*drawn)),
         Picture("spc", figures.bars(shown, "spc", controls), _CAPTIONS["spc"]),
     ]
     mae = Picture("mae", figures.bars(shown, "mae"), _CAPTIONS["mae"])

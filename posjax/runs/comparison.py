@@ -98,7 +98,8 @@ class Results(Sequence[Result]):
         """
         from posjax.report import drawn_maps
 
-        return drawn_maps(self._without_controls(), test_images)
+        results = self._without_controls()
+        return drawn_maps(results, summarise(results), test_images)
 
     def save(self, folder: str | Path, title: str = "Position by padding mode") -> Path:
         """Writes report.html, its figures, results.csv and controls.csv; gives the report's path.

@@ -11,7 +11,7 @@ from posjax.results import summarise
 
 def test_each_map_stands_beside_what_is_drawn_of_it_and_its_score():
     results = [make_result(mode, maps=("H", "G"), sets={PHOTOS: 3}) for mode in ("zeros", "valid")]
-    figure = drawn_maps(results)
+    figure = drawn_maps(results, summarise(results))
     titles = [panel.get_title() for panel in figure.axes]
     assert titles == ["target", "zeros", "valid", "", "", ""]
     target, drawn = figure.axes[3:5]
@@ -27,4 +27,4 @@ def test_each_map_stands_beside_what_is_drawn_of_it_and_its_score():
 
 def test_test_images_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="test_images: 'moon' is not there"):
-        drawn_maps([make_result("zeros")], "moon")
+        drawn_maps([make_result("zeros")], [], "moon")
