@@ -48,7 +48,7 @@ class Encoder:
     names the statistics of the inputs.
 
     Where the padding is data, `modes` are integers, one for each layer that pads, and `network` has
-    the padding that they share, see `Padding.as_compiled`. Where it is
+    the padding of all that one compiled network serves, see `Padding.as_compiled`. Where it is
     compiled in, `modes` is None.
     """
 

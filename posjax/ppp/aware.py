@@ -102,8 +102,8 @@ def measure_borders(
     with progress.bar(len(source), f"borders of {encoder.padding_text}", "images") as bar:
         for images in batches(source, batch_size):
             shards, _ = runtime.shard_batch(images, batch_size, devices)
-            found = step(variables, shards, mode)
-            parts.append(runtime.unshard(found, len(images)))
+            borders = step(variables, shards, mode)
+            parts.append(runtime.unshard(borders, len(images)))
             progress.advance(bar, len(images))
     merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     return {layer: LayerBorders(*arrays) for layer, arrays in merged.items()}
@@ -144,7 +144,7 @@ def responses(
     reference: Reference, variables: Any, images: UInt8[Array, "n h w 3"], mode: Int[Array, ""]
 ) -> dict[str, Responses]:
     """Both responses of every layer that can be measured, under a mode as an integer."""
-    found: dict[str, Responses] = {}
+    by_layer: dict[str, Responses] = {}
 
     def respond(layer: str, window: Window) -> Array | None:
         has_own_mode = window.kind == "max_pool" and reference.pool_padding is not None
@@ -153,12 +153,12 @@ def responses(
         whole = window.padded_by(mode)
         is_plain = window.kind == "conv" and not window.is_inner and whole.ndim == 4
         if is_plain and len(window.axes) == 2 and whole.shape[0] == len(images):
-            found.update(_compare(str(layer), window, whole, mode))
+            by_layer.update(_compare(str(layer), window, whole, mode))
         return whole
 
     apply = at_padded_layers(reference.network.apply, respond)
     apply(variables, normalised(jnp.asarray(images), reference.normalize))
-    return found
+    return by_layer
 
 
 def _compare(layer: str, window: Window, whole: Array, mode: Array) -> dict[str, Responses]:

@@ -37,12 +37,12 @@ def channel_maps(
 
     def maps(variables: Any, images: Array, mode: Array) -> list[tuple[Array, ...]]:
         layers = responses(reference, variables, images, mode)
-        found = []
+        arrays = []
         for layer, channel in channels:
             of_layer = layers[layer]
             padded, true = (x[..., channel].mean(axis=0) for x in (of_layer.padded, of_layer.true))
-            found.append((padded, true, _kernel(of_layer.window, channel)))
-        return found
+            arrays.append((padded, true, _kernel(of_layer.window, channel)))
+        return arrays
 
     arrays = jax.jit(maps)(encoder.variables, images, mode_of(encoder))
     made = (ChannelMaps(*map(np.asarray, one)) for one in arrays)

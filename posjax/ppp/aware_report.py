@@ -11,7 +11,7 @@ from posjax.ppp.aware_statistics import (
     FALSE_DISCOVERIES,
     LEAST,
     BorderEffect,
-    Found,
+    EncoderEffects,
     aware_channels,
 )
 from posjax.ppp.silenced import ALIKE, AWARE
@@ -45,7 +45,7 @@ _CAPTION = (
 def write_report(
     workdir: Path,
     settings: Mapping[str, str],
-    everything: Sequence[Found],
+    everything: Sequence[EncoderEffects],
     results: Sequence[Result],
     title: str,
     notes: Sequence[str],
@@ -55,42 +55,44 @@ def write_report(
         "What silencing costs": _silencing(results),
         "Scores of readouts": tables.scores(tables.results_first(summarise(results))),
     }
-    for i, found in enumerate(everything):
-        sections[found.name] = _section(found, f"aware-channels-{i}")
+    for i, measured in enumerate(everything):
+        sections[measured.name] = _section(measured, f"aware-channels-{i}")
     sections |= {"Settings": [facts(settings)], "How to read it": [_INTRODUCTION]}
     lead: list[Element] = [*map(_sentence, everything), _counts(everything)]
     # The picture of the first network that has aware channels.
-    lead += [e for found in everything for e in sections[found.name] if isinstance(e, Picture)][:1]
+    lead += [
+        e for measured in everything for e in sections[measured.name] if isinstance(e, Picture)
+    ][:1]
     files = [name for name in ("padding_aware.csv", "results.csv") if (workdir / name).exists()]
     return Page(title, sections, lead, notes, files).write(workdir)
 
 
-def text_tables(everything: Sequence[Found], results: Sequence[Result]) -> str:
+def text_tables(everything: Sequence[EncoderEffects], results: Sequence[Result]) -> str:
     """The numbers of channels and the scores as plain text."""
-    texts = [found.sentence for found in everything if not found.effects]
-    found = (e for e in _silencing(results) if isinstance(e, Table))
-    differences = [as_text(e) for e in found if e.caption.startswith("SPC less")]
+    texts = [measured.sentence for measured in everything if not measured.effects]
+    costs = (e for e in _silencing(results) if isinstance(e, Table))
+    differences = [as_text(e) for e in costs if e.caption.startswith("SPC less")]
     return "\n\n".join([as_text(_counts(everything)), *texts, text_table(results), *differences])
 
 
-def _counts(everything: Sequence[Found]) -> Table:
+def _counts(everything: Sequence[EncoderEffects]) -> Table:
     """For each encoder, how many channels are aware, and of which border."""
     rows = []
-    for found in everything:
-        about = [found.encoder, found.weights, found.padding]
-        about.append("" if found.seed is None else str(found.seed))
-        rows.append([*about, *_count(found.effects)])
+    for measured in everything:
+        about = [measured.encoder, measured.weights, measured.padding]
+        about.append("" if measured.seed is None else str(measured.seed))
+        rows.append([*about, *_count(measured.effects)])
     head = ["encoder", "weights", "padding", "seed", "channels", "aware", *BORDERS]
     return Table("Padding-aware channels", head, rows, 4)
 
 
-def _sentence(found: Found) -> str:
+def _sentence(measured: EncoderEffects) -> str:
     """How many channels of a network are aware, and what the borders do to most of them."""
-    if not found.effects:
-        return found.sentence
-    channels, share, *of_borders = _count(found.effects)
+    if not measured.effects:
+        return measured.sentence
+    channels, share, *of_borders = _count(measured.effects)
     listed = ", ".join(f"{n} the {b}" for b, n in zip(BORDERS, of_borders, strict=True))
-    return f"{found.name}: of {channels} channels {share} see a border ({listed})."
+    return f"{measured.name}: of {channels} channels {share} see a border ({listed})."
 
 
 def _count(effects: Sequence[BorderEffect]) -> list[str]:
@@ -102,10 +104,10 @@ def _count(effects: Sequence[BorderEffect]) -> list[str]:
     return [str(channels), share, *of_borders]
 
 
-def _section(found: Found, name: str) -> list[Element]:
-    if not found.effects:
-        return [found.sentence]
-    by_layer = grouped(found.effects, lambda row: row.layer)
+def _section(measured: EncoderEffects, name: str) -> list[Element]:
+    if not measured.effects:
+        return [measured.sentence]
+    by_layer = grouped(measured.effects, lambda row: row.layer)
     rows = []
     for layer, effects in by_layer.items():
         sizes = [abs(effect.effect) for effect in effects]
@@ -113,11 +115,11 @@ def _section(found: Found, name: str) -> list[Element]:
         rows.append([layer, *_count(effects), *numbers])
     head = ["layer", "channels", "aware", *BORDERS, "median |effect|", "largest"]
     elements: list[Element] = [Table("Layer by layer", head, rows)]
-    if found.left_out:
-        listed = ", ".join(found.left_out)
+    if measured.left_out:
+        listed = ", ".join(measured.left_out)
         elements.append(f"Not measured, with too small maps, transposed or in loops: {listed}.")
-    if found.pictures:
-        elements.append(Picture(name, channel_figure(found), _CAPTION))
+    if measured.pictures:
+        elements.append(Picture(name, channel_figure(measured), _CAPTION))
     return elements
 
 
@@ -134,12 +136,12 @@ def _silencing(results: Sequence[Result]) -> list[Element]:
     return tables.differences(rows, "silenced encoder")
 
 
-def channel_figure(found: Found) -> Figure:
+def channel_figure(measured: EncoderEffects) -> Figure:
     """The kernel and the maps of each channel that has a picture, a row for each."""
-    count = len(found.pictures)
+    count = len(measured.pictures)
     figure = Figure(figsize=(8.4, 1.75 * count + 0.3), dpi=DPI, layout="constrained")
     panels = figure.subplots(count, 4, squeeze=False)
-    for row, ((layer, channel), maps) in zip(panels, found.pictures.items(), strict=True):
+    for row, ((layer, channel), maps) in zip(panels, measured.pictures.items(), strict=True):
         difference = maps.padded - maps.true
         ends = [float(end(np.stack([maps.true, maps.padded]))) for end in (np.min, np.max)]
         for panel, values in zip(
@@ -153,7 +155,7 @@ def channel_figure(found: Found) -> Figure:
             bar = figure.colorbar(drawn, ax=panel, shrink=0.85)
             bar.ax.tick_params(labelsize=6)
             panel.set(xticks=[], yticks=[])
-        effects = [e for e in found.effects if (e.layer, e.channel) == (layer, channel)]
+        effects = [e for e in measured.effects if (e.layer, e.channel) == (layer, channel)]
         seen = ", ".join(f"{e.border} {number(e.effect, 1)}" for e in effects if e.aware)
         name = "\n".join([*layer.split("/")[-2:], f"channel {channel}", seen])
         row[0].set_ylabel(plain(name), fontsize=7, rotation=0, ha="right", va="center")

@@ -14,7 +14,7 @@ from posjax.ppp.aware import (
     padded_convolutions,
 )
 from posjax.ppp.aware_maps import Channel, ChannelMaps, channel_maps
-from posjax.ppp.aware_statistics import BorderEffect, Found, aware_channels, border_effects
+from posjax.ppp.aware_statistics import BorderEffect, EncoderEffects, aware_channels, border_effects
 from posjax.ppp.silenced import ALIKE, AWARE, draw_alike, silenced
 from posjax.results import Record, Result, to_records, write_records
 from posjax.runs.conditions import load_encoder, tasks
@@ -34,7 +34,7 @@ COLUMNS = ("layer", "channel", "border", "effect", "low", "high", "p", "aware")
 
 def run(
     settings: Settings, *, title: str, say: Callable[[str], None] = progress.say
-) -> tuple[list[Found], list[Result]]:
+) -> tuple[list[EncoderEffects], list[Result]]:
     """Lists padding-aware channels, silences them, and trains readouts on what is left.
 
     Readouts are trained on each encoder as it is, with its aware channels silenced, and with as
@@ -63,16 +63,16 @@ def run(
         say(f"note: {note}")
     resources = Resources(plan.devices, store)
     sets = plan.sets.kept(settings.image_size, plan.images.place)
-    everything: list[Found] = []
+    everything: list[EncoderEffects] = []
     results: list[Result] = []
     records: list[Record] = []
     for condition in plan.conditions:
         encoder = load_encoder(settings, condition)
         borders = _measure(encoder, settings, sets.train, resources)
-        found = _find(encoder, borders, settings, sets.train)
-        everything.append(found)
+        measured = _find(encoder, borders, settings, sets.train)
+        everything.append(measured)
         write_rows(workdir.path / "padding_aware.csv", *_rows(everything))
-        for probe, readouts in _probes(settings, encoder, borders, found, sets):
+        for probe, readouts in _probes(settings, encoder, borders, measured, sets):
             for result in measure(probe, readouts, resources, workdir):
                 results.append(result)
                 records.extend(to_records(result))
@@ -108,14 +108,14 @@ def _measure(
 
 def _find(
     encoder: Encoder, borders: dict[str, LayerBorders], settings: Settings, source: Source
-) -> Found:
+) -> EncoderEffects:
     effects = border_effects(borders)
     is_first = encoder.seed in (None, settings.seeds[0])
     pictures = _pictures(encoder, effects, source) if is_first else {}
     padded = padded_convolutions(encoder, settings.image_size)
     left_out = [layer for layer in padded if layer not in borders]
     about = (encoder.name, encoder.weights, encoder.padding_text, encoder.seed)
-    return Found(*about, effects, left_out, pictures)
+    return EncoderEffects(*about, effects, left_out, pictures)
 
 
 def _pictures(
@@ -132,13 +132,13 @@ def _probes(
     settings: Settings,
     encoder: Encoder,
     borders: dict[str, LayerBorders],
-    found: Found,
+    measured: EncoderEffects,
     sets: ImageSets,
 ) -> Iterator[tuple[Probe, ReadoutSettings]]:
     """The encoder as it is, without its aware channels, and without as many others."""
     size, maps = settings.image_size, tasks(settings, "")
     yield Probe(encoder, sets, size, maps), settings
-    chosen = aware_channels(found.effects)
+    chosen = aware_channels(measured.effects)
     if not chosen:
         return
     means = {layer: values.mean.mean(axis=0) for layer, values in borders.items()}
@@ -152,11 +152,11 @@ def _probes(
         yield Probe(other, sets, size, maps, ALIKE), readouts
 
 
-def _rows(everything: Sequence[Found]) -> tuple[Sequence[str], list[list[Any]]]:
+def _rows(everything: Sequence[EncoderEffects]) -> tuple[Sequence[str], list[list[Any]]]:
     rows = []
-    for found in everything:
-        about = [found.encoder, found.weights, found.padding, found.seed]
-        for effect in found.effects:
+    for measured in everything:
+        about = [measured.encoder, measured.weights, measured.padding, measured.seed]
+        for effect in measured.effects:
             values = (getattr(effect, name) for name in COLUMNS)
             rows.append([*about, *(f"{v:.6g}" if isinstance(v, float) else v for v in values)])
     return ("encoder", "weights", "padding", "seed", *COLUMNS), rows

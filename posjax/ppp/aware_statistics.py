@@ -31,8 +31,8 @@ class BorderEffect:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What was found in one encoder: the effects of its padded layers, by channel and border.
+class EncoderEffects:
+    """The effects of padding in one encoder, by layer, channel and border.
 
     `left_out` are layers that cannot be measured; `pictures` are those of the strongest aware
     channels, of the first seed.
@@ -101,8 +101,8 @@ def border_effects(
 
 def aware_channels(effects: Sequence[BorderEffect]) -> dict[str, tuple[int, ...]]:
     """By layer, the channels that are aware at some border; layers without one are left out."""
-    found: dict[str, set[int]] = {}
+    aware: dict[str, set[int]] = {}
     for row in effects:
         if row.aware:
-            found.setdefault(row.layer, set()).add(row.channel)
-    return {layer: tuple(sorted(channels)) for layer, channels in found.items()}
+            aware.setdefault(row.layer, set()).add(row.channel)
+    return {layer: tuple(sorted(channels)) for layer, channels in aware.items()}

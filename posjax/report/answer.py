@@ -25,8 +25,8 @@ def answer(summaries: Sequence[Summary]) -> list[str]:
     for probe, group in list(groups.items())[:MOST]:
         about = label(probe, fields) if len(groups) > 1 else ""
         maps = grouped(group, lambda row: row.map)
-        first = next(iter(maps))
-        text = " ".join([_compared(first, maps[first]), *_other_maps(maps)])
+        name = next(iter(maps))
+        text = " ".join([_compared(name, maps[name]), *_other_maps(maps)])
         sentences.append(f"{about}: {text}" if about else text)
     if len(groups) > MOST:
         sentences.append(f"So far {MOST} of {len(groups)} encoders and readouts; see the tables.")

@@ -95,8 +95,9 @@ def _check_weights(encoder: Encoder) -> None:
         expected = network.variables
     else:
         expected = read_weights(encoder.name, encoder.weights, encoder.padding, seed).variables
-    (found, kind), (leaves, other) = map(jax.tree.flatten, (encoder.variables, expected))
-    if kind != other or not all(map(np.array_equal, found, leaves)):
+    trees = (encoder.variables, expected)
+    (leaves, structure), (others, other_structure) = map(jax.tree.flatten, trees)
+    if structure != other_structure or not all(map(np.array_equal, leaves, others)):
         raise ValueError(
             f"encoder: its weights are not those of {encoder.weights}: make it by "
             "posjax.encoders.frozen or posjax.encoders.wrap"

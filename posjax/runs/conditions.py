@@ -140,8 +140,8 @@ def default_paddings(encoder: Sequence[Any]) -> tuple[Any, ...]:
 
     Without `valid` where an encoder is a network of the user's own: it has its shapes built in.
     """
-    own = any(isinstance(encoders.find_network(one), Wrapped) for one in encoder)
-    return tuple(mode for mode in Settings.paddings if not (own and mode == VALID))
+    has_wrapped = any(isinstance(encoders.find_network(one), Wrapped) for one in encoder)
+    return tuple(mode for mode in Settings.paddings if not (has_wrapped and mode == VALID))
 
 
 def controls_that_apply(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -151,10 +151,10 @@ def controls_that_apply(values: Mapping[str, Any]) -> tuple[str, ...]:
     """
     encoder, weights = values.get("encoder", ("vgg16",)), values.get("weights", (RANDOM,))
     networks = [encoders.find_network(one) for one in encoder]
-    own = [network for network in networks if isinstance(network, Wrapped)]
-    has_trained = RANDOM not in weights or len(own) == len(networks)
+    wrapped = [network for network in networks if isinstance(network, Wrapped)]
+    has_trained = RANDOM not in weights or len(wrapped) == len(networks)
     left_out = {
-        "random": not has_trained or any(network.init is None for network in own),
+        "random": not has_trained or any(network.init is None for network in wrapped),
         "floor": values.get("solver") == "ridge",
         "roll": values.get("preset") == "demo",
     }

@@ -185,11 +185,12 @@ class Settings(ReadoutSettings, HostSettings):
     def unused(self) -> tuple[str, ...]:
         """The names of the settings that mean nothing to these encoders or to the solver."""
         drawn = any(RANDOM in self.weights_of(encoder) for encoder in self.encoder)
-        own = () if any(isinstance(encoder, str) for encoder in self.encoder) else ("weights",)
+        has_named = any(isinstance(encoder, str) for encoder in self.encoder)
+        weights = () if has_named else ("weights",)
         if self.solver == "sgd":
-            return own
+            return weights
         seeds = () if drawn or RANDOM in self.controls else ("seeds",)
-        return (*own, "epochs", "learning_rate", *seeds)
+        return (*weights, "epochs", "learning_rate", *seeds)
 
     def identity(self) -> dict[str, object]:
         """What determines the results: a run that goes on must have the same."""

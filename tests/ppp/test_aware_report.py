@@ -8,14 +8,14 @@ from synthetic import layer_result
 
 from posjax.ppp.aware_maps import ChannelMaps
 from posjax.ppp.aware_report import channel_figure, text_tables, write_report
-from posjax.ppp.aware_statistics import BorderEffect, Found
+from posjax.ppp.aware_statistics import BorderEffect, EncoderEffects
 from posjax.ppp.silenced import ALIKE, AWARE
 
 MAPS = ChannelMaps(*np.random.default_rng(0).normal(size=(3, 4, 4)))
 
 
 def found(effects, left_out=(), pictures=None):
-    return Found("vgg16", "imagenet", "zeros", None, effects, left_out, pictures or {})
+    return EncoderEffects("vgg16", "imagenet", "zeros", None, effects, left_out, pictures or {})
 
 
 @pytest.fixture
